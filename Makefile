@@ -1,0 +1,58 @@
+# Corpusmill. `make` lists the targets. Nothing is needed but Python 3.11 or newer.
+PYTHON ?= python3
+EXTRAS ?=
+INPUT  ?=
+OUTPUT ?= out/example
+BIN    := .venv/bin
+STAMP  := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
+DEV    := .venv/.setup-dev
+comma  := ,
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint type format lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with the corpusmill command (EXTRAS=s3,gcs,azure,gcp for clouds)
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Corpusmill needs Python 3.11 or newer; name one: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+
+$(STAMP): .venv/bin/uv pyproject.toml requirements.lock
+	$(INSTALL) --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@touch $@
+
+$(DEV): .venv/bin/uv pyproject.toml requirements.lock
+	$(INSTALL) --editable . --group dev
+	@touch $@
+
+run: $(STAMP)  ## run the mill on the example, or on your files: make run INPUT='logs/*.jsonl' OUTPUT=out/mine
+ifeq ($(INPUT),)
+	$(BIN)/corpusmill run examples/config.yaml --output $(OUTPUT)
+else
+	$(BIN)/corpusmill run --input $(INPUT) --output $(OUTPUT)
+endif
+
+test: $(DEV)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV)  ## look for style and likely errors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(DEV)  ## check the types
+	$(BIN)/mypy
+
+format: $(DEV)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(DEV)  ## resolve all dependencies anew, extras and tools together
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+
+clean:  ## remove .venv and outputs
+	rm -rf .venv out build *.egg-info

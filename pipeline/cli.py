@@ -1,0 +1,337 @@
+"""The command line. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config, commented_config, load_config
+from pipeline.errors import CorpusmillError, GateError, UsageError
+
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+_OUT = Console(highlight=False, soft_wrap=True)
+_MANY = ("--input", "-i")  # options that take every argument up to the next option
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clouds that nobody asked for
+    try:
+        ours, beam = split_beam(given)
+        code = cli.main(spread_inputs(ours), prog_name="corpusmill", standalone_mode=False, obj=beam)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        click.echo(help_text.format_message())
+        code = 0
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "corpusmill"
+        _complain(error.format_message(), f"{where} --help")
+        code = 2
+    except CorpusmillError as error:
+        _complain(str(error), error.hint)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; the output is as it was", "running again resumes")
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        code = _bug(error)
+    sys.exit(code)
+
+
+def split_beam(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our arguments, and Beam's: those after the first `--`. Raises UsageError where the command takes none."""
+    if "--" not in arguments:
+        return list(arguments), []
+    place = list(arguments).index("--")
+    ours, beam = list(arguments[:place]), list(arguments[place + 1 :])
+    if beam and ours[:1] != ["run"]:
+        raise UsageError(f"only `corpusmill run` takes options for Beam after `--`, here: {beam[0]}")
+    return ours, beam
+
+
+def spread_inputs(arguments: Sequence[str]) -> list[str]:
+    """Arguments with each value of `--input` after an `--input` of its own.
+
+    >>> spread_inputs(["run", "--input", "a", "b", "c.yaml", "--output", "o"])
+    ['run', '--input', 'a', '--input', 'b', 'c.yaml', '--output', 'o']
+    """
+    spread: list[str] = []
+    option, filled = "", True
+    for argument in arguments:
+        if argument.startswith("-") and argument != "-":
+            option, filled = (argument, False) if argument in _MANY else ("", True)
+            spread.append(argument)
+        elif option and not (filled and argument.endswith((".yaml", ".yml"))):
+            spread += [argument] if not filled else [option, argument]
+            filled = True
+        else:
+            option = ""
+            spread.append(argument)
+    return spread
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="corpusmill", prog_name="corpusmill")
+def cli() -> None:
+    """Turn raw production chat logs into a fine-tuning dataset that can be trusted.
+
+    First time? Run it on a few files and read the report that it names:
+
+      corpusmill run --input logs/*.jsonl --output out/dataset
+
+    Exit codes: 0 done or nothing new; 1 a bug; 2 something to put right before the run starts; 3 a gate or a
+    finding; 4 the run failed; 5 another run was first; 130 interrupted.
+    """
+
+
+def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """CONFIG.yaml, --input and --set."""
+    for option in (
+        click.option(
+            "assignments", "--set", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key of the config; repeatable."
+        ),
+        click.option(
+            "inputs", "--input", "-i", multiple=True, metavar="PATTERN…",
+            help="Files, folders or patterns (JSONL or JSON arrays; .gz, .zst, .bz2; local, s3://, gs://, az://); "
+            "takes all arguments up to the next option.",
+        ),
+        click.argument("config_path", metavar="[CONFIG.yaml]", required=False),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+_json_option = click.option("as_json", "--json", is_flag=True, help="Print the result as JSON.")
+_output_argument = click.argument("output", metavar="OUTPUT")
+
+
+def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any) -> Config:
+    if config_path and not config_path.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"{config_path!r} is not a config: its name must end in .yaml or .yml", "name input files after --input"
+        )
+    return load_config(config_path, assignments, overrides)
+
+
+@cli.command(options_metavar="[OPTIONS] [-- BEAM OPTIONS]")
+@_config_options
+@click.option("--output", "-o", metavar="URI", help="The dataset's folder: local, s3://, gs://, az://.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="A trial of the first N lines, in OUTPUT/trial.")
+@click.option("--require-input", is_flag=True, help="Fail (exit 2) where no file matches, even on a refresh.")
+@click.option("--accept", is_flag=True, help="Commit in spite of gates that a run of the same inputs and config met.")
+@click.option("--keep-work", is_flag=True, help="Keep the intermediate files after the commit.")
+@_json_option
+@click.pass_obj
+def run(
+    beam: list[str],
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    output: str | None,
+    limit: int | None,
+    require_input: bool,
+    accept: bool,
+    keep_work: bool,
+    as_json: bool,
+) -> None:
+    """Make the dataset: read, validate, redact, de-duplicate, split, write, commit.
+
+    Interrupted runs resume when run again. Beam's own options follow after `--`, as
+    `-- --runner FlinkRunner`; without them the run stays on this machine.
+    """
+    from pipeline.run import execute, prepare
+
+    config = _load(config_path, assignments, input=list(inputs), output=output)
+    prepared = prepare(config, _say, limit=limit, require_input=require_input)
+    if prepared is None:
+        return
+    if prepared.keys.secret is None:
+        _say("warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values")
+    if limit:
+        prepared.storage.remove(prepared.dataset.root)
+    _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
+         f"{len(prepared.plan.units):,} work units")  # fmt: skip
+    manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
+    if as_json:
+        _print_json({"dataset": prepared.dataset.root, **{key: manifest[key] for key in
+                     ("snapshot", "plan", "accounting", "warnings")}})  # fmt: skip
+    else:
+        from pipeline.tables import run_table
+
+        for table in run_table(prepared.dataset, manifest):
+            _OUT.print(table)
+
+
+@cli.command()
+@_config_options
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Look at the first N lines of each file only.")
+@_json_option
+def check(
+    config_path: str | None, inputs: tuple[str, ...], assignments: tuple[str, ...], limit: int | None, as_json: bool
+) -> None:
+    """Say what would be quarantined and why, without writing anything. Exit 3 where something would be."""
+    from pipeline.check import check_inputs
+
+    config = _load(config_path, assignments, input=list(inputs))
+    findings = check_inputs(config, limit)
+    if as_json:
+        _print_json(findings)
+    else:
+        from pipeline.tables import check_table
+
+        for table in check_table(findings):
+            _OUT.print(table)
+    if findings["quarantined"]:
+        sys.exit(GateError.exit_code)
+
+
+@cli.command()
+@_config_options
+@click.option("--output", "-o", metavar="URI", help="The dataset's folder.")
+@_json_option
+def plan(
+    config_path: str | None, inputs: tuple[str, ...], assignments: tuple[str, ...], output: str | None, as_json: bool
+) -> None:
+    """Say what a run would read, cut, hold and write, and the free space. Nothing is written."""
+    from pipeline.run import prepare, space
+    from pipeline.tables import plan_table, plan_values
+
+    prepared = prepare(_load(config_path, assignments, input=list(inputs), output=output), _say)
+    if prepared is None:
+        return
+    values = plan_values(prepared.plan, prepared.dataset, prepared.work, space(prepared))
+    if as_json:
+        _print_json(values)
+    else:
+        for table in plan_table(values):
+            _OUT.print(table)
+
+
+@cli.command()
+@_output_argument
+@click.option("--sample", type=click.IntRange(min=0), default=10_000, show_default=True, metavar="N",
+              help="Records to scan again for personal data; 0 scans all.")  # fmt: skip
+@_json_option
+def verify(output: str, sample: int, as_json: bool) -> None:
+    """Check a dataset: digests, accounting, splits, leaks, and a new scan for personal data. Exit 3 with findings."""
+    from pipeline.verify import verify_dataset
+
+    findings = verify_dataset(_dataset(output), sample or None, _say)
+    if as_json:
+        _print_json({"findings": findings})
+    elif findings:
+        for finding in findings:
+            _OUT.print(f"✗ {finding}", markup=False)
+    else:
+        _OUT.print("✓ all is as the manifest says")
+    if findings:
+        sys.exit(GateError.exit_code)
+
+
+@cli.command()
+@_output_argument
+@click.option("--split", type=click.Choice(["train", "val", "eval"]), help="Only files of this split.")
+@click.option("--kind", type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs"]), help="Only files of this kind.")
+@_json_option
+def files(output: str, split: str | None, kind: str | None, as_json: bool) -> None:
+    """Print the current snapshot's files, one a line."""
+    dataset = _dataset(output)
+    found = dataset.files(dataset.manifest(), kind, split)
+    if as_json:
+        _print_json(found)
+    else:
+        for uri in found:
+            click.echo(uri)
+
+
+@cli.command()
+@_output_argument
+def report(output: str) -> None:
+    """Build the report's page again from report.json, and the card; print where the page is."""
+    from pipeline.report import rebuild_page
+
+    dataset = _dataset(output)
+    click.echo(rebuild_page(dataset))
+
+
+@cli.command()
+@_output_argument
+@click.argument("what", metavar="ID|SHARD:LINE")
+@_json_option
+def why(output: str, what: str, as_json: bool) -> None:
+    """Say where a record came from, or why a line of the input is not there.
+
+    ID is 32 hex digits; SHARD the name of an input as reports give it, or the end of one, LINE counts from 1.
+    """
+    from pipeline.why import find_fates
+
+    fates = find_fates(_dataset(output), what)
+    if as_json:
+        _print_json(fates)
+    else:
+        from pipeline.tables import why_table
+
+        for table in why_table(fates):
+            _OUT.print(table)
+
+
+@cli.command("config")
+@click.option("init", "--init", is_flag=True, help="Print a commented config with every key; its salt is drawn anew.")
+@click.option("schema", "--schema", is_flag=True, help="Print the config's JSON schema.")
+def config_command(init: bool, schema: bool) -> None:
+    """Print a commented config, or its JSON schema."""
+    if init == schema:
+        raise click.UsageError("give --init or --schema")
+    if init:
+        click.echo(commented_config(), nl=False)
+    else:
+        _print_json(Config.model_json_schema(by_alias=True))
+
+
+def _dataset(output: str) -> Any:
+    from pipeline.run import absolute
+    from pipeline.snapshots import Dataset
+    from transforms.storage import Storage
+
+    return Dataset(Storage(), absolute(output))
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _say(message: str) -> None:
+    _ERR.print(f"corpusmill: {message}", markup=False)
+
+
+def _complain(message: str, hint: str | None) -> None:
+    _ERR.print(f"corpusmill: {message}", style="red", markup=False)
+    if hint:
+        _ERR.print(f"  → {hint}", markup=False)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _bug(error: Exception) -> int:
+    """Says where a bug of ours is, without the error's message, which may quote a record."""
+    _complain(f"a bug: {type(error).__name__}; please report it with these lines, which hold no content:", None)
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        _ERR.print(f"  {code.co_filename}:{trace.tb_lineno} {code.co_name}", markup=False)
+        trace = trace.tb_next
+    return 1

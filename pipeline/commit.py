@@ -1,0 +1,208 @@
+"""The last step of a run: accounts are checked, gates looked at, and the manifest is created."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.plan import Plan, load_plan
+from pipeline.report import build_report
+from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
+from transforms.once import Work
+from transforms.reasons import MEANING, SPLITS, Reason
+from transforms.storage import Storage, join
+from transforms.write import Written, file_digest
+
+_COUNTS = pa.map_(pa.string(), pa.int64())
+INPUTS = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("corrupt", pa.bool_(), nullable=False),
+        pa.field("notes", _COUNTS, nullable=False),
+        *[pa.field(name, pa.int64(), nullable=False) for name in ("read", "blank", *SPLITS, "duplicate")],
+        pa.field("quarantined", _COUNTS, nullable=False),
+        pa.field("dropped", _COUNTS, nullable=False),
+    ]
+)
+
+
+def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept: bool, keep_work: bool) -> None:
+    """Commits the snapshot of a plan whose tasks are all done; leaves a note where a gate is closed.
+
+    Doing it again, after a crash or beside a zombie, finds its own manifest. Where another plan's manifest
+    is there, that stays. Raises RuntimeError where the accounts don't balance.
+    """
+    plan = load_plan(storage, work)
+    dataset = Dataset(storage, output)
+    if dataset.latest() < plan.number:
+        done = Work(storage, work)
+        units = [_done(done, "mill", number) for number in range(len(plan.units))]
+        merged = [_done(done, "merge", number) for number in range(shards)]
+        accounts = _accounts(plan, units, merged)
+        accounting = add_accounts(accounts.values())
+        breaches = [] if accept else gate_breaches(plan, units, accounting)
+        if breaches:
+            storage.put(breach_uri(work), orjson.dumps({"breaches": breaches, "accounting": accounting}))
+            return
+        files = [file for result in merged for file in result["files"]]
+        files.sort(key=lambda one: one["path"])
+        notes = _notes(plan, units)
+        files.append(_put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}))
+        summary = {
+            "units": units,
+            "cut": _done(done, "look_alikes", 0),
+            "clusters": _done(done, "cluster", 0),
+            "accounts": {plan.inputs[number].name: account for number, account in accounts.items()},
+        }
+        files += build_report(dataset, plan, accounting, summary)
+        dataset.commit(
+            {
+                "snapshot": plan.number,
+                "parent": plan.number - 1 or None,
+                "plan": plan.id,
+                "operation": plan.operation,
+                "files": files,
+                "accounting": accounting,
+                "config": plan.config,
+                "config_fingerprint": plan.fingerprint,
+                "versions": plan.versions,
+                "schema_version": SCHEMA_VERSION,
+                "key_check": plan.key_check,
+                "warnings": warnings_of(plan, summary["cut"]),
+            }
+        )
+    if dataset.manifest(plan.number)["plan"] == plan.id:
+        dataset.derive()
+        for folder in ("data", "jsonl", "lineage"):
+            storage.remove_temporary(dataset.uri(folder, plan.name))
+        if not keep_work:
+            storage.remove(work)
+
+
+def breach_uri(work: str) -> str:
+    return join(work, "breach.json")
+
+
+def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
+    """What a user should know of a dataset that was committed."""
+    warnings = []
+    if not plan.config["redact"]["enabled"]:
+        warnings.append("redaction was off: personal data and secrets are in the dataset")
+    if not plan.config["dedupe"]["near"]:
+        warnings.append("near-duplicates were not looked for: look-alikes may be in several splits")
+    if plan.secret_missing:
+        warnings.append("no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values")
+    if cut["cut"][3]:
+        warnings.append("val has fewer records than split.min_val or split.val asks for: it never takes above a third")
+    return warnings
+
+
+def gate_breaches(plan: Plan, units: list[dict[str, Any]], accounting: Mapping[str, Any]) -> list[str]:
+    """What closes a gate, in sentences that say which key opens it."""
+    gates = plan.config["gates"]
+    breaches = []
+    quarantined, read = sum(accounting["quarantined"].values()), accounting["read"]
+    if read and quarantined / read > gates["max_quarantined"]:
+        breaches.append(
+            f"{quarantined:,} of {read:,} lines are quarantined ({quarantined / read:.0%}), more than "
+            f"gates.max_quarantined = {gates['max_quarantined']:g}: {_commonest(plan, units, accounting)}"
+        )
+    if kept(accounting) < gates["min_kept"]:
+        why = _commonest(plan, units, accounting)
+        breaches.append(
+            f"{kept(accounting):,} records are kept, fewer than gates.min_kept = {gates['min_kept']:,}"
+            + (f": {why}" if why else "")
+        )
+    bad = sorted({unit["shard"] for unit in units if unit["corrupt"]})
+    most = plan.config["read"]["max_bad_shards"]
+    if len(bad) > most:
+        names = ", ".join(plan.inputs[number].name for number in bad[:3]) + (" …" if len(bad) > 3 else "")
+        breaches.append(f"cut or corrupt shards: {len(bad)}, more than read.max_bad_shards = {most}: {names}")
+    return breaches
+
+
+def _commonest(plan: Plan, units: list[dict[str, Any]], accounting: Mapping[str, Any]) -> str:
+    """The three commonest reasons, with a place for each."""
+    ranked = sorted(accounting["quarantined"].items(), key=lambda one: (-one[1], one[0]))[:3]
+    parts = []
+    for reason, count in ranked:
+        base, place = 0, ""
+        for number, unit in enumerate(units):
+            base = 0 if number == 0 or units[number - 1]["shard"] != unit["shard"] else base
+            if reason in unit["examples"]:
+                place = f"{plan.inputs[unit['shard']].name}:{base + unit['examples'][reason] + 1}"
+                break
+            base += unit["lines"]
+        parts.append(f"{reason} {count:,} ({MEANING[Reason(reason)]}; as {place})")
+    return "; ".join(parts)
+
+
+def _done(work: Work, stage: str, task: int) -> dict[str, Any]:
+    result = work.result(stage, task)
+    if result is None:
+        raise RuntimeError(f"{stage} {task} is not done")
+    return result
+
+
+def _accounts(
+    plan: Plan, units: list[dict[str, Any]], merged: list[dict[str, Any]]
+) -> dict[int, dict[str, Any]]:
+    """The accounting of each input shard. Raises RuntimeError where a line has no fate, or two."""
+    accounts = {number: add_accounts([]) for number in range(len(plan.inputs))}
+    quarantined: dict[int, int] = dict.fromkeys(accounts, 0)
+    for unit in units:
+        accounts[unit["shard"]]["read"] += unit["read"]
+        accounts[unit["shard"]]["blank"] += unit["blank"]
+        quarantined[unit["shard"]] += sum(unit["quarantined"].values())
+    for result in merged:
+        for number, counts in result["accounting"].items():
+            account = accounts[int(number)]
+            for outcome, count in counts.items():
+                name, dot, reason = outcome.partition(".")
+                if dot:
+                    account[name][reason] = account[name].get(reason, 0) + count
+                else:
+                    account[name] += count
+    for number, account in accounts.items():
+        if account["read"] != total(account) or quarantined[number] != sum(account["quarantined"].values()):
+            raise RuntimeError(f"input {number}: {account['read']} lines were read, {total(account)} accounted for")
+    return accounts
+
+
+def _notes(plan: Plan, units: list[dict[str, Any]]) -> dict[int, dict[str, int]]:
+    """What the reader accepted in each input shard."""
+    notes: dict[int, dict[str, int]] = {number: {} for number in range(len(plan.inputs))}
+    for unit in units:
+        mine = notes[unit["shard"]]
+        for note, count in unit["notes"].items():
+            mine[note] = mine.get(note, 0) + count
+    return notes
+
+
+def _put_inputs(
+    dataset: Dataset,
+    plan: Plan,
+    accounts: Mapping[int, Mapping[str, Any]],
+    notes: Mapping[int, Mapping[str, int]],
+    corrupt: set[int],
+) -> dict[str, Any]:
+    """Writes the inputs with size, etag and accounting of each; returns the manifest's entry."""
+    rows = []
+    for number, one in enumerate(plan.inputs):
+        maps = {name: list(accounts[number][name].items()) for name in ("quarantined", "dropped")}
+        known = {"shard": one.name, "size": one.size, "etag": one.etag, "kind": one.kind, "corrupt": number in corrupt}
+        rows.append({**accounts[number], **maps, **known, "notes": list(notes[number].items())})
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, INPUTS), out, compression="zstd")
+    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
+    content = out.getvalue()
+    dataset.storage.put(dataset.uri(path), content)
+    return Written(path, "inputs", None, len(rows), len(content), file_digest(io.BytesIO(content))).as_dict()

@@ -1,0 +1,278 @@
+"""The config: one YAML file, checked as a whole before any work.
+
+The sections that stages need live with the stages, in `transforms.options`; here are the others, and
+loading: a file, then `--set section.key=value`, then the options of the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from pipeline.errors import UsageError
+from transforms.canonical import canonical_json
+from transforms.hashing import Keys, content_digest
+from transforms.options import (
+    DedupeOptions,
+    Fraction,
+    Natural,
+    Options,
+    ReadOptions,
+    RedactOptions,
+    SplitOptions,
+    ValidateOptions,
+    WriteOptions,
+)
+
+
+class StorageOptions(Options):
+    """How object stores are reached, beyond their usual variables and files."""
+
+    endpoint: str | None = Field(None, description="URL of an S3- or GCS-compatible server")
+    profile: str | None = Field(None, description="profile of the AWS credentials file")
+
+
+class Source(Options):
+    """Inputs of one kind. Among duplicates production wins over expert, synthetic and public, in this order."""
+
+    input: tuple[str, ...]
+    kind: Literal["production", "expert", "synthetic", "public"] = "production"
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class GateOptions(Options):
+    """Limits; beyond one the run ends with exit 3 and commits nothing."""
+
+    max_quarantined: Fraction = Field(0.5, description="largest share of lines that may be quarantined")
+    min_kept: Natural = Field(1, description="fewest records that must be kept")
+
+
+class Config(Options):
+    """The whole config, resolved."""
+
+    input: tuple[str, ...] = Field((), description="files, folders or patterns: local, s3://, gs://, az://")
+    sources: tuple[Source, ...] = Field((), description="instead of input: several, each with its kind")
+    output: str | None = Field(None, description="the dataset's folder: local, s3://, gs://, az://")
+    work: str | None = Field(None, description="where intermediate runs go; null: OUTPUT/work")
+    storage: StorageOptions = StorageOptions()
+    read: ReadOptions = ReadOptions()
+    validate_: ValidateOptions = Field(ValidateOptions(), alias="validate")
+    redact: RedactOptions = RedactOptions()
+    dedupe: DedupeOptions = DedupeOptions()
+    split: SplitOptions = SplitOptions()
+    write: WriteOptions = WriteOptions()
+    gates: GateOptions = GateOptions()
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Config:
+        if self.input and self.sources:
+            raise ValueError("give `input` or `sources`, not both")
+        if isinstance(self.redact.entities, tuple):
+            from transforms.redact import check_entities  # loads Presidio: only for who names types
+
+            check_entities(self.redact)
+        return self
+
+    def inputs(self) -> list[Source]:
+        """What to read, by kind."""
+        return [Source(input=self.input)] if self.input else list(self.sources)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as it is written in YAML. Deny lists are given as digests, since they name people."""
+        values = self.model_dump(mode="json", by_alias=True)
+        for custom in values["redact"]["custom"]:
+            custom["deny"] = [content_digest(word.encode()).hex() for word in custom["deny"]]
+        return values
+
+    def altering(self) -> dict[str, Any]:
+        """The keys that alter output, flat: what the fingerprint is made of."""
+        return self.altering_of(self.as_dict())
+
+    @staticmethod
+    def altering_of(values: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of `as_dict`, as manifests keep it."""
+        return {key: value for key, value in _flat(values) if not key.startswith(_NOT_ALTERING)}
+
+    def fingerprint(self) -> str:
+        """32 hex digits of the keys that alter output."""
+        return self.fingerprint_of(self.as_dict())
+
+    @staticmethod
+    def fingerprint_of(values: Mapping[str, Any]) -> str:
+        """The same of `as_dict`, as manifests keep it."""
+        return content_digest(canonical_json(Config.altering_of(values))).hex()
+
+    @staticmethod
+    def redact_options_of(values: Mapping[str, Any]) -> RedactOptions | None:
+        """The options of redaction in a manifest; None where it has only digests of a deny list."""
+        if any(custom["deny"] for custom in values["redact"]["custom"]):
+            return None
+        return RedactOptions.model_validate(values["redact"])
+
+
+_NOT_ALTERING = (
+    "input",
+    "sources",
+    "output",
+    "work",
+    "storage",
+    "gates",
+    "read.max_bad_shards",
+    "read.block_bytes",
+    "read.unit_bytes",
+)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def load_config(path: str | None, assignments: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config of a file with `section.key=value` assignments and top-level overrides. Raises UsageError."""
+    values = _read_yaml(path) if path else {}
+    for assignment in assignments:
+        _assign(values, assignment)
+    for key, value in (overrides or {}).items():
+        if value:
+            values[key] = value
+            if key == "input":
+                values.pop("sources", None)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explain(one) for one in error.errors())) from None
+
+
+def load_keys(salt: str) -> Keys:
+    """The keys of a dataset: its salt, and the secret of CORPUSMILL_KEY or CORPUSMILL_KEY_FILE."""
+    secret = os.environ.get("CORPUSMILL_KEY", "").encode()
+    path = os.environ.get("CORPUSMILL_KEY_FILE", "")
+    if path and not secret:
+        try:
+            secret = Path(path).read_bytes().strip()
+        except OSError as error:
+            raise UsageError(f"CORPUSMILL_KEY_FILE can't be read: {error.strerror}: {path}") from None
+        if not secret:
+            raise UsageError(f"CORPUSMILL_KEY_FILE is empty: {path}")
+    if secret and len(secret) < 16:
+        raise UsageError(
+            "the secret key is shorter than 16 bytes", "make one: openssl rand -hex 32 > key; export CORPUSMILL_KEY_FILE=key"
+        )
+    return Keys(salt, secret or None)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"can't read the config {path}: {reason}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"the config {path} is not YAML{place}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"the config {path} is no mapping; write `section:` lines, see: corpusmill config --init")
+    return {str(key): value for key, value in values.items()}
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes section.key=value, not {assignment!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    *sections, last = key.strip().split(".")
+    place = values
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if inner is None:
+            inner = place[section] = {}
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {key}: {section} is a value, not a section")
+        place = inner
+    place[last] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One sentence for one of pydantic's findings, with the near miss."""
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
+    if error["type"] == "extra_forbidden":
+        *sections, last = [str(part) for part in error["loc"]]
+        known = _known(sections)
+        near = difflib.get_close_matches(last, known, 1, 0.6) or [
+            ".".join([*path, last]) for path in _sections() if last in _known(path)
+        ]
+        return f"unknown key {place}" + (f"; did you mean {'.'.join([*sections, near[0]]) if near[0] in known else near[0]}?" if near else f"; known: {', '.join(known)}")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (not {given!r})" if isinstance(given, str | int | float | bool) and error["type"] != "value_error" else ""
+    return f"{place}: {message}{shown}" if place else message
+
+
+def _known(sections: Iterable[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for section in sections:
+        field = _fields(model).get(section)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(_fields(model))
+
+
+def _sections() -> list[list[str]]:
+    return [[name] for name in _fields(Config) if _known([name])]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def commented_config() -> str:
+    """A config with every key, its default and what it means; the salt is drawn anew."""
+    lines = ["# Corpusmill. Every key with its default; delete what you don't change.", ""]
+    for name, field in _fields(Config).items():
+        if name == "sources":
+            continue
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            lines += ["", f"{name}:  # {(annotation.__doc__ or '').splitlines()[0].rstrip('.')}"]
+            lines += [_line(key, inner, "  ") for key, inner in _fields(annotation).items()]
+        else:
+            lines.append(_line(name, field, ""))
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, field: FieldInfo, indent: str) -> str:
+    value = {"input": ["logs/*.jsonl"], "output": "out/dataset"}.get(name, field.default)
+    if name == "salt":
+        value = secrets.token_hex(8)
+    text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True).split("\n")[0]
+    return f"{indent}{name}: {text}" + (f"  # {field.description}" if field.description else "")

@@ -1,0 +1,48 @@
+"""What can go wrong, as exit codes.
+
+    CorpusmillError
+    ├── UsageError      2   found before the first record is read: usage, config, input, credentials
+    ├── GateError       3   a gate, or a finding of `verify` or `check`
+    ├── RunFailed       4   a failure after that
+    └── OvertakenError  5   another run committed first
+
+Anything else that reaches the command line is a bug of ours: exit code 1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CorpusmillError(Exception):
+    """Base of all that is said to the user in a sentence. `hint` says what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(CorpusmillError):
+    """Something the user can put right before any work."""
+
+    exit_code = 2
+
+
+class GateError(CorpusmillError):
+    """A limit was passed; nothing was committed."""
+
+    exit_code = 3
+
+
+class RunFailed(CorpusmillError):
+    """The run broke; the output is as it was."""
+
+    exit_code = 4
+
+
+class OvertakenError(CorpusmillError):
+    """Another run committed the snapshot first; running again catches up."""
+
+    exit_code = 5

@@ -1,0 +1,199 @@
+"""Plan: what a run reads, frozen; how it is cut; and the name that everything it writes depends on.
+
+The plan is a file in the work folder. Workers load it; elements of the pipeline are numbers into it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import sys
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from transforms.canonical import canonical_json
+from transforms.hashing import HASHES, Keys, content_digest
+from transforms.mill import MillOptions, UnitSource
+from transforms.read import WorkUnit, cut_units
+from transforms.redact import redactor_for
+from transforms.shingles import SHINGLES
+from transforms.storage import Found, Storage, StorageError, join
+
+SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment of keys
+BAND_SEGMENT_BYTES = 128 << 20  # of text, whose bands weigh about as much
+MAX_SEGMENTS = 4096
+MAX_PAIRS = 4_000_000  # unit x segment pairs, each of which may be a read
+UNPACKED = 5  # what an archive is taken to grow by
+
+_PACKAGES = ("datasketch", "numpy", "orjson", "phonenumbers", "presidio-analyzer", "pyarrow", "regex", "google-re2", "zstandard")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input shard. `name` is its URI after redaction, as lineage and reports give it."""
+
+    uri: str
+    name: str
+    size: int
+    etag: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run depends on. `number` is that of the snapshot it would commit."""
+
+    id: str
+    number: int
+    parent: str | None
+    inputs: tuple[Input, ...]
+    units: tuple[WorkUnit, ...]
+    limits: tuple[int | None, ...]  # rows to read of each unit; None for all
+    segments: int
+    band_segments: int
+    config: dict[str, Any]
+    fingerprint: str
+    versions: dict[str, str]
+    key_check: str
+    secret_missing: bool
+    operation: str
+
+    @property
+    def name(self) -> str:
+        """The name of the snapshot's folders."""
+        return f"{self.number:06d}-{self.id}"
+
+    @property
+    def input_bytes(self) -> int:
+        return sum(one.size for one in self.inputs)
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """What the inputs are taken to weigh unpacked."""
+        return sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in self.units)
+
+    def source(self, number: int) -> UnitSource:
+        """Work unit `number`."""
+        unit = self.units[number]
+        shard = self.inputs[unit.shard]
+        return UnitSource(number, unit, shard.kind, shard.etag, self.limits[number])
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(content: bytes) -> Plan:
+        values = orjson.loads(content)
+        values["inputs"] = tuple(Input(**one) for one in values["inputs"])
+        values["units"] = tuple(WorkUnit(**one) for one in values["units"])
+        values["limits"] = tuple(values["limits"])
+        return Plan(**values)
+
+
+def versions() -> dict[str, str]:
+    """What else the bytes of a dataset depend on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "corpusmill": importlib.metadata.version("corpusmill"),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "unicode": unicodedata.unidata_version,
+        "hashes": str(HASHES),
+        "shingles": str(SHINGLES),
+        **found,
+    }
+
+
+def find_inputs(config: Config, storage: Storage) -> list[tuple[Found, str]]:
+    """Every input file with its kind, sorted by URI, each once. Raises UsageError where a pattern is out of reach."""
+    found: dict[str, tuple[Found, str]] = {}
+    for source in config.inputs():
+        for pattern in source.input:
+            try:
+                files = storage.find(pattern)
+            except StorageError as error:
+                raise UsageError(str(error)) from None
+            except PermissionError:
+                raise UsageError(f"no permission to list {pattern}", "check the credentials") from None
+            except OSError as error:
+                raise UsageError(f"can't list {pattern}: {type(error).__name__}") from None
+            for one in files:
+                found.setdefault(one.uri, (one, source.kind))
+    return [found[uri] for uri in sorted(found)]
+
+
+def make_plan(
+    config: Config,
+    keys: Keys,
+    files: Iterable[tuple[Found, str]],
+    *,
+    number: int = 1,
+    parent: str | None = None,
+    operation: str = "run",
+) -> Plan:
+    """The plan for these files."""
+    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    inputs = tuple(Input(one.uri, redact(one.uri), one.size, one.etag, kind) for one, kind in files)
+    units = tuple(
+        unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, config.read)
+    )
+    weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
+    segments = _segments(weight, min(SEGMENT_BYTES, config.write.shard_bytes * 4), len(units))
+    band_segments = _segments(weight, BAND_SEGMENT_BYTES, len(units))
+    known = versions()
+    # What config and inputs leave open, but the runs in the work folder depend on.
+    layout = [config.read.unit_bytes, segments, band_segments]
+    identity = [parent, operation, [asdict(one) for one in inputs], config.fingerprint(), known, keys.check, layout]
+    return Plan(
+        content_digest(canonical_json(identity), 6).hex(),
+        number,
+        parent,
+        inputs,
+        units,
+        (None,) * len(units),
+        segments,
+        band_segments,
+        config.as_dict(),
+        config.fingerprint(),
+        known,
+        keys.check,
+        keys.secret is None,
+        operation,
+    )
+
+
+def _segments(weight: int, target: int, units: int) -> int:
+    """A power of two of segments of about `target` bytes, within the limit on reads."""
+    most = max(1, min(MAX_SEGMENTS, MAX_PAIRS // max(units, 1)))
+    wanted = max(1, min(most, -(-weight // target)))
+    segments = 1 << (wanted - 1).bit_length()
+    return segments if segments <= most else segments // 2
+
+
+def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
+    """What the stages of a unit need of the config."""
+    return MillOptions(
+        config.read,
+        config.validate_,
+        config.redact,
+        config.dedupe,
+        config.split.group_by,
+        keys,
+        plan.segments,
+        plan.band_segments,
+    )
+
+
+def plan_uri(work: str) -> str:
+    return join(work, "plan.json")
+
+
+@functools.lru_cache(maxsize=4)
+def load_plan(storage: Storage, work: str) -> Plan:
+    """The plan that a work folder belongs to; read once a worker."""
+    return Plan.from_json(storage.read(plan_uri(work)))

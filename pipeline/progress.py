@@ -1,0 +1,68 @@
+"""Progress of a run, counted from the results in its work folder: a bar on a terminal, a line a minute elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipeline.plan import Plan
+from transforms.once import Work
+
+_STAGES = ("mill", "count", "candidates", "attach", "verify", "cluster", "settle", "cut", "look_alikes", "merge")
+_EVERY = 0.5  # seconds between looks, on a local disk
+_EVERY_REMOTE = 10.0
+_LINE_EVERY = 60.0
+
+
+@contextlib.contextmanager
+def shown(work: Work, plan: Plan, console: Console) -> Iterator[None]:
+    """Shows progress on the console until the block ends."""
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(work, plan, console, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event) -> None:
+    every = _EVERY if work.storage.is_local(work.folder) else _EVERY_REMOTE
+    live = console.is_terminal
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not live) as progress:
+        bar = progress.add_task("reading", total=len(plan.units))
+        told = time.monotonic()
+        while not stop.wait(every):
+            try:
+                stage, done, total = _look(work, plan)
+            except OSError:
+                continue  # a look may fail; the run tells of what matters
+            progress.update(bar, description=stage, completed=done, total=total)
+            if not live and time.monotonic() - told >= _LINE_EVERY:
+                told = time.monotonic()
+                print(f"corpusmill: {stage} {done} of {total if total is not None else '?'}", file=sys.stderr)
+
+
+def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
+    """The stage that is under way, tasks done of it, and how many there are where that is known."""
+    milled = len(work.storage.names(work.stage("mill")))
+    if milled < len(plan.units):
+        return "mill", milled, len(plan.units)
+    shards = work.result("look_alikes", 0)
+    if shards is not None:
+        return "merge", len(work.storage.names(work.stage("merge"))), shards["shards"]
+    done = 0
+    current = _STAGES[1]
+    for stage in _STAGES[1:-1]:
+        found = len(work.storage.names(work.stage(stage)))
+        if found:
+            current, done = stage, found
+    return current, done, plan.segments if current in ("count", "attach", "verify", "settle") else None

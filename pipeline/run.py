@@ -1,0 +1,273 @@
+"""A run from the config to a committed snapshot, seen from the driver."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from pipeline.commit import breach_uri
+from pipeline.config import Config, load_keys
+from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
+from pipeline.plan import Plan, find_inputs, make_plan, mill_options, plan_uri
+from pipeline.progress import shown
+from pipeline.runner import beam_options, run_pipeline
+from pipeline.snapshots import FOLDERS, Dataset
+from pipeline.tasks import Job
+from pipeline.templates import human_bytes
+from transforms.hashing import Keys
+from transforms.once import Work, place_of
+from transforms.read import LineReader
+from transforms.storage import Found, Storage, StorageError, join
+
+# Bytes that a run holds at its peak, as a multiple of the unpacked input; see benchmarks/README.md.
+WORK_FACTOR = 1.0
+WORK_FACTOR_NEAR = 3.0
+OUTPUT_FACTOR = 1.2
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start."""
+
+    config: Config
+    storage: Storage
+    keys: Keys
+    dataset: Dataset
+    plan: Plan
+
+    @property
+    def work(self) -> str:
+        return join(self.config.work or self.dataset.uri("work"), self.plan.id)
+
+
+def storage_of(config: Config) -> Storage:
+    return Storage(config.storage.endpoint, config.storage.profile)
+
+
+def prepare(config: Config, say: Say, *, limit: int | None = None, require_input: bool = False) -> Prepared | None:
+    """Plans a run without writing anything; None where there is nothing new. Raises UsageError."""
+    if not config.inputs():
+        raise UsageError("no input is given", "add --input logs/*.jsonl, or `input:` in the config")
+    if config.output is None:
+        raise UsageError("no output is given", "add --output FOLDER, or `output:` in the config")
+    storage, keys = storage_of(config), load_keys(config.split.salt)
+    root = absolute(config.output)
+    dataset = Dataset(storage, join(root, "trial") if limit else root)
+    if storage.is_local(root) and os.path.exists(root) and not os.path.isdir(root):
+        raise UsageError(f"the output {config.output} is a file; name a folder")
+    latest = _reachable(lambda: 0 if limit else dataset.latest(), config.output)
+    own = tuple(join(root, folder) + "/" for folder in FOLDERS)
+    files = [one for one in find_inputs(config, storage) if not one[0].uri.startswith(own)]
+    if not files:
+        patterns = ", ".join(pattern for source in config.inputs() for pattern in source.input)
+        if not latest or require_input:
+            raise UsageError(f"no file matches {patterns}")
+        say(f"warning: no file matches {patterns}")
+        return None
+    if latest:
+        return _refresh(config, dataset, latest, files, keys, say)
+    plan = make_plan(config, keys, files, operation="trial" if limit else "run")
+    if limit:
+        plan = limited(plan, storage, config, limit)
+    return Prepared(config, storage, keys, dataset, plan)
+
+
+def _refresh(
+    config: Config, dataset: Dataset, latest: int, files: Sequence[tuple[Found, str]], keys: Keys, say: Say
+) -> None:
+    """What a run on a dataset does in this version: nothing new, or a refusal that says why."""
+    manifest = dataset.manifest(latest)
+    if manifest["key_check"] != keys.check:
+        raise UsageError(
+            f"the dataset at {config.output} was made with another secret key (CORPUSMILL_KEY) or salt",
+            "set the key and the salt that it was made with, or write to a new output",
+        )
+    changed = changed_keys(manifest["config"], config)
+    if changed:
+        raise UsageError(
+            f"the dataset at {config.output} was made with another config: {'; '.join(changed)}",
+            "write to a new output, or put the keys back",
+        )
+    known = consumed(dataset, manifest)
+    redacted = make_plan(config, keys, files).inputs
+    new = [one.name for one in redacted if (one.name, one.size, one.etag) not in known]
+    if new:
+        raise UsageError(
+            f"{len(new)} of {len(files)} inputs are new or changed since snapshot {latest} ({new[0]}{' …' if len(new) > 1 else ''}), "
+            "and this version can't add to a dataset that is there",
+            "write all inputs to a new output",
+        )
+    dataset.derive()
+    say(f"nothing new: snapshot {latest:06d} of {config.output} holds all {len(files)} inputs")
+
+
+def consumed(dataset: Dataset, manifest: dict[str, Any]) -> set[tuple[str, int, str]]:
+    """(name, size, etag) of the inputs that a snapshot was made of."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    (uri,) = dataset.files(manifest, "inputs")
+    table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["shard", "size", "etag"])
+    return {(one["shard"], one["size"], one["etag"]) for one in table.to_pylist()}
+
+
+def changed_keys(made_with: dict[str, Any], config: Config) -> list[str]:
+    """`key: was A, is B` for each key that alters output and differs."""
+    before = Config.altering_of(made_with)
+    after = config.altering()
+    return [
+        f"{key}: was {before.get(key)!r}, is {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def limited(plan: Plan, storage: Storage, config: Config, limit: int) -> Plan:
+    """The plan cut to its first `limit` rows, in the order of the inputs."""
+    from dataclasses import replace
+
+    limits: list[int | None] = []
+    left = limit
+    for unit in plan.units:
+        if left <= 0:
+            break
+        rows = 0
+        with storage.open(unit.uri) as stream:
+            for block in LineReader(unit, stream, config.read).blocks():
+                rows += block.num_rows
+                if rows >= left:
+                    break
+        limits.append(min(rows, left))
+        left -= rows
+    units = plan.units[: len(limits)]
+    inputs = plan.inputs[: units[-1].shard + 1] if units else ()
+    return replace(plan, id=plan.id[:8] + f"{limit % 65536:04x}", inputs=inputs, units=units, limits=tuple(limits))
+
+
+def space(prepared: Prepared) -> dict[str, int | None]:
+    """Bytes that a run would hold and write, and that are free, in the work folder and the output."""
+    near = prepared.config.dedupe.near
+    unpacked = prepared.plan.unpacked_bytes
+    return {
+        "work": int(unpacked * (WORK_FACTOR_NEAR if near else WORK_FACTOR)),
+        "output": int(unpacked * OUTPUT_FACTOR),
+        "work_free": prepared.storage.free_bytes(prepared.work),
+        "output_free": prepared.storage.free_bytes(prepared.dataset.root),
+    }
+
+
+def check_space(prepared: Prepared) -> None:
+    """Raises UsageError where the run would not fit."""
+    need = space(prepared)
+    together = prepared.config.work is None
+    for what, wanted, free in (
+        ("output", (need["output"] or 0) + ((need["work"] or 0) if together else 0), need["output_free"]),
+        ("work folder", need["work"] or 0, need["work_free"]),
+    ):
+        if free is not None and wanted > free:
+            raise UsageError(
+                f"too little space for the {what}: about {human_bytes(wanted)} are needed, {human_bytes(free)} are free",
+                "free some, or put the work folder elsewhere: --set work=FOLDER",
+            )
+
+
+def execute(
+    prepared: Prepared, arguments: Sequence[str], console: Console, *, accept: bool = False, keep_work: bool = False
+) -> dict[str, Any]:
+    """Runs a prepared run to its commit; returns the manifest. Raises UsageError, GateError, RunFailed, OvertakenError."""
+    storage, plan, work = prepared.storage, prepared.plan, prepared.work
+    options = beam_options(arguments, plan.input_bytes, len(plan.units))
+    check_space(prepared)
+    _check_writable(storage, prepared.dataset.root)
+    storage.put(plan_uri(work), plan.to_json())
+    storage.remove(breach_uri(work))
+    config = prepared.config
+    job = Job(
+        storage,
+        prepared.dataset.root,
+        work,
+        mill_options(config, prepared.keys, plan),
+        config.split,
+        config.write,
+        accept,
+        keep_work,
+    )
+    _run(job, options, Work(storage, work), plan, console)
+    if storage.exists(breach_uri(work)):
+        found = orjson.loads(storage.read(breach_uri(work)))
+        raise GateError(
+            "nothing was committed: " + "; ".join(found["breaches"]),
+            "put the input or the key right; or commit what was made as it is: add --accept",
+        )
+    manifest = prepared.dataset.manifest(plan.number)
+    if manifest["plan"] != plan.id:
+        raise OvertakenError(f"another run committed snapshot {plan.number:06d} first", "run again to catch up")
+    return manifest
+
+
+def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Console) -> None:
+    try:
+        with shown(work, plan, console):
+            run_pipeline(job, options)
+    except (KeyboardInterrupt, CorpusmillError):
+        raise
+    except Exception as error:
+        raise RunFailed(
+            f"the run failed: {_told(error)}", "the output is as it was; what is done is kept, running again resumes"
+        ) from None
+
+
+# Errors of ours, whose messages hold no content, as they stand in a runner's report.
+_OURS = re.compile(r"(?:transforms|pipeline)\.\w+\.(?:\w+Fault|InputChanged|RedactionTimeout): ([^\n\\\[]{1,300})")
+
+
+def _told(error: BaseException) -> str:
+    """What may be said of an error: messages of ours, of all others only the type."""
+    if type(error).__module__.startswith("transforms."):
+        return str(error).split(" [while running")[0]
+    found = _OURS.findall(str(error))
+    return str(found[-1]).strip() if found else type(error).__name__ + place_of(error)
+
+
+def _check_writable(storage: Storage, root: str) -> None:
+    """Raises UsageError unless a file can be put into the output folder."""
+    probe = join(root, f".probe-{uuid.uuid4().hex}")
+    try:
+        storage.put(probe, b"")
+        storage.remove(probe)
+    except StorageError as error:
+        raise UsageError(str(error)) from None
+    except Exception as error:
+        raise UsageError(f"can't write to the output {root}: {_reason(error)}") from None
+
+
+def _reachable(look: Callable[[], int], place: str) -> int:
+    try:
+        return look()
+    except CorpusmillError:
+        raise
+    except StorageError as error:
+        raise UsageError(str(error)) from None
+    except Exception as error:
+        raise UsageError(f"can't reach the output {place}: {_reason(error)}", "check the address and the credentials") from None
+
+
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) and error.strerror else "") or type(error).__name__
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute; other URIs without a last slash."""
+    storage = Storage()
+    return storage.filesystem(uri)[1] if storage.is_local(uri) else uri.rstrip("/")

@@ -1,0 +1,68 @@
+"""Beam's runners: the in-process one by name, and whatever the user names after `--`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from pipeline.dag import build
+from pipeline.errors import UsageError
+from pipeline.tasks import Job
+
+ONE_PROCESS_BYTES = 64 << 20  # 64 MiB: below it starting workers costs more than it gains
+
+
+def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> PipelineOptions:
+    """Beam's options of the arguments after `--`, with workers for a local run. Raises UsageError on unknown ones."""
+    options = PipelineOptions(list(arguments))
+    unknown = _unknown(arguments)
+    if unknown:
+        raise UsageError(f"Beam knows no option {unknown[0]}")
+    if is_local(options):
+        direct = options.view_as(DirectOptions)
+        named = {argument.split("=")[0] for argument in arguments}
+        if "--direct_num_workers" not in named and "--direct_running_mode" not in named:
+            workers = min(os.cpu_count() or 1, units)
+            if input_bytes >= ONE_PROCESS_BYTES and workers > 1:
+                direct.direct_num_workers = workers
+                direct.direct_running_mode = "multi_processing"
+    return options
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run stays on this machine, in Beam's in-process runner."""
+    return (options.view_as(StandardOptions).runner or "DirectRunner") in ("DirectRunner", "FnApiRunner")
+
+
+def run_pipeline(job: Job, options: PipelineOptions) -> None:
+    """Runs the job's pipeline to its end. Errors are the runner's own."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its tracebacks are ours to tell
+    runner = FnApiRunner() if is_local(options) else None
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    build(pipeline, job, _dealt(job))
+    pipeline.run().wait_until_finish()
+
+
+def _dealt(job: Job) -> list[int]:
+    """Work units, largest first: where the split over workers is static, that evens it out."""
+    units = job.plan.units
+    return sorted(range(len(units)), key=lambda number: (units[number].start - units[number].end, number))
+
+
+def _unknown(arguments: Sequence[str]) -> list[str]:
+    """Arguments that no Beam option takes."""
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        try:
+            options._add_argparse_args(parser)
+        except (argparse.ArgumentError, AttributeError):
+            continue
+    _, unknown = parser.parse_known_args(list(arguments))
+    return [one for one in unknown if one.startswith("-")]

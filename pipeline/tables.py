@@ -1,0 +1,115 @@
+"""Results for people: tables on stdout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.plan import Plan
+from pipeline.snapshots import Dataset, kept
+from pipeline.templates import human_bytes
+from transforms.reasons import MEANING, SPLITS, Drop, Reason
+
+
+def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """Where the dataset is, and what was lost why."""
+    accounting = manifest["accounting"]
+    yield Text(f"Snapshot {manifest['snapshot']:06d}: {kept(accounting):,} records of {accounting['read']:,} lines")
+    table = _table("outcome", "lines", "share", "")
+    read = max(accounting["read"], 1)
+    for split in SPLITS:
+        _row(table, split, accounting[split], read, "")
+    _row(table, "duplicate", accounting["duplicate"], read, "gave way to a record that is kept")
+    for outcome, kind in (("quarantined", Reason), ("dropped", Drop)):
+        for reason, count in sorted(accounting[outcome].items(), key=lambda one: (-one[1], one[0])):
+            _row(table, f"{outcome}: {reason}", count, read, MEANING[kind(reason)])
+    yield table
+    for warning in manifest["warnings"]:
+        yield Text(f"warning: {warning}", style="yellow")
+    yield Text(f"dataset  {dataset.root}")
+    for uri in dataset.files(manifest, "report"):
+        if uri.endswith(".html"):
+            yield Text(f"report   {uri}")
+    yield Text(f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train")
+
+
+def check_table(findings: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What would be quarantined."""
+    yield Text(
+        f"{findings['read']:,} lines in {findings['inputs']:,} inputs ({findings['blank']:,} blank ones beside them), "
+        f"{findings['quarantined']:,} would be quarantined"
+    )
+    for note, count in findings["notes"].items():
+        yield Text(f"note: {note} {count:,}", style="dim")
+    if findings["reasons"]:
+        table = _table("reason", "lines", "share", "meaning", "as")
+        for reason, found in findings["reasons"].items():
+            share = f"{found['count'] / findings['read']:.1%}"
+            table.add_row(reason, f"{found['count']:,}", share, MEANING[Reason(reason)], "\n".join(found["places"]))
+        yield table
+
+
+def plan_values(plan: Plan, dataset: Dataset, work: str, space: Mapping[str, int | None]) -> dict[str, Any]:
+    """What a run would do, as values."""
+    return {
+        "plan": plan.id,
+        "output": dataset.root,
+        "work": work,
+        "inputs": len(plan.inputs),
+        "input_bytes": plan.input_bytes,
+        "unpacked_bytes": plan.unpacked_bytes,
+        "units": len(plan.units),
+        "segments": plan.segments,
+        "band_segments": plan.band_segments,
+        "space": dict(space),
+    }
+
+
+def plan_table(values: Mapping[str, Any]) -> Iterable[Table]:
+    """The same as a table."""
+    table = Table(show_header=False, box=None)
+    space = values["space"]
+    free = {name: "" if space[name] is None else f", {human_bytes(space[name])} free" for name in ("work_free", "output_free")}
+    for name, text in (
+        ("plan", values["plan"]),
+        ("reads", f"{values['inputs']:,} inputs, {human_bytes(values['input_bytes'])}"),
+        ("unpacked", f"about {human_bytes(values['unpacked_bytes'])}"),
+        ("cut into", f"{values['units']:,} work units, {values['segments']:,} segments of keys, "
+                     f"{values['band_segments']:,} of bands"),
+        ("holds", f"about {human_bytes(space['work'])} in {values['work']}{free['work_free']}"),
+        ("writes", f"about {human_bytes(space['output'])} to {values['output']}{free['output_free']}"),
+    ):  # fmt: skip
+        table.add_row(name, Text(text))
+    yield table
+
+
+def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
+    """Fates, a block each."""
+    for fate in fates:
+        table = Table(show_header=False, box=None)
+        table.add_row("line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)"))
+        table.add_row("fate", Text(fate["explanation"]))
+        for name in ("id", "kept_id", "group"):
+            if fate[name]:
+                table.add_row(name, fate[name])
+        yield table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("lines", "share") else "left")
+    return table
+
+
+def _row(table: Table, name: str, count: int, read: int, meaning: str) -> None:
+    table.add_row(str(name), f"{count:,}", f"{count / read:.1%}", Text(meaning, style="dim"))
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path) if path.startswith("/") else path
+    return relative if len(relative) < len(path) else path

@@ -1,0 +1,362 @@
+"""The tasks of the DAG: each loads what its references name, calls a kernel, and keeps its result.
+
+A task's result is a small mapping: counts, and for every kind of run that it wrote the segments' offsets.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+
+from pipeline.commit import commit_run
+from pipeline.plan import Plan, load_plan
+from transforms.candidates import PAIRS, find_candidates
+from transforms.cluster import CROSS, VERDICTS, cluster_edges
+from transforms.exact import elect_records, id_words, ids_of
+from transforms.merge import Places, Shard, merge_shard, shards_of
+from transforms.mill import MillOptions, mill_unit, runs_of
+from transforms.once import Work
+from transforms.options import SplitOptions, WriteOptions
+from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
+from transforms.settle import SETTLED, settle_records
+from transforms.split import BINS, DROPS, Cut, choose_cut, drop_lookalikes
+from transforms.storage import Storage, join
+from transforms.verify import EDGES, SKETCHES, compare_pairs, distinct_pairs, elect_sketches
+
+_CHUNKS = 64  # in which counts by bin travel
+_RUNS = {"pairs": PAIRS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS,
+         "settled": SETTLED, "drops": DROPS}  # fmt: skip
+
+Reference = tuple[int, int, int]
+Grouped = tuple[int, dict[str, Iterable[Reference]]]
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know; the rest is in the plan, in the work folder."""
+
+    storage: Storage
+    output: str
+    work: str
+    options: MillOptions
+    split: SplitOptions
+    write: WriteOptions
+    accept: bool = False  # commit in spite of gates
+    keep_work: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        return load_plan(self.storage, self.work)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of one job. All are deterministic, and may be run again, or twice at once."""
+
+    job: Job
+
+    def mill(self, number: int) -> Result:
+        """Read to Sign for a work unit."""
+        job = self.job
+        result = self._once(
+            "mill", number, lambda: mill_unit(job.plan.source(number), job.options, job.storage, job.work)
+        )
+        Metrics.counter("corpusmill", "read").inc(result["read"])
+        Metrics.counter("corpusmill", "quarantined").inc(sum(result["quarantined"].values()))
+        return result
+
+    def count(self, group: Grouped) -> int:
+        """Distinct records of a segment of keys."""
+        segment, kinds = group
+        facts = self._runs("facts").table(_segments(kinds["facts"]))
+        _, elected = elect_records(facts, exact=self.job.options.dedupe.exact)
+        return int(self._once("count", segment, lambda: {"distinct": int(elected.sum())})["distinct"])
+
+    def candidates(self, group: Grouped) -> Result:
+        """Pairs of a segment of bands, by the first id."""
+        segment, kinds = group
+
+        def make() -> Result:
+            pairs = find_candidates(self._runs("bands").table(_segments(kinds["bands"])))
+            return {"runs": {"pairs": self._write("pairs", segment, pairs, _by_id(pairs, "a"))}}
+
+        return self._once("candidates", segment, make, segment)
+
+    def attach(self, group: Grouped) -> Result:
+        """Distinct pairs whose first id is in the segment, and the sketches of those ids, by the second id."""
+        segment, kinds = group
+
+        def make() -> Result:
+            pairs = distinct_pairs(self._runs("pairs").table(_segments(kinds["pairs"])))
+            if pairs.num_rows == 0:
+                return {"runs": {}}
+            sketches = self._sketches(kinds["sketches"], pairs.column("a"))
+            targets = _by_id(pairs, "b")
+            sides, side_targets = _sides(pairs, sketches, targets, self.job.options.segments)
+            return {
+                "runs": {
+                    "met": self._write("met", segment, pairs, targets),
+                    "sides": self._write("sides", segment, sides, side_targets),
+                }
+            }
+
+        return self._once("attach", segment, make, segment)
+
+    def verify(self, group: Grouped) -> Result:
+        """Edges of the pairs whose second id is in the segment."""
+        segment, kinds = group
+
+        def make() -> Result:
+            pairs = self._runs("met").table(_segments(kinds["met"]))
+            if pairs.num_rows == 0:
+                return {"runs": {}}
+            left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
+            right = self._sketches(kinds["sketches"], pairs.column("b"))
+            edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
+            return {"runs": {"edges": self._write("edges", segment, edges)}}
+
+        return self._once("verify", segment, make, segment)
+
+    def cluster(self, _: int, edges: Iterable[tuple[int, Reference]], distinct: int) -> Result:
+        """Verdicts on all records that resemble another, and the look-alikes in different units."""
+
+        def make() -> Result:
+            table = self._runs("edges").table(_segments(reference for _, reference in edges))
+            clusters = cluster_edges(table, self.job.options.dedupe.threshold, distinct)
+            targets = self._by_key(clusters.verdicts)
+            return {
+                "runs": {
+                    "verdicts": self._write("verdicts", 0, clusters.verdicts, targets),
+                    "cross": self._write("cross", 0, clusters.cross),
+                },
+                "distinct": distinct,
+                "edges": table.num_rows,
+                "largest": clusters.largest,
+                "divided": clusters.divided,
+            }
+
+        return self._once("cluster", 0, make)
+
+    def settle(self, group: Grouped) -> Result:
+        """What becomes of the records of a segment of keys before the cut."""
+        segment, kinds = group
+
+        def make() -> Result:
+            facts = self._runs("facts").table(_segments(kinds["facts"]))
+            verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
+            options = self.job.options
+            settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            return {
+                "runs": {"settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows))},
+                "kept": int(settled.counts.sum()),
+                "n_bytes": settled.n_bytes,
+                "counts": _pack_counts(settled.counts),
+            }
+
+        return self._once("settle", segment, make, segment)
+
+    @staticmethod
+    def counts(result: Result) -> Iterator[tuple[int, bytes]]:
+        """Counts by bin, in chunks."""
+        for chunk, packed in result["counts"].items():
+            yield int(chunk), base64.b64decode(packed)
+
+    @staticmethod
+    def add_counts(chunks: Iterable[bytes]) -> bytes:
+        """The sum of chunks; associative."""
+        total = np.zeros(BINS // _CHUNKS, np.int64)
+        for chunk in chunks:
+            total += np.frombuffer(zlib.decompress(chunk), np.int64)
+        return zlib.compress(total.tobytes(), 1)
+
+    def cut(self, _: int, chunks: Iterable[tuple[int, bytes]], totals: Result) -> Result:
+        """The cut of the splits, and what there is to cut."""
+
+        def make() -> Result:
+            counts = np.zeros((_CHUNKS, BINS // _CHUNKS), np.int64)
+            for chunk, packed in chunks:
+                counts[chunk] = np.frombuffer(zlib.decompress(packed), np.int64)
+            cut = choose_cut(counts.ravel(), self.job.split)
+            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped], **totals}
+
+        return self._once("cut", 0, make)
+
+    def look_alikes(self, cut: Result, clustered: Result) -> Result:
+        """Records that give way to look-alikes in another split; the number of shards of what is left."""
+
+        def make() -> Result:
+            cross = self._runs("cross").table(_all_segments(clustered, "cross"))
+            drops = drop_lookalikes(cross, cut_of(cut), self.job.options.keys)
+            n_bytes = cut["n_bytes"] - int(np.sum(drops.column("n_bytes").to_numpy()))
+            return {
+                **cut,
+                "runs": {"drops": self._write("drops", 0, drops, self._by_key(drops))},
+                "dropped": drops.num_rows,
+                "shards": max(1, -(-n_bytes // self.job.write.shard_bytes)),
+            }
+
+        return self._once("look_alikes", 0, make)
+
+    def spread(self, keyed: tuple[int, Reference], size: Result) -> Iterator[tuple[int, tuple[int, Reference]]]:
+        """A reference to a segment of keys, for each shard that reads the segment."""
+        segment, reference = keyed
+        for shard in shards_of(segment, self.job.plan.segments, size["shards"]):
+            yield shard, (segment, reference)
+
+    @staticmethod
+    def shards(size: Result) -> Iterator[tuple[int, tuple[int, Reference]]]:
+        """Every shard, so that each has its task even where it has no records."""
+        for shard in range(size["shards"]):
+            yield shard, (0, (0, 0, 0))
+
+    @staticmethod
+    def lines(result: Result) -> tuple[int, int]:
+        """A work unit and its lines."""
+        return result["unit"], result["lines"]
+
+    def line_bases(self, _: int, lines: Iterable[tuple[int, int]]) -> list[int]:
+        """The line of its input that each work unit starts after."""
+        counts = dict(lines)
+        bases, shard, base = [], -1, 0
+        for number, unit in enumerate(self.job.plan.units):
+            base = base if unit.shard == shard else 0
+            shard = unit.shard
+            bases.append(base)
+            base += counts[number]
+        return bases
+
+    def merge(self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]) -> int:
+        """The files of a shard."""
+        number, kinds = group
+        job, plan = self.job, self.job.plan
+        references: dict[str, dict[int, list[Segment]]] = {}
+        for kind in ("texts", "rejects", "settled", "drops"):
+            by_segment = references[kind] = defaultdict(list)
+            for segment, reference in kinds[kind]:
+                by_segment[segment].append(Segment(*reference))
+        places = Places(
+            job.storage,
+            job.work,
+            job.output,
+            plan.name,
+            tuple(one.name for one in plan.inputs),
+            tuple(unit.shard for unit in plan.units),
+            tuple(bases),
+        )
+        shard = Shard(number, size["shards"])
+        result = self._once(
+            "merge",
+            number,
+            lambda: merge_shard(shard, references, plan.segments, cut_of(size), job.write, places),
+        )
+        kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
+        Metrics.counter("corpusmill", "kept").inc(kept)
+        return number
+
+    def commit(self, _: int, merged: int, size: Result) -> int:
+        """The manifest, last; a breach of the gates leaves a note of it instead."""
+        if merged != size["shards"]:
+            raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
+        job = self.job
+        commit_run(job.storage, job.output, job.work, size["shards"], accept=job.accept, keep_work=job.keep_work)
+        return merged
+
+    @staticmethod
+    def references(result: Result, kind: str) -> Iterator[tuple[int, int, int, int]]:
+        """(writer, segment, start, end) for the segments of a run of a result."""
+        writer = int(result.get("writer", result.get("unit", 0)))
+        for number, segment in segments_of(writer, result["runs"].get(kind, [0])):
+            yield writer, number, segment.start, segment.end
+
+    def _once(self, stage: str, task: int, make: Any, writer: int = 0) -> Result:
+        result = Work(self.job.storage, self.job.work).once(stage, task, make)
+        return {**result, "writer": writer} if writer else result
+
+    def _runs(self, kind: str) -> Runs:
+        storage, folder = self.job.storage, self.job.work
+        if kind in _RUNS:
+            return Runs(storage, folder, kind, _RUNS[kind])
+        return runs_of(storage, folder)[kind]
+
+    def _write(
+        self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None
+    ) -> list[int]:
+        """Puts a run; its rows go to the segments of `keys`, or all to one."""
+        segments = 1 if keys is None else self.job.options.segments
+        keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
+        with RunWriter(rows.schema, segments) as run:
+            position = 0
+            for batch in rows.to_batches():
+                run.append(batch, segment_of(keys[position : position + batch.num_rows], segments))
+                position += batch.num_rows
+            return run.finish(self._runs(kind), writer)
+
+    def _sketches(self, references: Iterable[Reference], ids: pa.ChunkedArray) -> pa.Table:
+        """The elected sketch of each of the ids."""
+        wanted = ids.unique()
+        runs = self._runs("sketches")
+        batches = [_only(batch, wanted) for _, batch in runs.read(_segments(references))]
+        return elect_sketches(pa.Table.from_batches(batches, SKETCHES))
+
+    def _by_key(self, rows: pa.Table) -> npt.NDArray[np.uint64]:
+        """uint64[N]: the shuffle keys of the ids."""
+        if "key" in rows.column_names:
+            return np.asarray(rows.column("key").to_numpy(), np.uint64)
+        keys = self.job.options.keys
+        return np.array([keys.shuffle_key(one) for one in rows.column("id").to_pylist()], np.uint64)
+
+
+def cut_of(result: Result) -> Cut:
+    """The cut in a result of `Tasks.cut`."""
+    eval_end, val_end, passed, val_capped = result["cut"]
+    return Cut(eval_end, val_end, tuple(passed), val_capped)
+
+
+def _segments(references: Iterable[Reference]) -> list[Segment]:
+    return [Segment(*reference) for reference in references]
+
+
+def _all_segments(result: Result, kind: str) -> list[Segment]:
+    return [Segment(writer, start, end) for writer, _, start, end in Tasks.references(result, kind)]
+
+
+def _by_id(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
+    """uint64[N]: the first words of ids, which route as keys do."""
+    return np.ascontiguousarray(id_words(rows.column(column))[:, 0])
+
+
+def _only(batch: pa.RecordBatch, ids: pa.Array) -> pa.RecordBatch:
+    return batch.filter(pc.is_in(batch.column("id"), value_set=ids))
+
+
+def _sides(
+    pairs: pa.Table, sketches: pa.Table, targets: npt.NDArray[np.uint64], segments: int
+) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """The sketch of each first id, once for each segment that it is needed in, with a key of that segment."""
+    numbers = segment_of(targets, segments)
+    _, first = np.unique(numbers, return_index=True)
+    key_of = dict(zip(numbers[first].tolist(), targets[first].tolist(), strict=True))
+    words = np.column_stack([id_words(pairs.column("a")), numbers.astype(np.uint64)])
+    distinct = np.unique(words, axis=0)
+    place = pc.index_in(ids_of(distinct[:, :2]), value_set=sketches.column("id").combine_chunks())
+    return sketches.take(place), np.array([key_of[number] for number in distinct[:, 2].tolist()], np.uint64)
+
+
+def _pack_counts(counts: npt.NDArray[np.int64]) -> dict[str, str]:
+    """Counts by bin as base64 of their compressed chunks; empty chunks are left out."""
+    packed = {}
+    for number, chunk in enumerate(counts.reshape(_CHUNKS, -1)):
+        if chunk.any():
+            packed[str(number)] = base64.b64encode(zlib.compress(chunk.tobytes(), 1)).decode()
+    return packed

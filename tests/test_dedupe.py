@@ -1,0 +1,355 @@
+"""Sign, Candidates, Verify, Cluster and Settle: laws, and brute force as the oracle."""
+
+import random
+
+import datasketch
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.records import WORDS, conversations, records_batch
+from transforms.candidates import BANDS, LEADERS, PAIRS, find_candidates, pair_table
+from transforms.cluster import cluster_edges
+from transforms.exact import FACTS, elect_records, id_words, ids_of
+from transforms.hashing import Keys
+from transforms.minhash import EMPTY, band_hashes, permutations, sign
+from transforms.options import DedupeOptions
+from transforms.settle import settle_records
+from transforms.shingles import jaccard, shingle_texts, tokenize
+from transforms.sign import fingerprint_records, identify_sources, sign_records
+from transforms.verify import EDGES, SKETCHES, compare_pairs, elect_sketches
+
+KEYS = Keys("test salt")
+bodies = st.lists(st.text(st.sampled_from("ab 東é.\n"), max_size=60), max_size=12)
+
+
+def one_id(number: int) -> bytes:
+    return number.to_bytes(8, "big") * 2
+
+
+def test_tokens_by_script():
+    assert tokenize("Don't STOP 3.5 ﬁn Straße") == ["don", "t", "stop", "3", "5", "fin", "strasse"]
+    assert tokenize("ไทย 안녕하세요 漢字かな") == ["ไ", "ท", "ย", "안녕하세요", "漢", "字", "か", "な"]
+    assert tokenize("…!?") == []
+
+
+@given(bodies, bodies)
+def test_shingles_are_batch_invariant(left, right):
+    both = shingle_texts(left + right, 3, KEYS)
+    apart = [shingle_texts(part, 3, KEYS) for part in (left, right)]
+    assert both.values.tolist() == [*apart[0].values.tolist(), *apart[1].values.tolist()]
+    assert np.diff(both.offsets).tolist() == [*np.diff(apart[0].offsets).tolist(), *np.diff(apart[1].offsets).tolist()]
+
+
+@given(bodies)
+def test_shingles_are_distinct_windows_of_tokens(drawn):
+    shingles = shingle_texts(drawn, 3, KEYS)
+    for place, text in enumerate(drawn):
+        tokens = tokenize(text)
+        windows = {tuple(tokens[at : at + 3]) for at in range(max(1, len(tokens) - 2))} if tokens else set()
+        hashes = shingles.values[shingles.offsets[place] : shingles.offsets[place + 1]]
+        assert len(hashes) == len(windows)
+        assert (np.diff(hashes.astype(object)) > 0).all()
+
+
+@given(bodies)
+def test_signatures_are_datasketchs(drawn):
+    shingles = shingle_texts(drawn, 2, KEYS)
+    permuted = permutations(32, KEYS)
+    signatures = sign(shingles, permuted)
+    for place in range(len(drawn)):
+        reference = datasketch.MinHash(
+            32, hashfunc=lambda value: int(value) & 0xFFFFFFFF, permutations=tuple(permuted), scheme="affine32"
+        )
+        hashes = shingles.values[shingles.offsets[place] : shingles.offsets[place + 1]]
+        for value in hashes:
+            reference.update(value)
+        assert (signatures[place] == reference.hashvalues).all() if len(hashes) else (signatures[place] == EMPTY).all()
+
+
+def test_the_salt_and_the_secret_change_every_permutation():
+    seen = [permutations(16, keys).a.tolist() for keys in (Keys("a"), Keys("b"), Keys("a", b"s" * 16))]
+    assert len({tuple(one) for one in seen}) == 3
+
+
+def test_estimates_are_near_the_truth():
+    chooser = random.Random(1)
+    words = [f"w{number}" for number in range(3000)]
+    text = chooser.choices(words, k=400)
+    changed = list(text)
+    for place in range(0, 400, 25):
+        changed[place] = "changed" + str(place)
+    shingles = shingle_texts([" ".join(text), " ".join(changed)], 5, KEYS)
+    truth = jaccard(shingles.values[: shingles.offsets[1]], shingles.values[shingles.offsets[1] :])
+    signatures = sign(shingles, permutations(512, KEYS))
+    assert abs((signatures[0] == signatures[1]).mean() - truth) < 4 * (truth * (1 - truth) / 512) ** 0.5
+
+
+@given(conversations, conversations)
+@settings(max_examples=50)
+def test_signing_is_batch_invariant(left, right):
+    def signed(drawn):
+        batch = records_batch([one for one, _ in drawn], [tool for _, tool in drawn])
+        return sign_records(batch, KEYS).to_pylist()
+
+    def placed(rows):
+        return [{**row, "line": 0, "offset": 0} for row in rows]
+
+    assert placed(signed(left + right)) == placed(signed(left)) + placed(signed(right))
+
+
+def test_ids_leave_weight_and_metadata_out():
+    said = {"role": "user", "content": "hello"}
+    batch = records_batch([[said], [{**said, "weight": 0.5}]], metadata=[{}, {"k": 1}])
+    signed = sign_records(batch, KEYS)
+    first, second = signed.column("id").to_pylist()
+    assert first == second
+    assert signed.column("tie")[0] != signed.column("tie")[1]
+
+
+def test_rank_follows_kind_then_preference():
+    batch = records_batch(
+        [[{"role": "user", "content": "x"}]] * 5,
+        metadata=[{"stars": 1}, {"stars": 5}, {}, {"stars": -2.5}, {"stars": 9}],
+        kinds=["production"] * 4 + ["public"],
+    )
+    ranks = sign_records(batch, KEYS, ("metadata.stars",)).column("rank").to_pylist()
+    assert sorted(range(5), key=lambda place: ranks[place]) == [1, 0, 3, 2, 4]
+    ranks = sign_records(batch, KEYS, ("-metadata.stars",)).column("rank").to_pylist()
+    assert sorted(range(5), key=lambda place: ranks[place]) == [3, 0, 1, 2, 4]
+
+
+def test_source_ids_need_a_secret():
+    batch = records_batch([[{"role": "user", "content": "x"}]])
+    assert identify_sources(batch, KEYS).column("source_id").null_count == 1
+    keyed = [identify_sources(batch, Keys("s", secret)).column("source_id")[0].as_py() for secret in (b"1" * 16, b"2" * 16)]
+    assert keyed[0] != keyed[1]
+    assert "1111" not in repr(Keys("s", b"1" * 16))
+
+
+def test_system_and_tool_texts_are_not_compared():
+    said = [{"role": "user", "content": "a b c"}, {"role": "assistant", "content": "d e f"}]
+    batch = records_batch([said, [{"role": "system", "content": "x " * 50}, *said, {"role": "tool", "content": "y"}]])
+    prints = fingerprint_records(batch, DedupeOptions(), KEYS)
+    assert (prints.bands[0] == prints.bands[1]).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 40)), max_size=120), st.randoms())
+def test_candidates_are_all_pairs_of_small_bands_in_any_order(rows, shuffled):
+    def candidates(drawn):
+        return find_candidates(
+            pa.table(
+                [
+                    pa.array([band for band, _ in drawn], pa.uint64()),
+                    pa.array([b""] * len(drawn), pa.binary()),
+                    pa.array([one_id(number) for _, number in drawn], pa.binary(16)),
+                ],
+                schema=BANDS,
+            )
+        )
+
+    pairs = candidates(rows)
+    expected = set()
+    for band in range(5):
+        members = sorted({number for one, number in rows if one == band})
+        expected |= {(a, b) for place, a in enumerate(members[:LEADERS]) for b in members[place + 1 :]}
+    found = {
+        (int.from_bytes(a[:8], "big"), int.from_bytes(b[:8], "big"))
+        for a, b in zip(pairs.column("a").to_pylist(), pairs.column("b").to_pylist(), strict=True)
+    }
+    assert found == expected
+    shuffled.shuffle(rows)
+    assert candidates(rows).equals(pairs)
+
+
+@given(st.lists(st.sets(st.integers(0, 12), max_size=8), min_size=2, max_size=8))
+def test_edges_have_the_exact_jaccard_index(sets):
+    count = len(sets)
+    sketches = elect_sketches(
+        pa.table(
+            [
+                pa.array([one_id(number) for number in range(count)], pa.binary(16)),
+                pa.array([b"\0"] * count, pa.binary()),
+                pa.array([one_id(0)] * count, pa.binary(16)),
+                pa.nulls(count, pa.binary(16)),
+                pa.array([1] * count, pa.int64()),
+                pa.array([sorted(one) for one in sets], pa.list_(pa.uint64())),
+            ],
+            schema=SKETCHES,
+        )
+    )
+    every = [(a, b) for a in range(count) for b in range(a + 1, count)]
+    pairs = pa.table([pa.array([one_id(pair[side]) for pair in every], pa.binary(16)) for side in (0, 1)], schema=PAIRS)
+    edges = compare_pairs(pairs, sketches, sketches, 0.5)
+    truth = {
+        (a, b): len(sets[a] & sets[b]) / len(sets[a] | sets[b]) if sets[a] | sets[b] else 0.0 for a, b in every
+    }
+    found = {
+        (int.from_bytes(a[:8], "big"), int.from_bytes(b[:8], "big")): similarity
+        for a, b, similarity in zip(*(edges.column(name).to_pylist() for name in ("a", "b", "similarity")), strict=True)
+    }
+    assert found.keys() == {pair for pair, index in truth.items() if index >= 0.5}
+    assert all(abs(similarity - truth[pair]) < 1e-6 for pair, similarity in found.items())
+
+
+def test_a_candidate_without_a_sketch_raises():
+    pairs = pa.table([pa.array([one_id(1)], pa.binary(16)), pa.array([one_id(2)], pa.binary(16))], schema=PAIRS)
+    with pytest.raises(KeyError, match="no sketch"):
+        compare_pairs(pairs, SKETCHES.empty_table(), SKETCHES.empty_table(), 0.5)
+
+
+edge_lists = st.dictionaries(
+    st.tuples(st.integers(0, 15), st.integers(0, 15)).filter(lambda pair: pair[0] < pair[1]),
+    st.sampled_from([0.7, 0.75, 0.8, 0.9, 1.0]),
+    max_size=40,
+)
+
+
+def edge_table(drawn, ranks=None, groups=None) -> pa.Table:
+    pairs = list(drawn)
+    ranks, groups = ranks or {}, groups or {}
+    columns = [
+        pa.array([one_id(a) for a, _ in pairs], pa.binary(16)),
+        pa.array([one_id(b) for _, b in pairs], pa.binary(16)),
+        pa.array([drawn[pair] for pair in pairs], pa.float32()),
+    ]
+    for side in (0, 1):
+        columns += [
+            pa.array([bytes([ranks.get(pair[side], 0)]) for pair in pairs], pa.binary()),
+            pa.array([groups.get(pair[side]) for pair in pairs], pa.binary(16)),
+            pa.array([1] * len(pairs), pa.int64()),
+        ]
+    return pa.table(columns, schema=EDGES)
+
+
+def number_of(one: bytes) -> int:
+    return int.from_bytes(one[:8], "big")
+
+
+@given(edge_lists, st.dictionaries(st.integers(0, 15), st.integers(0, 2)))
+def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(drawn, ranks):
+    clusters = cluster_edges(edge_table(drawn, ranks), 0.8, 16)
+    kept_for = {number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"]) for row in clusters.verdicts.to_pylist()}
+    similar = {frozenset(pair): index for pair, index in drawn.items()}
+    for record, leader in kept_for.items():
+        if leader is not None:
+            assert kept_for[leader] is None
+            assert similar[frozenset((record, leader))] >= 0.8 - 1e-6
+            assert (ranks.get(leader, 0), leader) < (ranks.get(record, 0), record)
+    for (a, b), index in drawn.items():
+        assert index < 0.8 or not (kept_for[a] is None and kept_for[b] is None)
+
+
+@given(edge_lists, st.randoms())
+def test_clusters_don_t_depend_on_the_order_of_edges(drawn, shuffled):
+    pairs = list(drawn)
+    shuffled.shuffle(pairs)
+    again = cluster_edges(edge_table({pair: drawn[pair] for pair in pairs}), 0.8, 16)
+    first = cluster_edges(edge_table(drawn), 0.8, 16)
+    assert first.verdicts.equals(again.verdicts)
+    assert first.cross.sort_by([("a", "ascending"), ("b", "ascending")]).equals(
+        again.cross.sort_by([("a", "ascending"), ("b", "ascending")])
+    )
+
+
+@given(edge_lists)
+def test_kept_look_alikes_share_a_unit(drawn):
+    clusters = cluster_edges(edge_table(drawn), 0.8, 16)
+    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
+    assert clusters.cross.num_rows == 0
+    for a, b in drawn:
+        assert units[a] is None or units[b] is None or units[a] == units[b]
+
+
+def test_groups_are_units_and_their_look_alikes_cross():
+    groups = {1: one_id(91), 2: one_id(92)}
+    clusters = cluster_edges(edge_table({(1, 2): 0.75, (2, 3): 0.7}, groups=groups), 0.8, 16)
+    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
+    assert units == {1: None, 2: None, 3: one_id(3)}
+    assert clusters.cross.num_rows == 2
+
+
+def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
+    chain = {(number, number + 1): 0.75 for number in range(249)}
+    whole = cluster_edges(edge_table(chain), 0.8, 1_000_000)
+    assert whole.divided == []
+    parts = cluster_edges(edge_table(chain), 0.8, 10_000)
+    assert parts.divided == [250]
+    units = {number_of(row["id"]): row["unit"] for row in parts.verdicts.to_pylist()}
+    assert len(set(units.values())) == 3
+    assert parts.cross.num_rows == 2
+
+
+facts = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), max_size=30)
+
+
+def fact_table(rows, order) -> pa.Table:
+    return pa.table(
+        [
+            pa.array([KEYS.shuffle_key(one_id(rows[place][0])) for place in order], pa.uint64()),
+            pa.array([one_id(rows[place][0]) for place in order], pa.binary(16)),
+            pa.array([bytes([rows[place][1]]) for place in order], pa.binary()),
+            pa.array([one_id(rows[place][2]) for place in order], pa.binary(16)),
+            pa.nulls(len(order), pa.binary(16)),
+            pa.array([10] * len(order), pa.int64()),
+            pa.array(list(order), pa.int64()),
+            pa.array([0] * len(order), pa.int32()),
+        ],
+        schema=FACTS,
+    )
+
+
+@given(facts, st.randoms())
+def test_one_of_each_id_is_elected_whatever_the_order(rows, shuffled):
+    order = list(range(len(rows)))
+    first, elected = elect_records(fact_table(rows, order), exact=True)
+    shuffled.shuffle(order)
+    again, elected_again = elect_records(fact_table(rows, order), exact=True)
+    assert first.equals(again)
+    assert elected.tolist() == elected_again.tolist()
+    chosen = first.filter(pa.array(elected)).to_pylist()
+    best: dict[int, tuple] = {}
+    for place, (one, rank, tie) in enumerate(rows):
+        best[one] = min(best.get(one, (9, 9, 999)), (rank, tie, place))
+    assert {number_of(row["id"]): row["line"] for row in chosen} == {one: place for one, (_, _, place) in best.items()}
+
+
+def test_settling_counts_only_what_is_kept():
+    table = fact_table([(1, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)], range(4))
+    verdicts = cluster_edges(edge_table({(2, 3): 0.9}), 0.8, 3).verdicts
+    settled = settle_records(table, verdicts, KEYS, exact=True)
+    assert settled.counts.sum() == 2
+    assert settled.n_bytes == 20
+    fates = {(number_of(row["id"]), row["line"]): (row["bin"] >= 0, row["kept_id"] and number_of(row["kept_id"]), row["near"])
+             for row in settled.rows.to_pylist()}  # fmt: skip
+    assert fates == {(1, 0): (True, None, False), (1, 1): (False, 1, False), (2, 2): (True, None, False), (3, 3): (False, 2, True)}
+
+
+def test_without_exact_every_copy_is_kept():
+    table = fact_table([(1, 0, 0), (1, 0, 0)], range(2))
+    no_verdicts = cluster_edges(EDGES.empty_table(), 0.8, 2).verdicts
+    assert settle_records(table, no_verdicts, KEYS, exact=False).counts.sum() == 2
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16)))
+def test_ids_survive_as_words(ids):
+    array = pa.array(ids, pa.binary(16))
+    assert ids_of(id_words(array)).to_pylist() == ids
+    assert ids_of(id_words(array[1:])).to_pylist() == ids[1:]
+
+
+def test_pairs_of_one_id_are_left_out():
+    words = id_words(pa.array([one_id(1)], pa.binary(16)))
+    assert pair_table(np.hstack([words, words])).num_rows == 0
+
+
+def test_near_duplicates_are_found_in_a_made_corpus():
+    chooser = random.Random(2)
+    texts = [" ".join(chooser.choices(WORDS, k=120)) for _ in range(60)]
+    copies = [text.replace(text.split()[60], "changed", 1) for text in texts]
+    batch = records_batch([[{"role": "user", "content": text}] for text in texts + copies])
+    prints = fingerprint_records(batch, DedupeOptions(), KEYS)
+    met = sum(bool((prints.bands[place] == prints.bands[place + 60]).any()) for place in range(60))
+    assert met == 60

@@ -1,0 +1,68 @@
+"""Exact duplicates: records with one id meet in one segment, and one of them is elected to stay.
+
+The record kept is the first by rank (kind, then the configured preference), then by the digest of its
+remaining columns. Records that are the same in all of that give the same row, so which of them stays
+decides nothing but the line that the lineage names: the first in the order of the inputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+# Facts: a narrow row for each sound record; `writer` is its work unit, `line` its line there.
+FACTS = pa.schema(
+    [
+        pa.field("key", pa.uint64(), nullable=False),
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("rank", pa.binary(), nullable=False),
+        pa.field("tie", pa.binary(16), nullable=False),
+        pa.field("group", pa.binary(16)),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),
+        pa.field("writer", pa.int32(), nullable=False),
+    ]
+)
+
+
+def elect_records(facts: pa.Table, *, exact: bool) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+    """FACTS sorted by key and id, the elected one of each id first; bool[N] which are elected.
+
+    Without `exact` every record is elected.
+    """
+    order = ["key", "id", "rank", "tie", "writer", "line"]
+    facts = facts.sort_by([(name, "ascending") for name in order]).combine_chunks()
+    if not exact:
+        return facts, np.ones(facts.num_rows, bool)
+    return facts, first_of_each(facts.column("id"))
+
+
+def first_of_each(ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether an id differs from the one before it."""
+    words = id_words(ids)
+    first = np.ones(len(words), bool)
+    first[1:] = (words[1:] != words[:-1]).any(axis=1)
+    return first
+
+
+def id_words(ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint64]:
+    """uint64[N, 2]: 16-byte ids without nulls, as two words that sort as the bytes do."""
+    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    if isinstance(array, pa.ChunkedArray):  # what combine_chunks gives for no chunk
+        return np.empty((0, 2), np.uint64)
+    content = array.buffers()[1]
+    if content is None or len(array) == 0:
+        return np.empty((0, 2), np.uint64)
+    words = np.frombuffer(content, ">u8", count=2 * len(array), offset=16 * array.offset)
+    return words.astype(np.uint64).reshape(-1, 2)
+
+
+def ids_of(words: npt.NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
+    """The ids of `id_words`.
+
+    >>> ids_of(id_words(pa.array([b"0123456789abcdef"], pa.binary(16)))).to_pylist()
+    [b'0123456789abcdef']
+    """
+    content = np.ascontiguousarray(words.astype(">u8")).tobytes()
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(words), [None, pa.py_buffer(content)])

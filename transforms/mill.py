@@ -1,0 +1,225 @@
+"""A work unit from bytes to runs: Read, Parse, Validate, Redact and Sign, block by block.
+
+    lines ─► records ─► sound ──► texts, facts          by shuffle key
+                         │    └─► sketches (by id), bands (by band), each distinct record of a block once
+                         └─► rejects                    by a key of their place
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.candidates import BANDS
+from transforms.exact import FACTS, id_words
+from transforms.hashing import Keys, record_id
+from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
+from transforms.parse import parse_records
+from transforms.read import InputChanged, LineReader, WorkUnit
+from transforms.redact import redact_records
+from transforms.runs import Runs, RunWriter, segment_of
+from transforms.schema import PLACE, REASONS
+from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
+from transforms.storage import Storage
+from transforms.validate import validate_records
+from transforms.verify import SKETCHES
+
+# What Merge needs of a record, and no more.
+TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
+
+REJECTS = pa.schema(
+    [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
+)
+
+_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
+
+
+class RecordFault(RuntimeError):
+    """A failure of ours over a record: says the stage, the place and the type of the error, never content."""
+
+
+@dataclass(frozen=True)
+class MillOptions:
+    """Everything a unit's outcome depends on, but for its bytes."""
+
+    read: ReadOptions
+    validate: ValidateOptions
+    redact: RedactOptions
+    dedupe: DedupeOptions
+    group_by: str | None
+    keys: Keys
+    segments: int  # of keys and ids; a power of two
+    band_segments: int
+
+
+@dataclass(frozen=True)
+class UnitSource:
+    """A work unit with what the plan says of its input."""
+
+    number: int
+    unit: WorkUnit
+    kind: str
+    etag: str
+    limit: int | None = None  # rows to read at most
+
+
+def runs_of(storage: Storage, folder: str) -> dict[str, Runs]:
+    """The runs that units write, by kind."""
+    return {kind: Runs(storage, folder, kind, schema) for kind, schema in _SCHEMAS.items()}
+
+
+def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder: str) -> dict[str, Any]:
+    """Writes the runs of a unit; returns counts and references. Raises InputChanged, RecordFault."""
+    runs = runs_of(storage, folder)
+    sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
+    writers = {kind: RunWriter(runs[kind].schema, size) for kind, size in sizes.items()}
+    try:
+        counts = _mill_blocks(source, options, storage, writers)
+        offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.__exit__()
+    return {"unit": source.number, "shard": source.unit.shard, "runs": offsets, **counts}
+
+
+def _mill_blocks(
+    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter]
+) -> dict[str, Any]:
+    """Carries every block of the unit into the writers; returns the unit's counts."""
+    unit = source.unit
+    read, bytes_read = 0, 0
+    quarantined: Counter[str] = Counter()
+    entities: Counter[str] = Counter()
+    examples: dict[str, int] = {}  # the first line of each reason
+    _check_unchanged(source, storage)
+    with storage.open(unit.uri) as stream:
+        reader = LineReader(unit, stream, options.read)
+        for lines in reader.blocks():
+            stage = "Parse"
+            if source.limit is not None:
+                lines = lines.slice(0, source.limit - read)
+                if lines.num_rows == 0:
+                    break
+            try:
+                read += lines.num_rows
+                bytes_read += pc.sum(lines.column("length")).as_py() or 0
+                records = parse_records(
+                    lines,
+                    shape=options.read.shape,
+                    kind=source.kind,
+                    group_by=options.group_by,
+                    keys=options.keys,
+                )
+                stage = "Validate"
+                records = validate_records(records, options.validate)
+                stage = "Sign"
+                records = identify_sources(records, options.keys)
+                stage = "Redact"
+                keep = (options.group_by,) if options.group_by else ()
+                redacted = redact_records(records, options.redact, keep_paths=keep)
+                records = redacted.records
+                entities.update(redacted.entities)
+                stage = "Sign"
+                sound = is_sound(records)
+                signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
+                _write_signed(signed, source.number, options, writers)
+                stage = "Quarantine"
+                rejected = records.filter(pc.invert(sound))
+                for line, reasons in zip(rejected.column("line").to_pylist(), rejected.column("reasons").to_pylist(), strict=True):
+                    quarantined[reasons[0]] += 1
+                    examples.setdefault(reasons[0], line)
+                _write_rejects(rejected, unit.shard, options, writers)
+            except Exception as error:
+                first = lines.column("line")[0].as_py()
+                raise RecordFault(
+                    f"{stage} failed with {type(error).__name__} in input {unit.shard}, "
+                    f"in the {lines.num_rows} lines from line {first} of byte {unit.start}"
+                ) from (None if _may_quote(error) else error)
+    _check_unchanged(source, storage)
+    stats = reader.stats
+    return {
+        "read": read,
+        "bytes": bytes_read,
+        "lines": stats.lines,
+        "blank": stats.blank,
+        "notes": {str(note): count for note, count in stats.notes.items()},
+        "corrupt": stats.corrupt,
+        "quarantined": dict(quarantined),
+        "examples": examples,
+        "entities": dict(entities),
+    }
+
+
+def _may_quote(error: BaseException) -> bool:
+    """Whether an error's text may hold a record's content: all that is not known to hold none."""
+    return not type(error).__module__.startswith("transforms.")
+
+
+def _check_unchanged(source: UnitSource, storage: Storage) -> None:
+    """Raises InputChanged unless the input is as it was planned."""
+    found = storage.stat(source.unit.uri)
+    if (found.size, found.etag) != (source.unit.size, source.etag):
+        raise InputChanged("an input changed since the run was planned; run again")
+
+
+def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+    """Texts and facts of all records; sketches and bands of each distinct one."""
+    keys = signed.column("key").to_numpy()
+    by_key = segment_of(keys, options.segments)
+    writers["texts"].append(signed.select(TEXTS.names), by_key)
+    numbers = pa.array(np.full(len(keys), writer, np.int32))
+    facts = [numbers if name == "writer" else signed.column(name) for name in FACTS.names]
+    writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
+    if not options.dedupe.near:
+        return
+    distinct = signed.take(pa.array(_first_of_each_id(signed)))
+    prints = fingerprint_records(distinct, options.dedupe, options.keys)
+    filled = np.flatnonzero(np.diff(prints.shingles.offsets) > 0)
+    offsets = pa.array(prints.shingles.offsets.astype(np.int32))
+    sets = pa.ListArray.from_arrays(offsets, pa.array(prints.shingles.values))
+    columns = [sets if name == "shingles" else distinct.column(name) for name in SKETCHES.names]
+    sketches = pa.RecordBatch.from_arrays(columns, schema=SKETCHES).take(pa.array(filled))
+    ids = sketches.column("id")
+    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.segments))
+    _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
+
+
+def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """int64[D]: the row of each distinct id that comes first by rank and tie."""
+    order = pc.sort_indices(signed, sort_keys=[(name, "ascending") for name in ("id", "rank", "tie")]).to_numpy()
+    words = id_words(signed.column("id"))[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (words[1:] != words[:-1]).any(axis=1)
+    return np.sort(order[first]).astype(np.int64)
+
+
+def _write_bands(
+    bands: npt.NDArray[np.uint64],
+    ranks: pa.Array,
+    ids: pa.Array,
+    options: MillOptions,
+    writers: dict[str, RunWriter],
+) -> None:
+    """A row for each band of each record."""
+    owners = pa.array(np.repeat(np.arange(len(ids)), bands.shape[1]))
+    flat = bands.ravel()
+    rows = pa.RecordBatch.from_arrays([pa.array(flat), ranks.take(owners), ids.take(owners)], schema=BANDS)
+    writers["bands"].append(rows, segment_of(flat, options.band_segments))
+
+
+def _write_rejects(
+    rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]
+) -> None:
+    """Quarantined lines, spread over the segments by their place."""
+    places = [f"{shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
+    keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
+    columns = [pa.array(keys, pa.uint64()), *(rejected.column(name) for name in REJECTS.names[1:])]
+    writers["rejects"].append(
+        pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments)
+    )

@@ -1,0 +1,71 @@
+"""Tasks that are done once: a result kept under a name that depends on the plan alone.
+
+A retry, a zombie or a later run of the same plan finds the result and does nothing. The result is put
+last, after the files it speaks of, and holds references and counts, never content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from transforms.storage import Storage, join
+
+
+class TaskFault(RuntimeError):
+    """A task that failed: its stage, its number and the type of the error; never a message, which may quote a record."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work folder of one plan."""
+
+    storage: Storage
+    folder: str
+
+    def stage(self, stage: str) -> str:
+        """The folder of a stage's results."""
+        return join(self.folder, "done", stage)
+
+    def result(self, stage: str, task: int) -> dict[str, Any] | None:
+        """The result of a task that is done, or None."""
+        try:
+            return dict(orjson.loads(self.storage.read(self._marker(stage, task))))
+        except FileNotFoundError:
+            return None
+
+    def once(self, stage: str, task: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The task's result: the one kept, or what `make` returns now, which is then kept.
+
+        Errors of this package are raised as they are, all others as TaskFault.
+        """
+        kept = self.result(stage, task)
+        if kept is not None:
+            return kept
+        try:
+            content = orjson.dumps(make())
+            self.storage.put(self._marker(stage, task), content)
+        except Exception as error:
+            if type(error).__module__.startswith("transforms."):
+                raise
+            place = place_of(error)
+            raise TaskFault(f"{stage} {task} failed with {type(error).__name__}{place}") from None
+        return dict(orjson.loads(content))
+
+    def _marker(self, stage: str, task: int) -> str:
+        return join(self.stage(stage), f"{task:06d}.json")
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised: the innermost file and line of this project, or nothing."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename.replace("\\", "/")
+        for package in ("/transforms/", "/pipeline/"):
+            if package in file:
+                place = f" at {package[1:]}{file.rsplit(package, 1)[1]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

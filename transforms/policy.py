@@ -1,0 +1,348 @@
+"""What counts as personal data: entity types, the recognizers for them, context words and vetoes.
+
+The default policy is Presidio's pattern recognizers without a model, better at chat: whole-word context in place of
+Presidio's substrings, phone numbers told from lists, decimals and order numbers, cards from no network left, bare
+numbers that pass a short checksum by chance left unless a word before them says what they are.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import inspect
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import tldextract
+from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, predefined_recognizers
+from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
+from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
+from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
+
+from transforms.options import RedactOptions
+from transforms.secrets import SECRET_ENTITIES
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+@functools.cache
+def _recognizer_classes() -> dict[str, type[Any]]:
+    """Presidio's recognizers that need no model or service, by entity type."""
+    classes: dict[str, type[Any]] = {}
+    catalogue: dict[str, Any] = vars(predefined_recognizers)
+    for _, one in sorted(catalogue.items(), key=lambda named: named[0]):
+        phone = one is predefined_recognizers.PhoneRecognizer
+        if inspect.isclass(one) and (phone or issubclass(one, PatternRecognizer)):
+            classes.setdefault(one().supported_entities[0], one)
+    return classes
+
+
+def known_entities(options: RedactOptions) -> frozenset[str]:
+    """The names that `entities` may list: Presidio's pattern recognizers of all countries, and the custom ones."""
+    return frozenset(_recognizer_classes()) | {custom.name for custom in options.custom}
+
+
+def check_entities(options: RedactOptions) -> None:
+    """Raises ValueError for an entity type that nothing recognizes, naming the near misses."""
+    if isinstance(options.entities, str):
+        return
+    known = known_entities(options)
+    for name in options.entities:
+        if name in known:
+            continue
+        if name in SECRET_ENTITIES:
+            raise ValueError(f"redact.entities: {name!r} is a secret; secrets are switched by redact.secrets")
+        near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
+        raise ValueError(f"redact.entities: {name!r} is no entity type; {hint}")
+
+
+def placeholder_entities(options: RedactOptions) -> frozenset[str]:
+    """Every type that a placeholder may have, whatever the options switch on."""
+    return known_entities(options) | SECRET_ENTITIES | {"CUSTOM", "PERSON", "LOCATION", "ORGANIZATION", "NRP"}
+
+
+_TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
+_STOP_WORDS = _words(
+    "a an the is are was were be been my your our his her their its i you he she it we they of for to in on at and or "
+    "this that these those as with by from has have had"
+)
+
+
+class RegexTokenizer(NlpEngine):  # type: ignore[misc]
+    """Words and marks as tokens, lower-cased text as lemmas: enough for context words, without a model."""
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def is_loaded(self) -> bool:
+        return True
+
+    def process_text(self, text: str, language: str) -> NlpArtifacts:
+        matches = list(_TOKEN.finditer(text))
+        tokens = [match.group() for match in matches]
+        lemmas = [token.lower() for token in tokens]
+        starts = [match.start() for match in matches]
+        artifacts = NlpArtifacts([], tokens, starts, lemmas, None, language)
+        artifacts.keywords = frozenset(lemma for lemma in lemmas if not self.is_punct(lemma, language))
+        return artifacts
+
+    def process_batch(
+        self, texts: Iterable[str], language: str, batch_size: int = 1, n_process: int = 1, **_: Any
+    ) -> Iterator[tuple[str, NlpArtifacts]]:
+        del batch_size, n_process
+        return ((text, self.process_text(text, language)) for text in texts)
+
+    def is_stopword(self, word: str, language: str) -> bool:
+        del language
+        return word.lower() in _STOP_WORDS
+
+    def is_punct(self, word: str, language: str) -> bool:
+        del language
+        return not word[:1].isalnum()
+
+    def get_supported_entities(self) -> list[str]:
+        return []
+
+    def get_supported_languages(self) -> list[str]:
+        return ["en"]
+
+
+# Context words in place of Presidio's own, which fire on ordinary prose ("check", "save", "us", "document").
+_CONTEXT = {
+    "US_BANK_NUMBER": ("account", "acct", "bank", "banking", "debit", "checking", "savings"),
+    "US_DRIVER_LICENSE": ("driver", "license", "licence", "lic", "permit", "driving", "dl", "dls", "cdl", "cdls"),
+    "US_PASSPORT": ("passport",),
+    "US_SSN": ("social security", "ssn", "social", "ssid"),
+    "MEDICAL_LICENSE": ("medical", "certificate", "dea", "prescriber", "physician"),
+    "UK_NHS": ("nhs", "national health service", "health", "patient", "medical"),
+    "PHONE_NUMBER": (
+        *("phone", "telephone", "tel", "cell", "cellphone", "mobile", "call", "text", "sms", "whatsapp", "dial"),
+        *("fax", "ring", "reach", "contact", "landline", "hotline", "helpline", "ph"),
+    ),
+}
+
+# Words before a bare number that say it is something else.
+_NO_PHONE = _words(
+    "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
+    "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
+    "transaction request session job issue number total amount price cost usd eur gbp population decimal pi"
+)
+_NO_IP = _words("version ver v release build firmware section chapter clause rev revision driver upgrade")
+_CONTEXT_ONLY = ("US_NPI", "ABA_ROUTING_NUMBER")  # say nothing without context, whatever their shape
+_BEFORE = 5  # words of context
+_ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context
+
+
+class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
+    """Presidio's context enhancement with whole words and phrases, and the vetoes of the default policy."""
+
+    def __init__(self) -> None:
+        super().__init__(0.35, 0.4, _BEFORE, 0)
+
+    def enhance_using_context(
+        self,
+        text: str,
+        raw_results: list[Any],
+        nlp_artifacts: NlpArtifacts,
+        recognizers: list[EntityRecognizer],
+        context: list[str] | None = None,
+    ) -> list[Any]:
+        del context
+        by_id = {recognizer.id: recognizer for recognizer in recognizers}
+        for result in raw_results:
+            recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
+            words = self._words_before(nlp_artifacts, result.start)
+            phrases = f" {' '.join(words)} | {' '.join(word.removesuffix('s') for word in words)} "
+            supported = any(f" {word.lower().strip()} " in phrases for word in recognizer.context or ())
+            result.score = _judge(result, text, words, supported)
+        return [result for result in raw_results if result.score > 0.0]
+
+    def _words_before(self, artifacts: NlpArtifacts, start: int) -> list[str]:
+        """The words before `start`, and the one it lies in, stop words and marks passed over."""
+        index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
+        words: list[str] = []
+        for lemma in artifacts.lemmas[max(0, index - 40) : index + 1][::-1]:
+            if lemma[0].isalnum() and lemma not in _STOP_WORDS:
+                words.append(lemma)
+                if len(words) > self.context_prefix_count:
+                    break
+        return words[::-1]
+
+
+def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> float:
+    """The score of a finding in its context: 0 where the policy takes it for something else."""
+    entity: str = result.entity_type
+    value = text[result.start : result.end]
+    score = float(result.score)
+    before, after = text[max(0, result.start - 3) : result.start], text[result.end : result.end + 3]
+    last = words[:-1][-3:]
+    if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
+        return 0.0
+    if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
+        return 0.0
+    if entity == "CREDIT_CARD" and value.isdigit() and re.search(r"\d[.,]$", before):
+        return 0.0  # the digits of a decimal
+    if re.match(r"[A-Z]{2}_|ABA_", entity) and score >= 0.4 and not supported:
+        if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS):
+            return 0.05
+        if entity == "UK_NHS":
+            return 0.4  # at most what a phone number of the same shape scores
+    return min(1.0, max(score + 0.35, 0.4)) if supported else score
+
+
+def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
+    """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
+    if re.search(r"\d[+.,]?$", before):
+        return False
+    if "+" in value or "＋" in value or supported:
+        return True
+    groups = re.findall(r"\d+", value)
+    digits = "".join(groups)
+    if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
+        return False
+    if len(groups) == 1:
+        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1") or len(digits) == 11
+        reckoned = re.search(r"[+*/<>^%]\s?$", before) or re.match(r"\s?[+*/=<>^%]|[.,]\d", after)
+        return national and not reckoned and _NO_PHONE.isdisjoint(last)
+    if len(groups) == 2 and not value.startswith(("0", "(")):
+        return "." not in value and len(groups[0]) == 3  # else a decimal, a difference, a range
+    return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
+
+
+class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
+    """Addresses at names for internal use too, and those that a word or a file's ending follows (`a@b.com.gz`)."""
+
+    def validate_result(self, pattern_text: str) -> bool:
+        labels = pattern_text.rpartition("@")[2].split(".")[:127]
+        domains = (".".join(labels[:count]) for count in range(len(labels), 1, -1))
+        return labels[-1].lower() in _INTERNAL or any(map(_has_public_suffix, domains))
+
+
+class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[misc]
+    """Presidio's pattern, the groupings and networks it lacks, and no number that belongs to no network."""
+
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.CreditCardRecognizer.PATTERNS,
+        Pattern("American Express", r"\b3[47]\d{2}[- .]\d{6}[- .]\d{5}\b", 0.3),
+        Pattern("Mastercard 2", r"\b2[2-7]\d{2}(?:[- .]?\d{4}){3}\b", 0.3),
+        Pattern("19 digits", r"\b[46]\d{3}(?:[- .]?\d{4}){3}[- .]?\d{3}\b", 0.3),
+        Pattern("Separated", r"\b[3-6]\d{3}(?:[- .\u00a0\u2009\u202f_]{1,2}\d{4}){3}\b", 0.3),
+    ]
+
+    def validate_result(self, pattern_text: str) -> bool:
+        digits = re.sub(r"\D", "", pattern_text)
+        return digits[0] in "23456" and len(set(digits)) > 1 and bool(super().validate_result(digits))
+
+
+class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
+    """No loopback, unspecified or link-local address, no netmask, no slice of code such as `1::2`."""
+
+    def invalidate_result(self, pattern_text: str) -> bool:
+        try:
+            address = ipaddress.ip_interface(pattern_text).ip
+        except ValueError:
+            return True
+        if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in pattern_text) <= 4:
+            return True
+        special = address.is_loopback or address.is_unspecified or address.is_link_local
+        return special or str(address).startswith("255.")
+
+
+class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
+    """At least five digits: no `x86`, no `H2`."""
+
+    def invalidate_result(self, pattern_text: str) -> bool:
+        return sum(map(str.isdigit, pattern_text)) < 5
+
+
+class _MedicalLicense(predefined_recognizers.MedicalLicenseRecognizer):  # type: ignore[misc]
+    """Whole words only: no part of a hexadecimal digest."""
+
+    PATTERNS = [  # noqa: RUF012
+        Pattern("DEA number", r"\b(?:[abcdefghjklmprstux][a-z]\d{7}|[abcdefghjklmprstux]9\d{7})\b", 0.4)
+    ]
+
+
+class _Ethereum(PatternRecognizer):  # type: ignore[misc]
+    """Ethereum addresses."""
+
+    def __init__(self) -> None:
+        patterns = [Pattern("Ethereum", r"\b0x[0-9a-f]{40}\b", 0.6)]
+        super().__init__("CRYPTO", patterns=patterns, context=["wallet", "eth", "ethereum", "crypto"])
+
+
+_INTERNAL = _words("internal local localdomain lan corp intranet home private example test invalid")
+_UNCHECKED = PatternRecognizer.validate_result  # says nothing of a match
+_GENERIC = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "CRYPTO", "MAC_ADDRESS")
+_COUNTRY = {
+    "US": (
+        *("US_SSN", "US_ITIN", "US_BANK_NUMBER", "US_DRIVER_LICENSE", "US_PASSPORT", "US_MBI", "US_NPI"),
+        *("ABA_ROUTING_NUMBER", "MEDICAL_LICENSE"),
+    ),
+    "GB": ("UK_NHS", "UK_NINO", "UK_DRIVING_LICENCE", "UK_PASSPORT"),
+}
+_CURATED: dict[str, type[Any]] = {
+    "EMAIL_ADDRESS": _Email,
+    "CREDIT_CARD": _CreditCard,
+    "IP_ADDRESS": _Ip,
+    "US_DRIVER_LICENSE": _License,
+    "MEDICAL_LICENSE": _MedicalLicense,
+}
+
+
+def default_entities(options: RedactOptions) -> list[str]:
+    """The default policy: generic types, and for each country its identifiers that carry a checksum."""
+    names = list(_GENERIC)
+    for country in options.countries:
+        if country in _COUNTRY:
+            names += _COUNTRY[country]
+            continue
+        for name, one in _recognizer_classes().items():
+            of_country = one.COUNTRY_CODE is not None and country.lower() == one.COUNTRY_CODE
+            if of_country and getattr(one, "validate_result", _UNCHECKED) is not _UNCHECKED:
+                names.append(name)
+    return names
+
+
+def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[EntityRecognizer]:
+    recognizers: list[EntityRecognizer] = []
+    for name in dict.fromkeys(names):
+        one = _CURATED.get(name) or _recognizer_classes().get(name)
+        if one is None:
+            continue  # a custom recognizer
+        if name == "PHONE_NUMBER":
+            made = one(supported_regions=options.countries, supported_language="en")
+        else:
+            made = one(supported_language="en")
+        if name in _CONTEXT:
+            made.context = list(_CONTEXT[name])
+        recognizers.append(made)
+        if name == "CRYPTO":
+            recognizers.append(_Ethereum())
+    return recognizers
+
+
+def presidio_recognizers() -> list[EntityRecognizer]:
+    """What Presidio has on by default in English, less what needs a model."""
+    registry = RecognizerRegistryProvider().create_recognizer_registry()
+    recognizers = [one for one in registry.recognizers if one.supported_language == "en"]
+    for one in recognizers:
+        if isinstance(one, predefined_recognizers.EmailRecognizer):
+            one.validate_result = _has_public_suffix
+    return recognizers
+
+
+@functools.cache
+def _suffixes() -> tldextract.TLDExtract:
+    """The public suffix list that comes with tldextract: never fetched, never cached."""
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+
+def _has_public_suffix(address: str) -> bool:
+    return bool(_suffixes()(address).fqdn)

@@ -1,0 +1,389 @@
+"""Redact: every string of a record without the personal data and secrets that were found in it.
+
+A record is flattened into *slots*, one a string, in a fixed order: the messages' fields, then tools, then metadata;
+within JSON its keys, strings and numbers. Each slot becomes a template (see `placeholders`) by passes over the text
+until nothing more is found. A value found in one slot goes wherever else the record says it. Then the numbers are
+filled in, and the record is put together again.
+
+    text ──split at placeholders──► parts ──secrets + analyzer──► kept │ Removed │ kept ──again──► … (3 passes)
+
+A record that cannot be analysed is quarantined, content and all; a time-out fails the run. Nothing passes unredacted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import orjson
+import pyarrow as pa
+
+from transforms.canonical import canonical_json
+from transforms.options import RedactOptions
+from transforms.placeholders import (
+    Finding,
+    Numbering,
+    Placeholders,
+    RedactionTimeout,
+    Removed,
+    Template,
+    Words,
+    canonical_value,
+    merge_findings,
+)
+from transforms.reasons import Reason
+from transforms.schema import MESSAGES, REASONS, ROLES
+from transforms.secrets import find_secrets, secret_field
+
+PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
+WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
+WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
+
+Row = dict[str, Any]
+
+
+class Redacted(NamedTuple):
+    """The batch, and how many spans of each entity type were replaced in it."""
+
+    records: pa.RecordBatch
+    entities: Counter[str]
+
+
+class Unstable(Exception):
+    """Redacting a redacted text went on changing it."""
+
+
+class RedactionFailed(RuntimeError):
+    """A single text could not be analysed. Holds no content."""
+
+
+class Slot(NamedTuple):
+    """A string of a record. `key`: the JSON key that it is kept under, which is context for what it says."""
+
+    text: str
+    key: str = ""
+
+
+def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: tuple[str, ...] = ()) -> Redacted:
+    """RECORDS batch of N rows with every string redacted, `n_redactions` raised by the spans replaced.
+
+    Rows with reasons pass as they are. A row whose analysis fails, or doesn't settle, gets REDACTION_FAILED or
+    REDACTION_UNSTABLE and null messages, tools and metadata. `keep_paths` are metadata paths (`metadata.a.b`) whose
+    values stay: digests that Parse put there. Raises RedactionTimeout, which should end the run.
+    """
+    redactor = redactor_for(options) if options.enabled else None
+    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
+    known: dict[Slot, Template] = {}
+    entities: Counter[str] = Counter()
+    columns = {name: records.column(name).to_pylist() for name in ("reasons", *_CHANGED)}
+    for index, reasons in enumerate(columns["reasons"]):
+        if reasons:
+            continue
+        row = {name: columns[name][index] for name in _CHANGED}
+        if redactor is None:
+            row["n_redactions"] = row["n_redactions"] or 0
+        else:
+            try:
+                row, found = redactor.redact_row(row, kept, known)
+                entities += found
+            except (RedactionTimeout, MemoryError):
+                raise
+            except Unstable:
+                row = _failed(columns, index, Reason.REDACTION_UNSTABLE)
+            except Exception:  # whatever it says may quote the record
+                row = _failed(columns, index, Reason.REDACTION_FAILED)
+        for name, value in row.items():
+            columns[name][index] = value
+    return Redacted(_with_columns(records, columns), entities)
+
+
+_CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
+
+
+def _failed(columns: dict[str, list[Any]], index: int, reason: Reason) -> Row:
+    columns["reasons"][index] = [str(reason)]
+    return dict.fromkeys(_CHANGED)
+
+
+def _with_columns(records: pa.RecordBatch, columns: dict[str, list[Any]]) -> pa.RecordBatch:
+    types = {"reasons": REASONS, **_CHANGED}
+    arrays = [
+        pa.array(columns[field.name], types[field.name]) if field.name in columns else records.column(field.name)
+        for field in records.schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=records.schema)
+
+
+@functools.lru_cache(maxsize=4)
+def redactor_for(options: RedactOptions) -> Redactor:
+    """The redactor of a worker: building one takes seconds (Presidio's import) and about 100 MB."""
+    return Redactor(options)
+
+
+class Redactor:
+    """What the options make of a text. Raises ValueError for an entity type that nothing recognizes."""
+
+    def __init__(self, options: RedactOptions) -> None:
+        from transforms.analyzer import Analyzer, placeholder_entities  # two seconds, for those who redact only
+
+        self._options = options
+        self._analyzer = Analyzer(options)
+        self._placeholders = Placeholders(placeholder_entities(options))
+
+    def redact_text(self, text: str) -> str:
+        """A single text with a numbering of its own. Raises RedactionFailed, RedactionTimeout."""
+        if not self._options.enabled:
+            return text
+        slots = [Slot(text)]
+        try:
+            return self._numbering(slots).fill(self._settle(slots, {})[0])
+        except (RedactionTimeout, MemoryError):
+            raise
+        except Exception:
+            raise RedactionFailed("a text could not be analysed") from None
+
+    def redact_row(
+        self, row: Row, kept: frozenset[tuple[str, ...]], known: dict[Slot, Template]
+    ) -> tuple[Row, Counter[str]]:
+        """The row redacted, and its spans by type. `known` remembers templates from row to row."""
+        record = _Record(row, kept)
+        templates = self._settle(record.slots, known)
+        numbering = self._numbering(record.slots)
+        redacted = record.rebuilt([numbering.fill(template) for template in templates])
+        redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
+        return redacted, numbering.spans
+
+    def _numbering(self, slots: Iterable[Slot]) -> Numbering:
+        return Numbering(taken for slot in slots for taken in self._placeholders.taken(slot.text))
+
+    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template]) -> list[Template]:
+        """The slots' templates, once every value found in one of them is gone from all. Raises Unstable."""
+        templates = []
+        for slot in slots:
+            template = known.get(slot)
+            if template is None:
+                template = known[slot] = self._template(slot)
+            templates.append(template)
+        spread: set[str] = set()
+        for _ in range(PASSES):
+            values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
+            new = {raw: values[raw] for raw in values if raw not in spread and _tells(raw)}
+            if not new:
+                return templates
+            spread |= new.keys()
+            templates = self._spread(templates, slots, new)
+        raise Unstable
+
+    def _template(self, slot: Slot) -> Template:
+        pieces: list[str | Removed] = []
+        prefix = _as_context(slot.key)
+        for index, part in enumerate(self._placeholders.split(slot.text)):
+            if index % 2:
+                pieces.append(part)
+            elif part and (entity := secret_field(slot.key, part) if slot.key else None):
+                pieces.append(Removed(entity, part, part))
+            elif part:
+                pieces += self._redact(part, "" if index else prefix, PASSES)
+        return tuple(pieces)
+
+    def _redact(self, text: str, prefix: str, passes: int) -> Iterator[str | Removed]:
+        """Pieces of `text`, itself without placeholders, in which no further pass finds anything."""
+        findings = self._find(text, prefix)
+        if findings and not passes:
+            raise Unstable
+        position = 0
+        for finding in findings:
+            if finding.start > position:
+                yield from self._redact(text[position : finding.start], "" if position else prefix, passes - 1)
+            raw = text[finding.start : finding.end]
+            yield Removed(finding.entity, canonical_value(finding.entity, raw, self._options.countries), raw)
+            position = finding.end
+        if not findings:
+            yield text
+        elif position < len(text):
+            yield from self._redact(text[position:], "", passes - 1)
+
+    def _find(self, text: str, prefix: str) -> list[Finding]:
+        found = self._analyzer.find(prefix + text)
+        if self._options.secrets:
+            found += find_secrets(prefix + text)
+        skip = len(prefix)
+        clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
+        return merge_findings(clipped)
+
+    def _spread(
+        self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
+    ) -> list[Template]:
+        """The templates with the values gone from their kept pieces too."""
+        finders = [
+            Words(words, whole=whole, ignore_case=False)
+            for whole, words in (
+                (False, [raw for raw in values if len(raw) >= WHOLE_BELOW]),
+                (True, [raw for raw in values if len(raw) < WHOLE_BELOW]),
+            )
+            if words
+        ]
+        few = tuple(values) if len(values) <= 16 else None
+        return [
+            template
+            if few and not any(raw in slot.text for raw in few)
+            else tuple(self._without(template, finders, values))
+            for template, slot in zip(templates, slots, strict=True)
+        ]
+
+    def _without(
+        self, template: Template, finders: Iterable[Words], values: dict[str, Removed]
+    ) -> Iterator[str | Removed]:
+        for piece in template:
+            if isinstance(piece, Removed) or self._placeholders.taken(piece):
+                yield piece
+                continue
+            spans = sorted({span for finder in finders for span in finder.spans(piece)})
+            position = 0
+            for start, end in spans:
+                if start < position:
+                    continue
+                if start > position:
+                    yield from self._redact(piece[position:start], "", PASSES - 1)
+                yield values[piece[start:end]]
+                position = end
+            if not position:
+                yield piece
+            elif position < len(piece):
+                yield from self._redact(piece[position:], "", PASSES - 1)
+
+
+def _tells(raw: str) -> bool:
+    """A value is worth looking for elsewhere: no ordinary short word."""
+    return len(raw) >= WORD_BELOW or not raw.isalpha()
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PLAIN_KEY = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
+
+
+def _as_context(key: str) -> str:
+    """A JSON key as the words that stand before its value; nothing for a key that may itself be a value.
+
+    >>> _as_context("homePhone_1"), _as_context("a@b.com")
+    ('home Phone: ', '')
+    """
+    words = _CAMEL.sub(" ", re.sub(r"[_\-. ]+", " ", key)).rstrip("0123456789").strip()
+    return f"{words}: " if len(words) <= 40 and _PLAIN_KEY.fullmatch(words) else ""
+
+
+class _Record:
+    """The strings of a row as slots, and the row put together again from what became of them."""
+
+    def __init__(self, row: Row, kept: frozenset[tuple[str, ...]]) -> None:
+        self._row, self._kept = row, kept
+        self.slots: list[Slot] = []
+        self._walk(self._take)
+
+    def rebuilt(self, texts: Sequence[str]) -> Row:
+        """The row with the slots' texts replaced, in their order."""
+        filled = iter(texts)
+        return self._walk(lambda _: next(filled))
+
+    def _take(self, slot: Slot) -> str:
+        self.slots.append(slot)
+        return slot.text
+
+    def _walk(self, visit: Any) -> Row:
+        messages = [_walk_message(message, visit) for message in self._row["messages"] or ()]
+        return {
+            "messages": messages if self._row["messages"] is not None else None,
+            "tools": _walk_json(self._row["tools"], visit, frozenset()),
+            "metadata": _walk_json(self._row["metadata"], visit, self._kept),
+        }
+
+
+def _walk_message(message: Row, visit: Any) -> Row:
+    walked = dict(message)
+    if message["role"] not in ROLES:
+        walked["role"] = _walk_text(message["role"], visit)
+    for name in ("content", "reasoning", "name"):
+        walked[name] = _walk_text(message[name], visit)
+    if message["tool_calls"] is not None:
+        walked["tool_calls"] = [_walk_call(call, visit) for call in message["tool_calls"]]
+    walked["tool_call_id"] = _walk_text(message["tool_call_id"], visit)
+    return walked
+
+
+def _walk_call(call: Row | None, visit: Any) -> Row | None:
+    if call is None:
+        return None
+    function = call["function"]
+    return {
+        "id": _walk_text(call["id"], visit),
+        "type": _walk_text(call["type"], visit),
+        "function": function
+        and {
+            "name": _walk_text(function["name"], visit),
+            "arguments": _walk_json(function["arguments"], visit, frozenset()),
+        },
+    }
+
+
+def _walk_text(text: str | None, visit: Any) -> str | None:
+    return visit(Slot(text)) if text else text
+
+
+def _walk_json(text: str | None, visit: Any, kept: frozenset[tuple[str, ...]]) -> str | None:
+    """Canonical JSON, changed or not: what the parser did not see (an earlier duplicate key) doesn't pass."""
+    if not text:
+        return text
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _walk_text(text, visit)
+    return canonical_json(_walk_value(value, "", (), visit, kept)).decode()
+
+
+def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: frozenset[tuple[str, ...]]) -> Any:
+    if path in kept:
+        return value
+    if isinstance(value, str):
+        return visit(Slot(value, key)) if value else value
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        digits = str(int(value))
+        seen = visit(Slot(digits, key))
+        return value if seen == digits else seen
+    if isinstance(value, list):
+        return [_walk_value(one, key, path, visit, kept) for one in value]
+    walked: dict[str, Any] = {}
+    for name, one in sorted(value.items()):
+        seen = free = visit(Slot(name)) if name else name
+        number = 1
+        while free in walked or (free != name and free in value):
+            number += 1
+            free = f"{seen}_{number}"
+        walked[free] = _walk_value(one, name, (*path, name), visit, kept)
+    return walked
+
+
+@dataclass
+class RedactRecords(beam.PTransform):  # type: ignore[misc]
+    """PCollection of RECORDS batches to the same, redacted; counts spans by type in metrics `redact/TYPE`."""
+
+    options: RedactOptions
+    keep_paths: tuple[str, ...] = ()
+
+    def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        return records | "Redact" >> beam.Map(_redact_counted, self.options, self.keep_paths).with_output_types(
+            pa.RecordBatch
+        )
+
+
+def _redact_counted(records: pa.RecordBatch, options: RedactOptions, keep_paths: tuple[str, ...]) -> pa.RecordBatch:
+    redacted = redact_records(records, options, keep_paths)
+    for entity, spans in sorted(redacted.entities.items()):
+        beam.metrics.Metrics.counter("redact", entity).inc(spans)
+    return redacted.records

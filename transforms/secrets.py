@@ -1,0 +1,316 @@
+"""Secrets: keys, tokens, passwords, connection strings. Patterns run on RE2, in linear time; no rule on bare entropy.
+
+A rule runs only where one of its `needles` is in the case-folded text: every match of the pattern holds one.
+A token is found wherever it ends, before a full stop or comma too. What is redacted of a URL:
+
+* a connection string of a database, queue or file server: the whole of it (`postgres://user:pw@host/db`);
+* any other URL with credentials: only `user:password` (`https://<URL_CREDENTIALS_1>@host/path`).
+
+Limits: a password, or a key without a known prefix, is found by its keyword (`password = …`, `"api_key": …`,
+`my password is …`). Unquoted it must not look like an ordinary word: `password: correcthorse` stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import re2
+
+from transforms.placeholders import Finding
+
+Check = Callable[[str], bool]
+Span = tuple[int, int]
+
+# A token starts the text, or follows what no token holds, or an escaped newline or tab.
+_START = r"(?:^|[^A-Za-z0-9]|\\[nrt])"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`entity` is what the first group of `pattern` holds, where it passes `check`."""
+
+    entity: str
+    needles: tuple[str, ...]
+    pattern: Any
+    check: Check | None = None
+    score: float = 1.0
+
+    def spans(self, text: str) -> Iterator[Span]:
+        for match in self.pattern.finditer(text):
+            start, end = match.span(1)
+            value = text[start:end]
+            kept = value.rstrip(".,;:")
+            if kept and (self.check is None or self.check(kept)):
+                yield start, start + len(kept)
+
+
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take, which they don't
+    return re2.compile(pattern, options)
+
+
+def _token(entity: str, needles: str, pattern: str) -> Rule:
+    return Rule(entity, tuple(needles.split()), _compiled(f"{_START}({pattern})"))
+
+
+def _near(entity: str, needles: str, pattern: str, check: Check | None = None) -> Rule:
+    return Rule(entity, tuple(needles.split()), _compiled(pattern), check, 0.9)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _mixed(value: str) -> bool:
+    """Holds a digit and a letter."""
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def _random_base64(value: str) -> bool:
+    """Holds a digit and letters of both cases, as no hexadecimal digest does."""
+    return any(map(str.isdigit, value)) and any(map(str.isupper, value)) and any(map(str.islower, value))
+
+
+def _credential(value: str) -> bool:
+    return not value.isalpha() or (not value.islower() and not value.istitle() and not value.isupper())
+
+
+_DATABASES = (
+    "postgres|postgresql|mysql|mariadb|mongodb|redis|rediss|amqp|amqps|mssql|sqlserver|clickhouse|cassandra|oracle|"
+    "cockroachdb|couchdb|neo4j|bolt|influxdb|kafka|nats|mqtt|mqtts|ldap|ldaps|smtp|smtps|ftp|ftps|sftp|ssh|snowflake|"
+    "redshift|memcached|elasticsearch|db2|teradata|trino|presto|vertica|hive|rabbitmq|imap|imaps|pop3|smb"
+)
+
+_TOKENS = (
+    _token("AWS_ACCESS_KEY", "akia asia abia acca", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"),
+    _token("GCP_API_KEY", "aiza", r"AIza[0-9A-Za-z_\-]{35}"),
+    _token("GCP_TOKEN", "ya29. gocspx- 1//0", r"ya29\.[0-9A-Za-z_\-]{20,}|GOCSPX-[0-9A-Za-z_\-]{20,}|1//0[\w\-]{20,}"),
+    _token("AZURE_KEY", "==", r"[A-Za-z0-9+/]{86}=="),
+    _token("AZURE_KEY", "q~", r"[A-Za-z0-9_~.\-]{3}[0-9]Q~[A-Za-z0-9_~.\-]{31,34}"),
+    _token("GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{30,255}"),
+    _token("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
+    _token(
+        "GITLAB_TOKEN",
+        "gl",
+        r"gl(?:pat|dt|rt|cbt|ptt|ft|agent|soat|imt|oas|wt)-[0-9A-Za-z_\-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{9})?",
+    ),
+    _token("SLACK_TOKEN", "xox xapp-", r"xox[abeoprs](?:\.xox[abp])?-[A-Za-z0-9\-]{10,}|xapp-[0-9]-[A-Za-z0-9\-]{10,}"),
+    _token(
+        "WEBHOOK_URL",
+        "hooks.slack.com",
+        r"https://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,}",
+    ),
+    _token(
+        "WEBHOOK_URL",
+        "/api/webhooks/",
+        r"https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/[0-9]{5,}/[\w\-]{20,}",
+    ),
+    _token("STRIPE_KEY", "_live_ _test_ whsec_", r"[srp]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{24,}"),
+    _token("TWILIO_KEY", "sk ac", r"(?:SK|AC)[0-9a-f]{32}"),
+    _near("TWILIO_KEY", "twilio", r"(?i:twilio)[^\n]{0,60}?\b([0-9a-f]{32})\b"),
+    _token("SENDGRID_KEY", "sg.", r"SG\.[A-Za-z0-9_\-]{16,32}\.[A-Za-z0-9_\-]{32,64}"),
+    _token("ANTHROPIC_KEY", "sk-ant-", r"sk-ant-[A-Za-z0-9_\-]{20,}"),
+    _token("OPENAI_KEY", "sk-", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_\-]{20,}|sk-[A-Za-z0-9]{32,}"),
+    _token("HUGGINGFACE_TOKEN", "hf_ api_org_", r"hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}"),
+    _token("NPM_TOKEN", "npm_", r"npm_[A-Za-z0-9]{36,}"),
+    _token("PYPI_TOKEN", "pypi-", r"pypi-[A-Za-z0-9_\-]{50,}"),
+    _token("API_KEY", "sk-or-v1- gsk_", r"sk-or-v1-[0-9a-f]{60,}|gsk_[A-Za-z0-9]{40,}"),  # OpenRouter, Groq
+    _token("API_KEY", "xai- r8_", r"xai-[A-Za-z0-9]{60,}|r8_[A-Za-z0-9]{37,}"),  # xAI, Replicate
+    _token("API_KEY", "_v1_ dapi", r"do[opr]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}"),  # DigitalOcean, Databricks
+    _token("API_KEY", "shp key-", r"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|key-[0-9a-f]{32}"),  # Shopify, Mailgun
+    _token("API_KEY", "dckr_pat_ hvs. hvb.", r"dckr_pat_[\w\-]{20,}|hv[sb]\.[\w\-]{20,}"),  # Docker Hub, Vault
+    _token("API_KEY", "lin_api_ ntn_", r"lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,}"),  # Linear, Notion
+    _token("API_KEY", "secret_ sq0", r"secret_[A-Za-z0-9]{43}|sq0(?:atp|csp)-[\w\-]{22,}"),  # Notion, Square
+    _token("API_KEY", ":aa", r"[0-9]{8,10}:AA[\w\-]{33}"),  # Telegram
+    _token("API_KEY", "age-secret-key-", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+    _token("JWT", "eyj", r"eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]{8,}){1,4}"),
+    _token("PRIVATE_KEY", "ls0tls1crudj", r"LS0tLS1CRUdJ[A-Za-z0-9+/=]{20,}"),
+    _near("PRIVATE_KEY", "private-lines:", r"Private-Lines: [0-9]{1,4}((?:(?:\r?\n|\\r|\\n)+[A-Za-z0-9+/=]+)+)"),
+    _near("GCP_PRIVATE_KEY_ID", "private_key_id", r"private_key_id[\\\"'\s:=]{1,12}([0-9a-f]{40})"),
+)
+
+_KEYED = (
+    _near(
+        "AWS_SECRET_KEY",
+        "aws amazon secret akia asia",
+        r"(?:(?i:aws|amazon|secret)|(?:AKIA|ASIA)[A-Z0-9]{16})"
+        r"[^\n]{0,80}?[^A-Za-z0-9/+\n]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
+        _random_base64,
+    ),
+    _near("AWS_SECRET_KEY", "session", r"(?i:session[_ \-]?token)[\\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"),
+    _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
+    _near("CONNECTION_STRING", "defaultendpointsprotocol", r"((?i:DefaultEndpointsProtocol=https?;)[^\s\"'<>]+)"),
+    _near("CONNECTION_STRING", "sharedaccesskey", r"((?i:Endpoint=sb://)[^\s\"'<>]+)"),
+    _near(
+        "CONNECTION_STRING",
+        "://",
+        r"\b((?i:jdbc:)?(?i:" + _DATABASES + r")(?:\+[A-Za-z0-9]{1,16})?://[^\s\"'`<>@]{1,400}@[^\s\"'`<>]{1,400})",
+    ),
+    _near(
+        "URL_CREDENTIALS",
+        "://",
+        r"(?i:[a-z][a-z0-9+.\-]{0,20})://([^\s:/?#@\"'<>]{0,200}:[^\s/\"'<>]{1,200})@[^\s/@\"'<>]",
+    ),
+    _near("URL_CREDENTIALS", "://", r"(?i:https?|git|ssh)://([A-Za-z0-9_\-.~%]{16,})@[^\s/@\"'<>]", _mixed),
+    _near(
+        "URL_CREDENTIALS",
+        "-u --user",
+        r"(?:^|\s)(?:-u|--user|--proxy-user)[ =][\"']?([^\s:\"'/]{1,64}:[^\s\"'/]{1,128})",
+        _credential,
+    ),
+    _near("BEARER_TOKEN", "bearer", r"(?i:\bbearer)[ \t]+([A-Za-z0-9_\-.~+/%]{16,}={0,2})", _mixed),
+    _near("BEARER_TOKEN", "basic", r"(?i:\bbasic)[ \t]+([A-Za-z0-9+/]{8,}={0,2})", _random_base64),
+    _near(
+        "BEARER_TOKEN",
+        "authorization",
+        r"(?i:authorization)[\\\"']{0,4}[ \t]{0,3}[:=,][ \t]{0,3}[\\\"']{0,4}"
+        r"(?i:basic|bearer|token|apikey|key|digest)?[ \t]{0,3}([A-Za-z0-9_\-.~+/%]{8,}={0,2})",
+        lambda value: _mixed(value) or _random_base64(value),
+    ),
+)
+
+# `password = …`: RE2 finds the keyword and what links it to the value; the value is read in Python.
+_LINK = r"[0-9]{0,2}[\\\"'`\])*]{0,6}[ \t]{0,4}(?P<link>:=|=>|==?|:)[ \t*]{0,4}(?P<quote>\\{0,3}[\"'`“‘])?"
+_IS = (
+    r"(?: (?:for|to|of|on) [^\n.,;:]{1,40}?)? (?P<link>is|was|will be|should be|to)"
+    r"(?: now| currently| set to)?:?[ ]{1,2}"
+    r"(?P<quote>[\"'`“‘])?"
+)
+_STRONG = r"(?i)(?:password|passwd|passphrase|passcode|pwd|(?:^|[^a-z])pass)"
+_WEAK = (
+    r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
+    r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey)"
+)
+_ASSIGNED = tuple(
+    (entity, needles, _compiled(pattern))
+    for entity, needles, pattern in (
+        ("PASSWORD", ("pass", "pwd"), _STRONG + _LINK),
+        ("PASSWORD", ("pass", "pwd"), _STRONG + _IS),
+        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=)[ ]{0,2}(?P<link>)(?P<quote>)"),
+        ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _LINK),
+        ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _IS),
+    )
+)
+
+_CLOSING = {"“": "”", "‘": "’"}
+_QUOTED = {quote: re.compile(rf"[^{_CLOSING.get(quote, quote)}\n]{{1,512}}") for quote in "\"'`“‘"}
+_UNQUOTED = re.compile(r"[^\s\"'`“”‘’;<>]{1,512}")
+_NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
+_CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
+_SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
+_MASK = re.compile(r"[*•.xX#_\-]+$")
+_STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
+_ORDINARY = _words(
+    "string str text null none nil true false undefined required optional password passwd pwd pass secret token value "
+    "invalid incorrect missing bytes varchar char any object number boolean int integer empty unset yes no hidden "
+    "redacted input type is not must should can the your and or field masked"
+)
+_SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot)\b")
+_TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
+
+
+def find_secrets(text: str) -> list[Finding]:
+    """All findings, in no order; they may overlap."""
+    folded = text.casefold()
+    found = []
+    for rule in (*_TOKENS, *_KEYED):
+        if any(needle in folded for needle in rule.needles):
+            found += [Finding(start, end, rule.entity, rule.score, True) for start, end in rule.spans(text)]
+    if "private key" in folded:
+        found += [Finding(start, end, "PRIVATE_KEY", 1.0, True) for start, end in _private_keys(text)]
+    for entity, needles, pattern in _ASSIGNED:
+        if any(needle in folded for needle in needles):
+            found += _assigned(entity, pattern, text)
+    return found
+
+
+_BEGIN = _compiled(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_END = re.compile(r"-----END [A-Z0-9 ]{1,60}-----")
+_KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
+_HEADERS = r"(?:(?:\s|\\+[nrt])*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80})*"
+_GAP = r"(?:\s|\\+[nrt]|[\"',])"
+_LINES = rf"(?:{_GAP}*[A-Za-z0-9+/=]{{16,}}(?:{_GAP}+[A-Za-z0-9+/=]{{16,}})*)?"
+_BODY = re.compile(_HEADERS + _LINES + r"(?:(?:\n|\\+[nr])+[A-Za-z0-9+/=]{1,15}(?![a-z]))?")
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    """From BEGIN to END; without an END as far as base64 goes."""
+    starts = [match.span() for match in _BEGIN.finditer(text)]
+    for (start, body), following in zip(starts, [one for one, _ in starts[1:]] + [len(text)], strict=True):
+        end = _END.search(text, body, min(body + _KEY_BYTES, following))
+        if end is not None:
+            yield start, end.end()
+        else:
+            cut = _BODY.match(text, body)
+            yield start, cut.end() if cut is not None else body
+
+
+def _assigned(entity: str, pattern: Any, text: str) -> Iterator[Finding]:
+    for match in pattern.finditer(text):
+        start = match.end()
+        quote = (match.group("quote") or "")[-1:]
+        value = _QUOTED[quote].match(text, start) if quote else _UNQUOTED.match(text, start)
+        if value is None:
+            continue
+        kept = _trim(value.group(), bool(quote))
+        after = text[start + len(kept) : start + len(kept) + 1]
+        tight = match.group("link") == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
+        if _plausible(entity, kept, bool(quote), tight):
+            yield Finding(start, start + len(kept), entity, 0.8, True)
+
+
+def _trim(value: str, quoted: bool) -> str:
+    if quoted:
+        return value.rstrip("\\")
+    following = _NEXT_FIELD.search(value, 1)
+    if following is not None:
+        value = value[: following.start()]
+    return value.rstrip(".,:)]}\\*?")
+
+
+def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
+    """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
+    if entity == "PIN":
+        return value.isdigit() and 4 <= len(value) <= 8
+    if value.casefold() in _ORDINARY or _STAND_IN.match(value) or _MASK.match(value):
+        return False
+    if entity == "API_KEY":
+        return bool(_TOKEN_VALUE.match(value)) and _mixed(value) and (quoted or not _CODE.match(value))
+    if quoted:
+        return len(value) >= 3 and not (" " in value and _SENTENCE.search(value))
+    if len(value) < 4 or _CODE.match(value):
+        return False
+    return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
+
+
+_STRONG_NAME = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd)s?[0-9]*$")
+_WEAK_NAME = re.compile(
+    r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master)[_\- ]?key|token|"
+    r"secret|credential|apikey|authorization)s?[0-9]*$"
+)
+_PIN_NAME = re.compile(r"(?i)(?:^|[_\- ])pin(?:[_\- ]?(?:code|number))?$")
+
+
+def secret_field(key: str, value: str) -> str | None:
+    """The type of secret that the whole of `value` is, by the key that a JSON object keeps it under.
+
+    >>> secret_field("userPassword", "correcthorse"), secret_field("access_token", "a1" * 8), secret_field("pin", "7")
+    ('PASSWORD', 'API_KEY', None)
+    """
+    value = value.strip()
+    if _STRONG_NAME.search(key):
+        return "PASSWORD" if _plausible("PASSWORD", value, True, False) else None
+    if _WEAK_NAME.search(key):
+        return "API_KEY" if len(value) >= 12 and _mixed(value) and _plausible("API_KEY", value, True, False) else None
+    if _PIN_NAME.search(key):
+        return "PIN" if _plausible("PIN", value, True, False) else None
+    return None
+
+
+SECRET_ENTITIES = frozenset(
+    {rule.entity for rule in (*_TOKENS, *_KEYED)} | {entity for entity, _, _ in _ASSIGNED} | {"PRIVATE_KEY"}
+)

@@ -1,0 +1,117 @@
+"""Split: by hash of the unit of splitting; eval is cut first, then val, the smallest hashes first.
+
+The hash's top 20 bits are the unit's bin. Bins are never divided, so units are not; counts by bin are all
+that the cut needs, however large the corpus. (Two units that share a bin go together, which at a million
+units a bin moves the cut by a record or two.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.exact import id_words, ids_of
+from transforms.hashing import Keys
+from transforms.options import SplitOptions
+from transforms.reasons import SPLITS, Drop
+
+BIN_BITS = 20
+BINS = 1 << BIN_BITS
+TRAIN, VAL, EVAL = (SPLITS.index(name) for name in ("train", "val", "eval"))
+
+DROPS = pa.schema(
+    [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Bins [0, eval_end) are eval, [eval_end, val_end) val, but for those passed over; the rest is train."""
+
+    eval_end: int
+    val_end: int
+    passed: tuple[int, ...] = ()
+    val_capped: bool = False
+
+    def splits(self, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """int8[N]: TRAIN, VAL or EVAL for each bin."""
+        codes = np.full(len(bins), TRAIN, np.int8)
+        codes[bins < self.val_end] = VAL
+        codes[bins < self.eval_end] = EVAL
+        codes[np.isin(bins, self.passed)] = TRAIN
+        return codes
+
+
+def bin_of(unit: bytes, keys: Keys) -> int:
+    """The bin of a unit of splitting: a group, or the id that names a cluster."""
+    return keys.split_hash(unit) >> (64 - BIN_BITS)
+
+
+def choose_cut(counts: npt.NDArray[np.int64], options: SplitOptions) -> Cut:
+    """The cut for `counts` int64[BINS] of kept records.
+
+    Eval takes bins until it has `eval` x N records, val until it has max(min_val, val x N). Neither takes
+    more than a third of N: a bin that would is passed over and goes to train.
+    """
+    total = int(counts.sum())
+    third = total // 3
+    wanted_val = max(options.min_val, _share(options.val, total))
+    bins = np.flatnonzero(counts)
+    passed: list[int] = []
+    ends = []
+    place = 0
+    for wanted in (min(_share(options.eval, total), third), min(wanted_val, third)):
+        taken = 0
+        while taken < wanted and place < len(bins):
+            size = int(counts[bins[place]])
+            if taken + size > third:
+                passed.append(int(bins[place]))
+            else:
+                taken += size
+            place += 1
+        ends.append(int(bins[place - 1]) + 1 if place else 0)
+    return Cut(ends[0], ends[1], tuple(passed), wanted_val > third)
+
+
+def drop_lookalikes(cross: pa.Table, cut: Cut, keys: Keys) -> pa.Table:
+    """DROPS: records of train that resemble val or eval, and of val that resemble eval.
+
+    `cross` holds `cluster.CROSS` edges. A record that is dropped itself costs nobody else their place.
+    """
+    ids = np.hstack([id_words(cross.column("a")), id_words(cross.column("b"))])
+    codes = [
+        cut.splits(np.array([bin_of(unit, keys) for unit in cross.column(f"unit_{side}").to_pylist()], np.int64))
+        for side in "ab"
+    ]
+    # Each edge both ways: (record, its split, the neighbour's split, bytes).
+    record = np.vstack([ids[:, :2], ids[:, 2:]])
+    neighbour = np.vstack([ids[:, 2:], ids[:, :2]])
+    own, other = np.concatenate(codes), np.concatenate(codes[::-1])
+    n_bytes = np.concatenate([cross.column(f"n_bytes_{side}").to_numpy() for side in "ab"])
+    near_eval = (other == EVAL) & (own != EVAL)
+    gone = {tuple(one) for one in record[near_eval].tolist()}
+    stays = np.array([tuple(one) not in gone for one in neighbour.tolist()], bool)
+    lost = np.array([tuple(one) in gone for one in record.tolist()], bool)
+    near_val = (other == VAL) & (own == TRAIN) & stays & ~lost
+    parts = []
+    for mask, reason in ((near_eval, Drop.NEAR_EVAL), (near_val, Drop.NEAR_VAL)):
+        words, first = np.unique(record[mask], axis=0, return_index=True)
+        parts.append(
+            pa.table(
+                [ids_of(words), pa.array([reason.value] * len(words), pa.string()), pa.array(n_bytes[mask][first])],
+                schema=DROPS,
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def _share(fraction: float, total: int) -> int:
+    """`fraction` of `total`, rounded half up."""
+    return int(fraction * total + 0.5)

@@ -1,0 +1,250 @@
+"""Where bytes lie: local folders and object stores through fsspec, with what correctness needs of them.
+
+Nothing here renames on a store or relies on folders there. A file is put whole: on a local disk as a
+temporary file that is moved into place, on a store as one object. `create` is the only step that needs
+a condition: the file appears whole, and only where none was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+READ_AHEAD = 8 << 20  # 8 MiB
+TEMPORARY = ".tmp-"
+
+_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+
+
+class StorageError(RuntimeError):
+    """A place that cannot be used, said for people: `str(error)` holds no content."""
+
+
+class MissingExtra(StorageError):
+    """A scheme whose package is not installed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file as it was listed: `etag` changes when the content does."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+def scheme_of(uri: str) -> str:
+    """`s3` of `s3://bucket/key`; empty for local paths.
+
+    >>> scheme_of("s3://logs/a.jsonl"), scheme_of("/data/a.jsonl"), scheme_of("file:///data")
+    ('s3', '', '')
+    """
+    scheme, separator, _ = uri.partition("://")
+    return "" if not separator or scheme in ("file", "local") else scheme
+
+
+def join(base: str, *parts: str) -> str:
+    """`base/part/part`; an empty part is left out.
+
+    >>> join("s3://bucket/out/", "data", "a.parquet")
+    's3://bucket/out/data/a.parquet'
+    """
+    return "/".join([base.rstrip("/") or "/", *(part for part in parts if part)]).replace("//", "/", int(base == "/"))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Files by URI. `endpoint` and `profile` are passed on to object stores."""
+
+    endpoint: str | None = None
+    profile: str | None = None
+
+    def filesystem(self, uri: str) -> tuple[Any, str]:
+        """The fsspec file system of `uri` and the path in it. Raises MissingExtra, StorageError."""
+        scheme = scheme_of(uri)
+        options: dict[str, Any] = {}
+        if _SCHEMES.get(scheme) == "s3":
+            options = {"default_block_size": READ_AHEAD}
+            if self.endpoint:
+                options["endpoint_url"] = self.endpoint
+            if self.profile:
+                options["profile"] = self.profile
+        elif _SCHEMES.get(scheme) == "gcs" and self.endpoint:
+            options["endpoint_url"] = self.endpoint
+        try:
+            file_system, path = fsspec.core.url_to_fs(uri, **options)
+        except ImportError as error:
+            extra = _SCHEMES.get(scheme)
+            hint = f"; install it: make setup EXTRAS={extra}" if extra else ""
+            raise MissingExtra(f"{scheme}:// needs a package that is not installed{hint}") from error
+        except ValueError as error:
+            raise StorageError(f"{scheme}:// is not a kind of storage that is known") from error
+        return file_system, str(path)
+
+    def is_local(self, uri: str) -> bool:
+        return scheme_of(uri) == ""
+
+    def find(self, pattern: str) -> list[Found]:
+        """Files that a pattern matches, sorted by URI; a folder stands for all files in it."""
+        file_system, path = self.filesystem(pattern)
+        scheme = scheme_of(pattern)
+        magic = any(character in path for character in "*?[")
+        if magic:
+            details = file_system.glob(path, detail=True)
+        elif file_system.isdir(path):
+            details = file_system.find(path, detail=True)
+        elif file_system.exists(path):
+            details = {path: file_system.info(path)}
+        else:
+            details = {}
+        found = []
+        for name, info in details.items():
+            if info["type"] != "file" or Path(name).name.startswith("."):
+                continue
+            uri = f"{scheme}://{name}" if scheme else name
+            found.append(Found(uri, int(info["size"]), _etag(info)))
+        return sorted(found, key=lambda one: one.uri)
+
+    def stat(self, uri: str) -> Found:
+        """Size and etag now. Raises FileNotFoundError."""
+        file_system, path = self.filesystem(uri)
+        file_system.invalidate_cache(os.path.dirname(path))
+        info = file_system.info(path)
+        return Found(uri, int(info["size"]), _etag(info))
+
+    def exists(self, uri: str) -> bool:
+        file_system, path = self.filesystem(uri)
+        file_system.invalidate_cache(os.path.dirname(path))
+        return bool(file_system.exists(path))
+
+    @contextlib.contextmanager
+    def open(self, uri: str) -> Iterator[IO[bytes]]:
+        """The stored bytes as a seekable stream with read-ahead."""
+        file_system, path = self.filesystem(uri)
+        if isinstance(file_system, LocalFileSystem):
+            with open(path, "rb", buffering=1 << 20) as stream:
+                yield stream
+        else:
+            with file_system.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead") as stream:
+                yield stream
+
+    def read(self, uri: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Bytes [start, end) of a file; all without them. Raises FileNotFoundError."""
+        file_system, path = self.filesystem(uri)
+        if isinstance(file_system, LocalFileSystem):
+            with open(path, "rb") as stream:
+                stream.seek(start or 0)
+                return stream.read(-1 if end is None else end - (start or 0))
+        return bytes(file_system.cat_file(path, start=start, end=end))
+
+    def put(self, uri: str, content: bytes) -> None:
+        """Writes a file whole, over one that is there."""
+        file_system, path = self.filesystem(uri)
+        if isinstance(file_system, LocalFileSystem):
+            with _beside(path) as temporary:
+                Path(temporary).write_bytes(content)
+                os.replace(temporary, path)
+        else:
+            file_system.pipe_file(path, content)
+
+    def put_file(self, uri: str, source: str) -> None:
+        """Moves a local file to `uri`, whole."""
+        file_system, path = self.filesystem(uri)
+        if isinstance(file_system, LocalFileSystem):
+            with _beside(path) as temporary:
+                shutil.move(source, temporary)
+                _sync(temporary)
+                os.replace(temporary, path)
+        else:
+            file_system.put_file(source, path)
+            os.unlink(source)
+
+    def create(self, uri: str, content: bytes) -> bool:
+        """Writes a file whole where none is; False where one is. Atomic on every storage."""
+        file_system, path = self.filesystem(uri)
+        if isinstance(file_system, LocalFileSystem):
+            with _beside(path) as temporary:
+                Path(temporary).write_bytes(content)
+                _sync(temporary)
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False
+                _sync(os.path.dirname(path))
+                return True
+        try:
+            file_system.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files right in a folder, sorted; none where there is no folder."""
+        file_system, path = self.filesystem(folder)
+        file_system.invalidate_cache(path)
+        try:
+            entries = file_system.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "file")
+
+    def remove(self, uri: str) -> None:
+        """Removes a file or all below a folder; nothing where there is none."""
+        file_system, path = self.filesystem(uri)
+        with contextlib.suppress(FileNotFoundError):
+            file_system.rm(path, recursive=True)
+
+    def remove_temporary(self, folder: str) -> None:
+        """Removes what killed writers left in a local folder."""
+        if self.is_local(folder):
+            for name in os.listdir(folder) if os.path.isdir(folder) else ():
+                if name.startswith(TEMPORARY):
+                    self.remove(join(folder, name))
+
+    def free_bytes(self, uri: str) -> int | None:
+        """Free space for a local folder that may not exist yet; None on a store."""
+        if not self.is_local(uri):
+            return None
+        _, path = self.filesystem(uri)
+        place = Path(path)
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[str]:
+    """A temporary path in the folder of `path`, which is made; removed in the end if still there."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _etag(info: dict[str, Any]) -> str:
+    """What tells one version of a file from the next: a store's etag, else the time of the last change."""
+    for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
