@@ -85,7 +85,7 @@ class Config(Options):
         if self.input and self.sources:
             raise ValueError("give `input` or `sources`, not both")
         if isinstance(self.redact.entities, tuple):
-            from transforms.redact import check_entities  # loads Presidio: only for who names types
+            from transforms.policy import check_entities  # loads Presidio: only for who names types
 
             check_entities(self.redact)
         return self

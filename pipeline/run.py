@@ -16,7 +16,7 @@ from rich.console import Console
 from pipeline.commit import breach_uri
 from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import Plan, find_inputs, make_plan, mill_options, plan_uri
+from pipeline.plan import Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
 from pipeline.runner import beam_options, run_pipeline
 from pipeline.snapshots import FOLDERS, Dataset
@@ -191,6 +191,7 @@ def execute(
     check_space(prepared)
     _check_writable(storage, prepared.dataset.root)
     storage.put(plan_uri(work), plan.to_json())
+    load_plan.cache_clear()
     storage.remove(breach_uri(work))
     config = prepared.config
     job = Job(
@@ -223,9 +224,18 @@ def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Co
     except (KeyboardInterrupt, CorpusmillError):
         raise
     except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
         raise RunFailed(
             f"the run failed: {_told(error)}", "the output is as it was; what is done is kept, running again resumes"
         ) from None
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps what it meets in a worker thread."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 # Errors of ours, whose messages hold no content, as they stand in a runner's report.

@@ -31,9 +31,6 @@ def outcome(loads: Callable[[bytes], Any], line: bytes) -> Any:
     try:
         return typed(loads(line))
     except Refused as refused:
-        assert str(refused) == refused.reason.value
-        assert refused.__cause__ is None
-        assert refused.__suppress_context__ or refused.__context__ is None
         return refused.reason
 
 
@@ -139,6 +136,16 @@ def test_accepts(line: bytes) -> None:
     assert both(line) == typed(ACCEPTED[line])
 
 
+@pytest.mark.parametrize("loads", [loads_strict, loads_fast])
+@pytest.mark.parametrize("line", REFUSED, ids=lambda line: ascii(line[:24]))
+def test_a_refusal_holds_nothing_of_the_line(loads: Callable[[bytes], Any], line: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        loads(line)
+    assert caught.value.args == (REFUSED[line].value,)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None  # the libraries' errors carry the text
+
+
 # JSON texts as text, so that they may say what no value can: keys twice, other spellings, numbers out of range.
 _SPACE = st.text(" \t\r\n", max_size=2)
 _PIECES = st.one_of(
@@ -171,7 +178,7 @@ _TEXTS = st.recursive(_SCALARS, lambda inner: _arrays(inner) | _objects(inner), 
 _LINES = st.tuples(_SPACE, _TEXTS, _SPACE).map("".join).map(str.encode)
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(_LINES)
 @example(b'{"a":1}')
 def test_fast_agrees_on_json(line: bytes) -> None:
@@ -210,7 +217,7 @@ _GRIT = (
 )
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(_damaged())
 def test_fast_agrees_on_damaged_json(line: bytes) -> None:
     both(line)
@@ -222,16 +229,17 @@ def test_fast_agrees_on_anything(line: bytes) -> None:
     both(line)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(MAX_DEPTH - 2, MAX_DEPTH + 2),
-    st.lists(st.sampled_from(["[", '{"a":']), min_size=70, max_size=70),
+    st.text("[{", min_size=1, max_size=9),
     _SCALARS,
 )
-def test_fast_agrees_on_depth(depth: int, openings: list[str], scalar: str) -> None:
-    used = openings[:depth]
-    closings = ["]" if opening == "[" else "}" for opening in reversed(used)]
-    said = both("".join([*used, scalar, *closings]).encode())
+def test_fast_agrees_on_depth(depth: int, pattern: str, scalar: str) -> None:
+    brackets = (pattern * depth)[:depth]
+    opened = "".join("[" if bracket == "[" else '{"a":' for bracket in brackets)
+    closed = "".join("]" if bracket == "[" else "}" for bracket in reversed(brackets))
+    said = both((opened + scalar + closed).encode())
     assert (said is Reason.TOO_DEEP) == (depth > MAX_DEPTH)
 
 

@@ -23,6 +23,7 @@ from presidio_analyzer import (
     AnalysisExplanation,
     AnalyzerEngine,
     EntityRecognizer,
+    PatternRecognizer,
     RecognizerRegistry,
     RecognizerResult,
 )
@@ -52,7 +53,7 @@ Spans = list[tuple[int, int]]
 # ------------------------------------------------------------------------------------------------ bounds
 
 _DIGIT = re.compile(r"\d")
-_RUN = re.compile(r"\d(?:[^\d\n]{0,12}\d){3,}")
+_RUN = re.compile(r"\d(?:(?:[^\w\n]|[_xX\u30fc]){0,12}\d){3,}")
 _HEX_GROUPS = re.compile(r"(?i)[0-9a-f]{2}[:-][0-9a-f]{2}[:-]|[0-9a-f]{4}\.[0-9a-f]{4}\.")
 _ALNUM_RUN = re.compile(r"(?i)[a-z0-9\u0130\u0131\u017f\u212a]{26}")
 _DIGITS_AT_LEAST = {
@@ -91,6 +92,16 @@ def _may_fire(entity: str, text: str, digits: int) -> bool:
     return True
 
 
+def _wanting(recognizer: EntityRecognizer, options: RedactOptions) -> tuple[str, ...]:
+    """The first words of the context that lifts the recognizer's matches to the threshold, if nothing else can."""
+    if not isinstance(recognizer, PatternRecognizer) or not recognizer.context:
+        return ()
+    checked = type(recognizer).validate_result is not PatternRecognizer.validate_result
+    if checked or any(pattern.score >= options.threshold for pattern in recognizer.patterns):
+        return ()
+    return tuple(dict.fromkeys(words.lower().split()[0] for words in recognizer.context))
+
+
 def _around(text: str, marks: Iterable[tuple[int, int]], left: int, right: int, blank: bool) -> Spans:
     """Regions of `text` around `marks`, at most `left` and `right` characters further, merged where they touch.
 
@@ -123,7 +134,7 @@ def _email_regions(text: str) -> Spans:
 
 
 def _phone_regions(text: str) -> Spans:
-    """No phone number crosses a line, nor more than a dozen characters without a digit."""
+    """No phone number crosses a line, nor a dozen characters without a digit, nor a letter but x and U+30FC."""
     return _around(text, (match.span() for match in _RUN.finditer(text)), 24, 32, False)
 
 
@@ -222,6 +233,7 @@ class Analyzer:
         if not options.exact:
             for recognizer in recognizers:
                 _bounded(recognizer)
+        self._wanting = {one.supported_entities[0]: words for one in recognizers if (words := _wanting(one, options))}
         self._entities = tuple(dict.fromkeys(one.supported_entities[0] for one in recognizers))
         self._custom = [_Custom(one) for one in options.custom if wanted is None or one.name in wanted]
         self._tokenizer = RegexTokenizer()
@@ -241,7 +253,13 @@ class Analyzer:
         for start, end in _windows(text):
             part = text[start:end]
             digits = sum(1 for _ in _DIGIT.finditer(part))
-            entities = [entity for entity in self._entities if _may_fire(entity, part, digits)]
+            lowered = part.lower()
+            entities = [
+                entity
+                for entity in self._entities
+                if _may_fire(entity, part, digits)
+                and (entity not in self._wanting or any(word in lowered for word in self._wanting[entity]))
+            ]
             if entities:
                 found += self._analyze(part, start, entities)
         return found

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import phonenumbers
 import tldextract
 from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, predefined_recognizers
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
@@ -34,10 +35,10 @@ def _words(text: str) -> frozenset[str]:
 def _recognizer_classes() -> dict[str, type[Any]]:
     """Presidio's recognizers that need no model or service, by entity type."""
     classes: dict[str, type[Any]] = {}
-    catalogue: dict[str, Any] = vars(predefined_recognizers)
-    for _, one in sorted(catalogue.items(), key=lambda named: named[0]):
+    for name in sorted(vars(predefined_recognizers)):
+        one: Any = getattr(predefined_recognizers, name)
         phone = one is predefined_recognizers.PhoneRecognizer
-        if inspect.isclass(one) and (phone or issubclass(one, PatternRecognizer)):
+        if phone or (inspect.isclass(one) and issubclass(one, PatternRecognizer)):
             classes.setdefault(one().supported_entities[0], one)
     return classes
 
@@ -208,11 +209,23 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return False
     if len(groups) == 1:
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1") or len(digits) == 11
-        reckoned = re.search(r"[+*/<>^%]\s?$", before) or re.match(r"\s?[+*/=<>^%]|[.,]\d", after)
+        reckoned = re.search(r"[+*/=<>^%] $|[+*/<>^%]$", before) or re.match(r" ?[+*/=<>^%]|[.,]\d", after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
         return "." not in value and len(groups[0]) == 3  # else a decimal, a difference, a range
     return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
+
+
+class _Phone(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
+    """Presidio's findings without its second parse of each, which only words an explanation."""
+
+    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
+        del entities
+        return [
+            self._get_recognizer_result(match, text, region, nlp_artifacts)
+            for region in self.supported_regions
+            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
+        ]
 
 
 class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
@@ -289,6 +302,7 @@ _COUNTRY = {
 }
 _CURATED: dict[str, type[Any]] = {
     "EMAIL_ADDRESS": _Email,
+    "PHONE_NUMBER": _Phone,
     "CREDIT_CARD": _CreditCard,
     "IP_ADDRESS": _Ip,
     "US_DRIVER_LICENSE": _License,

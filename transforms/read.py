@@ -290,7 +290,7 @@ class LineReader:
         Offsets are those of the unpacked file. Raises InputChanged.
         """
         whole = self._unit.compression or self._unit.form == "array"
-        most, most_rows = self._options.block_bytes, self._options.block_bytes // _ROW_BYTES
+        most, most_rows = self._options.block_bytes, max(self._options.block_bytes // _ROW_BYTES, 1)
         for _ in self._feed_file() if whole else self._feed_range():
             if self._block.held >= most or len(self._block.lines) >= most_rows:
                 yield self._block.take()

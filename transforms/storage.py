@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ READ_AHEAD = 8 << 20  # 8 MiB
 TEMPORARY = ".tmp-"
 
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+
+
+_RECORDS = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|zst|zstd|bz2))?$")
 
 
 class StorageError(RuntimeError):
@@ -94,14 +98,15 @@ class Storage:
         return scheme_of(uri) == ""
 
     def find(self, pattern: str) -> list[Found]:
-        """Files that a pattern matches, sorted by URI; a folder stands for all files in it."""
+        """Files that a pattern matches, sorted by URI; a folder stands for the JSONL and JSON files below it."""
         file_system, path = self.filesystem(pattern)
         scheme = scheme_of(pattern)
         magic = any(character in path for character in "*?[")
         if magic:
             details = file_system.glob(path, detail=True)
         elif file_system.isdir(path):
-            details = file_system.find(path, detail=True)
+            below = file_system.find(path, detail=True)
+            details = {name: info for name, info in below.items() if _RECORDS.search(name)}
         elif file_system.exists(path):
             details = {path: file_system.info(path)}
         else:

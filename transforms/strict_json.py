@@ -44,23 +44,28 @@ _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 def loads_strict(line: bytes) -> Any:
     """The value of one JSON text. Raises Refused."""
+    value, reason = _decode(line)
+    if reason is not None:
+        raise Refused(reason)  # here, where no other error is at hand: theirs hold the text
+    return value
+
+
+def _decode(line: bytes) -> tuple[Any, Reason | None]:
+    """The value, or why there is none."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused(Reason.INVALID_UTF8) from None
+        return None, Reason.INVALID_UTF8
     if _bracket_depth(text) > MAX_DEPTH:
-        raise Refused(Reason.TOO_DEEP)
+        return None, Reason.TOO_DEEP
     found: set[Reason] = set()
-    decoder = _decoder(found)
     try:
-        value = decoder.decode(text)
+        value = _decoder(found).decode(text)
     except ValueError:
-        raise Refused(Reason.MALFORMED_JSON) from None
+        return None, Reason.MALFORMED_JSON
     if _HALF_PAIR.search(text) and _holds_half_pair(value):
         found.add(Reason.LONE_SURROGATE)
-    if found:
-        raise Refused(min(found, key=_ORDER.__getitem__))
-    return value
+    return value, min(found, key=_ORDER.__getitem__, default=None)
 
 
 def _decoder(found: set[Reason]) -> json.JSONDecoder:
@@ -135,13 +140,14 @@ def loads_fast(line: bytes) -> Any:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return loads_strict(line)  # names the reason; where it finds none, it is right
-    # orjson has checked grammar, UTF-8, surrogates and the range of floats. It is silent about three things:
-    # a duplicate key, an integer that it made a float, and depth up to its own limit.
-    keys, depth, suspect = _survey(value)
-    if suspect or depth > MAX_DEPTH or not _all_keys_counted(line, keys):
-        return loads_strict(line)
-    return value
+        pass
+    else:
+        # orjson has checked grammar, UTF-8, surrogates and the range of floats. It is silent about three things:
+        # a duplicate key, an integer that it made a float, and depth up to its own limit.
+        keys, depth, suspect = _survey(value)
+        if not suspect and depth <= MAX_DEPTH and _all_keys_counted(line, keys):
+            return value
+    return loads_strict(line)  # names the reason; where it finds none, it is right
 
 
 def _survey(value: Any) -> tuple[int, int, bool]:

@@ -5,7 +5,8 @@ nobody asks whether the end mark was seen. Here a file that does not end in one 
 could be decoded was given.
 
 What is given before the damage depends on the stored bytes alone: the input is fed in steps of fixed length,
-however the stream chooses to read.
+however the stream chooses to read. A checksum stands at the end of what it sums: where one is wrong, some of what
+was given before may be wrong too, and only the count of corrupt shards tells.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real Flink cluster with Beam's job server on 127.0.0.1, whose members can be killed.
 
-    with flink_cluster(python=sys.executable, env=endpoint.environment) as cluster:
-        run_job(PipelineOptions(cluster.beam_options()))
+with flink_cluster(python=sys.executable, env=endpoint.environment) as cluster:
+    run_job(PipelineOptions(cluster.beam_options()))
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
@@ -110,10 +109,8 @@ class FlinkCluster:
 
     def start_task_manager(self) -> int:
         """Start one more, wait until the JobManager has its slots, and return its index."""
-        index = len(self.task_managers)
-        before = self._registered()
-        self._launch_task_manager(index)
-        self._wait_for_task_managers(before + 1)
+        index = self._launch_task_manager()
+        self._wait_for_task_managers([index])
         return index
 
     def kill_task_manager(self, index: int, spare_workers: bool = False) -> None:
@@ -149,11 +146,10 @@ class FlinkCluster:
             [f"-Xmx{JOB_MANAGER_HEAP_MIB}m"],
             [_JOB_MANAGER, "--configDir", str(self.folder), "--executionMode", "cluster"],
         )
-        wait_until(lambda: self._registered() >= 0, [self.job_manager], READY_SECONDS)
-        for index in range(count):
-            self._launch_task_manager(index)
+        wait_until(lambda: accepts(self.ports.rest), [self.job_manager], READY_SECONDS)
+        indexes = [self._launch_task_manager() for _ in range(count)]
         self.job_server = self._launch_job_server()
-        self._wait_for_task_managers(count)
+        self._wait_for_task_managers(indexes)
         wait_until(lambda: accepts(self.job_port), [self.job_server], READY_SECONDS)
 
     def stop(self) -> None:
@@ -171,10 +167,9 @@ class FlinkCluster:
             f"--parallelism={parallelism or self.total_slots}",
         ]
 
-    def _launch_task_manager(self, index: int) -> None:
-        if index in self.task_managers:
-            raise ValueError(f"TaskManager {index} exists")
-        name = f"task-manager-{index}"
+    def _launch_task_manager(self) -> int:
+        index = len(self.task_managers)
+        name = _member(index)
         arguments = ["--configDir", str(self.folder), "-D", f"taskmanager.resource-id={name}"]
         self.task_managers[index] = self._launch_flink(
             name,
@@ -182,6 +177,7 @@ class FlinkCluster:
             [_TASK_MANAGER, *arguments],
             {_MEMBER_MARK: f"{self.mark}-{index}"},
         )
+        return index
 
     def _launch_job_server(self) -> Program:
         arguments = {
@@ -223,15 +219,16 @@ class FlinkCluster:
         env = base_environment() | {_CLUSTER_MARK: self.mark} | dict(marks or {})
         return start_program(name, command, self.logs / f"{name}.out", env)
 
-    def _registered(self) -> int:
-        """TaskManagers that the JobManager knows of, or -1 while it does not answer."""
-        with suppress(URLError, OSError, ValueError):
-            return int(self.rest("/overview")["taskmanagers"])
-        return -1
+    def _registered(self) -> set[str]:
+        """Names of the TaskManagers that the JobManager knows of, lost ones too for a while."""
+        with suppress(OSError):  # it may not answer yet
+            return {member["id"] for member in self.rest("/taskmanagers")["taskmanagers"]}
+        return set()
 
-    def _wait_for_task_managers(self, count: int) -> None:
-        alive = [program for program in self.task_managers.values() if program.running]
-        wait_until(lambda: self._registered() >= count, alive, READY_SECONDS)
+    def _wait_for_task_managers(self, indexes: Sequence[int]) -> None:
+        names = {_member(index) for index in indexes}
+        programs = [self.task_managers[index] for index in indexes]
+        wait_until(lambda: names <= self._registered(), programs, READY_SECONDS)
 
     def _kill_workers(self, variable: str, value: str) -> None:
         # A boot program may start another worker between our look and its own end: look again.
@@ -283,6 +280,10 @@ def flink_cluster(
         shutil.rmtree(home, ignore_errors=True)
 
 
+def _member(index: int) -> str:
+    return f"task-manager-{index}"
+
+
 def _write_boot(home: Path, python: Path, env: Mapping[str, str]) -> None:
     """Write the command that TaskManagers start workers with: Beam's boot binary in `env`."""
     # Not resolved: a virtual environment's python is a link out of it.
@@ -297,11 +298,11 @@ def _write_boot(home: Path, python: Path, env: Mapping[str, str]) -> None:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines += [
         # Boot writes the pipeline's options and the staged files where it runs: a folder for each.
-        f'own={shlex.quote(str(home / "scratch"))}/worker-$$',
+        f"own={shlex.quote(str(home / 'scratch'))}/worker-$$",
         'mkdir "$own"',
         'cd "$own"',
         # Flink sends a worker's output to nowhere; what it logs goes to the TaskManager's log.
-        f'exec >>{shlex.quote(str(home / "logs"))}/worker-$$.out 2>&1',
+        f"exec >>{shlex.quote(str(home / 'logs'))}/worker-$$.out 2>&1",
         f'exec {shlex.quote(str(install_boot()))} "$@" --semi_persist_dir="$own"',
     ]
     boot = home / "boot"
@@ -327,7 +328,7 @@ def _pids(variable: str, value: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(variable) == value:
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
+            named = process.environ().get(variable) == value
+            if named and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
     return found

@@ -85,12 +85,14 @@ def cluster_config(memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path
         "taskmanager.memory.jvm-overhead.max": f"{memory.overhead}m",
         "io.tmp.dirs": str(scratch),
         "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 5,
+        "restart-strategy.fixed-delay.attempts": 10,
         "restart-strategy.fixed-delay.delay": "2s",
         # A lost TaskManager shows by its broken connections at once; a long time-out forgives one
         # that is starved on a busy machine.
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 30000,
+        # The default, 100 ms, makes a TaskManager on a busy machine register twice and lose its tasks.
+        "cluster.registration.initial-timeout": 5000,
         "slot.request.timeout": 60000,
         "metrics.fetcher.update-interval": 1000,
         "classloader.resolve-order": "parent-first",
@@ -122,7 +124,7 @@ def java_command(scratch: Path, log4j: Path, classpath: str, flags: list[str]) -
     return [
         "java",
         "-XX:+UseSerialGC",
-        #        "-XX:TieredStopAtLevel=1",  # these JVMs live for minutes: compile fast rather than well
+        "-XX:TieredStopAtLevel=1",  # these JVMs live for minutes: compile fast rather than well
         "-XX:+ExitOnOutOfMemoryError",
         f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j.configurationFile={log4j}",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import s3fs  # type: ignore[import-untyped]
@@ -92,8 +91,6 @@ def minio_server(root: Path, buckets: Iterable[str] = ()) -> Iterator[Endpoint]:
 
 
 def _answers(url: str) -> bool:
-    try:
-        with build_opener(ProxyHandler({})).open(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (URLError, OSError):
-        return False
+    with suppress(OSError), build_opener(ProxyHandler({})).open(url, timeout=2) as response:
+        return bool(response.status == 200)
+    return False
