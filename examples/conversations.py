@@ -39,8 +39,8 @@ TEST_CARDS = (
     *("5105 1051 0510 5100", "2223 0031 2200 3222", "3782 822463 10005", "6011 1111 1111 1117"),
 )
 AREA_CODES = ("202", "206", "212", "303", "312", "415", "503", "512", "617", "718")
-GIVEN = ("ava", "noah", "priya", "tom", "grace", "omar", "ellen", "jack", "lin", "ruth", "samir", "olga", "jonas", "lena")
-FAMILY = ("archer", "bauer", "cole", "diaz", "evans", "fischer", "gray", "huang", "ito", "jensen", "khan", "lopez", "moss")
+GIVEN = ("ava", "noah", "priya", "tom", "grace", "omar", "ellen", "jack", "lin", "ruth", "samir", "olga", "jonas")
+FAMILY = ("archer", "bauer", "cole", "diaz", "evans", "fischer", "gray", "huang", "ito", "jensen", "khan", "moss")
 DOMAINS = ("example.com", "example.org", "example.net", "mail.example.com", "post.example.org")
 BASE32 = string.ascii_uppercase + "234567"
 BASE62 = string.ascii_letters + string.digits
@@ -53,10 +53,9 @@ def make_email(rng: Random) -> str:
 
 def make_phone(rng: Random) -> str:
     """Reserved for fiction: 555-01xx by the NANPA, the others by Ofcom."""
-    us, gb = f"555-01{digits(rng, 2)}", digits(rng, 3)
-    area = pick(rng, AREA_CODES)
-    forms = (f"({area}) {us}", f"{area}-{us}", f"+1 {area} {us}", f"020 7946 0{gb}", f"+44 20 7946 0{gb}", f"0113 496 0{gb}")
-    return pick(rng, forms)
+    if rng.random() < 0.5:
+        return f"{pick(rng, ('020 7946', '+44 20 7946', '0113 496'))} 0{digits(rng, 3)}"
+    return pick(rng, ("({}) {}", "{}-{}", "+1 {} {}")).format(pick(rng, AREA_CODES), f"555-01{digits(rng, 2)}")
 
 
 def make_phone_de(rng: Random) -> str:
@@ -96,7 +95,7 @@ def make_pem(rng: Random) -> str:
     return "\n".join([f"-----BEGIN {kind}-----", *lines, f"-----END {kind}-----"])
 
 
-# Slot -> what it is, and how one is made. The tokens' prefixes are joined here so that no scanner takes this file for one.
+# Slot -> what it is, and how one is made. Prefixes of tokens are joined, so that no scanner takes this file for one.
 PRIVATE: dict[str, tuple[str, Callable[[Random], str]]] = {
     "email": ("EMAIL_ADDRESS", make_email),
     "phone": ("PHONE_NUMBER", make_phone),
@@ -143,11 +142,14 @@ ANY: dict[str, Callable[[Random], str]] = {
     "serial": lambda rng: f"{letters(rng, 3, BASE32)}-{1000 + int(rng.random() * 9000)}",
     "ref": lambda rng: f"{letters(rng, 2, string.ascii_uppercase)}{1000 + int(rng.random() * 9000)}",
 }
-STAYS = frozenset({"product", "order", "name", "room", "serial", "version", "amount", "carrier", "relative", *PRIVATE})
+ANY["case"] = ANY["ref"]
+# What a conversation is about stays; what an exchange is about stays until the next one.
+STAYS = frozenset({"product", "order", "case", "name", "room", "serial", "version", "amount", "carrier", "relative"})
+HOLDS = frozenset({"page", "percent", "colour", "ref", "n", "port", "time", "weekday"})
 
 
 class Slots(dict[str, str]):
-    """The slots of one conversation: filled at first use, and for good where the conversation is about them."""
+    """The slots of one conversation, filled at first use."""
 
     def __init__(self, rng: Random, words: dict[str, list[str]]) -> None:
         super().__init__()
@@ -164,9 +166,14 @@ class Slots(dict[str, str]):
             value = pick(self.rng, self.words[slot])
             if "{" in value:
                 value = value.format_map(self)
-        if slot in STAYS:
+        if slot in STAYS or slot in HOLDS or slot in PRIVATE:
             self[slot] = value
         return value
+
+    def move_on(self) -> None:
+        """To the next exchange."""
+        for slot in HOLDS & self.keys():
+            del self[slot]
 
     def fill(self, template: Any) -> Any:
         if isinstance(template, dict):
@@ -212,9 +219,9 @@ class Speaker:
         chance = rng.random()
         if turns > 1 and chance < 0.22:
             self._say(said, slots, *next(self.asides["contact"]))
-        elif turns > 2 and chance < 0.27:
+        elif turns > 2 and chance < 0.29:
             self._say(said, slots, *next(self.asides["secret"]))
-        elif turns > 2 and chance < 0.30 and phrases["codename"]:
+        elif turns > 2 and chance < 0.33 and phrases["codename"]:
             self._say(said, slots, *next(self.asides["codename"]))
         elif turns > 2 and rng.random() < 0.5:
             self._say(said, slots, pick(rng, phrases["thanks"]), pick(rng, phrases["welcome"]))
@@ -224,8 +231,9 @@ class Speaker:
     def _ask(self, said: Conversation, slots: Slots, topic: dict[str, Any], turns: int) -> None:
         rng, phrases = self.rng, self.phrases
         details, extras = self._draw("detail"), self._draw("extra")
-        question = [self._open(pick(rng, topic["ask"])), *(next(details) for _ in range(int(rng.random() * 3)))]
-        answer = [pick(rng, phrases["assure"]), pick(rng, topic["answer"]), next(extras)]
+        asked, answered = self._match(topic)
+        question = [self._open(asked), *(next(details) for _ in range(int(rng.random() * 3)))]
+        answer = [pick(rng, phrases["assure"]), answered, next(extras)]
         self._say(said, slots, self.space.join(question), self.space.join(answer))
         more = list(topic["more"])
         rng.shuffle(more)
@@ -234,8 +242,8 @@ class Speaker:
                 question, answer = ([text] for text in more.pop())
             else:  # the topic is exhausted: on to another
                 other = pick(rng, phrases["topics"])
-                question = [pick(rng, phrases["also"]), pick(rng, other["ask"])]
-                answer = [pick(rng, other["answer"])]
+                asked, answered = self._match(other)
+                question, answer = [pick(rng, phrases["also"]), asked], [answered]
                 more = list(other["more"])
             if rng.random() < 0.35:
                 question.append(next(details))
@@ -243,28 +251,37 @@ class Speaker:
                 answer.append(next(extras))
             self._say(said, slots, self.space.join(question), self.space.join(answer))
 
+    def _match(self, topic: dict[str, Any]) -> tuple[str, str]:
+        """A question of a topic and the answer that stands in the same place."""
+        place = int(self.rng.random() * len(topic["ask"]))
+        return topic["ask"][place], topic["answer"][place % len(topic["answer"])]
+
     def _call(self, said: Conversation, slots: Slots) -> None:
         rng, phrases = self.rng, self.phrases
         tool = pick(rng, phrases["tools"])
-        names = list(tool["arguments"])
-        parameters = {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": names[:1]}
+        properties = {name: {"type": "string"} for name in tool["arguments"]}
+        parameters = {"type": "object", "properties": properties, "required": list(properties)[:1]}
         schema = {"name": tool["name"], "description": tool["description"], "parameters": parameters}
         said.fields["tools"] = [{"type": "function", "function": schema}]
-        details, extras = self._draw("detail"), self._draw("extra")
-        question = self.space.join([self._open(pick(rng, tool["ask"])), next(details)])
-        said.messages.append({"role": "user", "content": slots.fill(question)})
+        for slot in ("city", "date", "minutes"):  # the answer says what the tool says
+            slots[slot] = slots[slot]
+        said.messages.append({"role": "user", "content": slots.fill(self._open(pick(rng, tool["ask"])))})
         call, arguments = f"call_{rng.getrandbits(48):012x}", slots.fill(tool["arguments"])
         function = {"name": tool["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
         calls = [{"id": call, "type": "function", "function": function}]
         said.messages.append({"role": "assistant", "content": None, "tool_calls": calls})
         result = json.dumps(slots.fill(tool["result"]), ensure_ascii=False)
         said.messages.append({"role": "tool", "tool_call_id": call, "content": result})
-        answer = self.space.join([pick(rng, tool["answer"]), next(extras)])
+        answer = self.space.join([pick(rng, tool["answer"]), next(self._draw("extra"))])
         said.messages.append({"role": "assistant", "content": slots.fill(answer)})
+        slots.move_on()
+        for slot in ("city", "date", "minutes"):
+            del slots[slot]
 
     def _say(self, said: Conversation, slots: Slots, question: str, answer: str) -> None:
         said.messages.append({"role": "user", "content": slots.fill(question)})
         said.messages.append({"role": "assistant", "content": slots.fill(answer)})
+        slots.move_on()
 
     def _open(self, ask: str) -> str:
         """The first question, often behind a greeting."""

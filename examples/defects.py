@@ -15,12 +15,13 @@ CUT = b"\0cut"  # in place of the mark: the line ends there
 
 ALL = ("messages", "sharegpt", "prompt_completion")
 CHATS = ("messages", "sharegpt")
+LABELLED = ("messages", "prompt_completion")
 MESSAGES = ("messages",)
 
 
 @dataclass(frozen=True)
 class Twist:
-    """A change to a conversation. `reasons` is all that the mill should say of it, in its order; none if it is sound."""
+    """A change to a conversation. `reasons` is what the mill should say of it, in its order: none if it is sound."""
 
     name: str
     change: Callable[[Conversation, Random], None]
@@ -192,7 +193,7 @@ DEFECTS = (
     Twist("unsupported_content: audio", partial(show_part, AUDIO), ("unsupported_content",), MESSAGES),
     Twist("bad_tool_call: no name", partial(call_tool, NAMELESS), ("bad_tool_call",), MESSAGES),
     Twist("bad_tool_call: a string", partial(call_tool, "get_order"), ("bad_tool_call",), MESSAGES),
-    Twist("preference_record: label", partial(set_field, "label", True), ("preference_record",), ("messages", "prompt_completion")),
+    Twist("preference_record: label", partial(set_field, "label", True), ("preference_record",), LABELLED),
     Twist("preference_record: chosen", choose_instead, ("preference_record",)),
     Twist("too_few_messages: question", keep_question, ("too_few_messages", "last_not_assistant"), CHATS),
     Twist("too_few_messages: answer", keep_answer, ("too_few_messages", "no_user_turn"), CHATS),

@@ -17,7 +17,7 @@ from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
-_OUT = Console(highlight=False, soft_wrap=True)
+_OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 _MANY = ("--input", "-i")  # options that take every argument up to the next option
 
 

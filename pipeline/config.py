@@ -227,10 +227,9 @@ def _explain(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         *sections, last = [str(part) for part in error["loc"]]
         known = _known(sections)
-        near = difflib.get_close_matches(last, known, 1, 0.6) or [
-            ".".join([*path, last]) for path in _sections() if last in _known(path)
-        ]
-        return f"unknown key {place}" + (f"; did you mean {'.'.join([*sections, near[0]]) if near[0] in known else near[0]}?" if near else f"; known: {', '.join(known)}")
+        near = [".".join([*sections, name]) for name in difflib.get_close_matches(last, known, 1, 0.6)]
+        near = near or [".".join([*path, last]) for path in _sections() if last in _known(path)]
+        return f"unknown key {place}; " + (f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}")
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     shown = f" (not {given!r})" if isinstance(given, str | int | float | bool) and error["type"] != "value_error" else ""

@@ -26,9 +26,11 @@ from transforms.shingles import SHINGLES
 from transforms.storage import Found, Storage, StorageError, join
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment of keys
-BAND_SEGMENT_BYTES = 128 << 20  # of text, whose bands weigh about as much
+BAND_SEGMENT_BYTES = 32 << 20  # of text, whose bands weigh about as much
 MAX_SEGMENTS = 4096
 MAX_PAIRS = 4_000_000  # unit x segment pairs, each of which may be a read
+MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
+MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
 UNPACKED = 5  # what an archive is taken to grow by
 
 _PACKAGES = ("datasketch", "numpy", "orjson", "phonenumbers", "presidio-analyzer", "pyarrow", "regex", "google-re2", "zstandard")
@@ -139,15 +141,14 @@ def make_plan(
     """The plan for these files."""
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
     inputs = tuple(Input(one.uri, redact(one.uri), one.size, one.etag, kind) for one, kind in files)
-    units = tuple(
-        unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, config.read)
-    )
+    read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
+    units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
     segments = _segments(weight, min(SEGMENT_BYTES, config.write.shard_bytes * 4), len(units))
     band_segments = _segments(weight, BAND_SEGMENT_BYTES, len(units))
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
-    layout = [config.read.unit_bytes, segments, band_segments]
+    layout = [read.unit_bytes, segments, band_segments]
     identity = [parent, operation, [asdict(one) for one in inputs], config.fingerprint(), known, keys.check, layout]
     return Plan(
         content_digest(canonical_json(identity), 6).hex(),
@@ -165,6 +166,11 @@ def make_plan(
         keys.secret is None,
         operation,
     )
+
+
+def unit_bytes(config: Config, total: int) -> int:
+    """Bytes a work unit reads: `read.unit_bytes`, and less where that would leave workers without one."""
+    return min(config.read.unit_bytes, max(MIN_UNIT_BYTES, -(-total // MIN_UNITS)))
 
 
 def _segments(weight: int, target: int, units: int) -> int:

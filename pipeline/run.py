@@ -188,8 +188,8 @@ def execute(
     """Runs a prepared run to its commit; returns the manifest. Raises UsageError, GateError, RunFailed, OvertakenError."""
     storage, plan, work = prepared.storage, prepared.plan, prepared.work
     options = beam_options(arguments, plan.input_bytes, len(plan.units))
-    check_space(prepared)
     _check_writable(storage, prepared.dataset.root)
+    check_space(prepared)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
     storage.remove(breach_uri(work))
@@ -253,9 +253,10 @@ def _told(error: BaseException) -> str:
 def _check_writable(storage: Storage, root: str) -> None:
     """Raises UsageError unless a file can be put into the output folder."""
     probe = join(root, f".probe-{uuid.uuid4().hex}")
+    fresh = storage.is_local(root) and not os.path.exists(root)
     try:
         storage.put(probe, b"")
-        storage.remove(probe)
+        storage.remove(root if fresh else probe)
     except StorageError as error:
         raise UsageError(str(error)) from None
     except Exception as error:

@@ -29,7 +29,7 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     fates: list[dict[str, Any]] = []
     for table in _lineage(dataset, manifest):
         if by_id:
-            mask = pc.or_(pc.equal(table.column("id"), what), pc.equal(table.column("kept_id"), what))
+            mask = pc.or_kleene(pc.equal(table.column("id"), what), pc.equal(table.column("kept_id"), what))
         else:
             mask = pc.and_(
                 pc.equal(table.column("line"), int(line)), pc.ends_with(table.column("shard"), pattern=shard)

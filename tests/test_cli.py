@@ -63,7 +63,7 @@ def test_mistakes_are_told_before_any_work(arguments, said, logs, tmp_path, caps
     ("assignment", "said"),
     [
         ("dedupe.treshold=0.9", "did you mean dedupe.threshold?"),
-        ("threshold=0.9", "did you mean dedupe.threshold?"),
+        ("threshold=0.9", "did you mean redact.threshold or dedupe.threshold?"),
         ("dedup.threshold=0.9", "did you mean dedupe?"),
         ("dedupe.threshold=1.5", "dedupe.threshold: Input should be less than or equal to 1 (not 1.5)"),
         ("split.val=2", "split.val"),
@@ -164,7 +164,7 @@ def test_run_in_json(tmp_path, logs, capsys):
 def test_files_lists_the_snapshot(dataset, capsys):
     assert mill("files", dataset, "--split", "train", "--kind", "jsonl") == 0
     (line,) = capsys.readouterr().out.split()
-    assert Path(line).read_bytes().count(b"\n") == 18
+    assert Path(line).read_bytes().count(b"\n") == 25
     assert mill("files", dataset, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 10
 
@@ -248,7 +248,7 @@ def damage_removed_file(dataset: Path) -> None:
 
 def damage_altered_manifest(dataset: Path) -> None:
     path = dataset / "snapshots" / "000001.json"
-    path.write_bytes(path.read_bytes().replace(b'"train": 18', b'"train": 19'))
+    path.write_bytes(path.read_bytes().replace(b'"train": 25', b'"train": 24'))
 
 
 @pytest.mark.parametrize("damage", [damage_flipped_byte, damage_deleted_row, damage_moved_split, damage_removed_file,
@@ -318,7 +318,7 @@ def test_errors_are_a_tree():
 
 
 def test_a_bug_shows_places_not_messages(capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("jane@example.com")
 
     monkeypatch.setattr("pipeline.cli._load", fail)

@@ -178,7 +178,7 @@ _TEXTS = st.recursive(_SCALARS, lambda inner: _arrays(inner) | _objects(inner), 
 _LINES = st.tuples(_SPACE, _TEXTS, _SPACE).map("".join).map(str.encode)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300)
 @given(_LINES)
 @example(b'{"a":1}')
 def test_fast_agrees_on_json(line: bytes) -> None:
@@ -217,19 +217,19 @@ _GRIT = (
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300)
 @given(_damaged())
 def test_fast_agrees_on_damaged_json(line: bytes) -> None:
     both(line)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=40))
 def test_fast_agrees_on_anything(line: bytes) -> None:
     both(line)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(MAX_DEPTH - 2, MAX_DEPTH + 2),
     st.text("[{", min_size=1, max_size=9),
@@ -243,7 +243,7 @@ def test_fast_agrees_on_depth(depth: int, pattern: str, scalar: str) -> None:
     assert (said is Reason.TOO_DEEP) == (depth > MAX_DEPTH)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(_LINES)
 def test_what_is_accepted_is_what_json_says(line: bytes) -> None:
     said = both(line)

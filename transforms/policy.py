@@ -14,7 +14,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
@@ -208,7 +208,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
         return False
     if len(groups) == 1:
-        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1") or len(digits) == 11
+        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
         reckoned = re.search(r"[+*/=<>^%] $|[+*/<>^%]$", before) or re.match(r" ?[+*/=<>^%]|[.,]\d", after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
@@ -217,24 +217,69 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
 
 
 class _Phone(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
-    """Presidio's findings without its second parse of each, which only words an explanation."""
+    """Presidio's findings without its second parse of each, and numbers that another number follows.
+
+    phonenumbers takes `+44 20 7946 0958 1.5 kg` for one candidate, which is not valid, and tries no shorter one.
+    """
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
-        return [
-            self._get_recognizer_result(match, text, region, nlp_artifacts)
+        found = [
+            (match.start, match.end)
             for region in self.supported_regions
             for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
         ]
+        for match in _WRITTEN_PHONE.finditer(text):
+            if not any(start < match.end() and match.start() < end for start, end in found):
+                found += self._longest_valid(text, *match.span())
+        return [
+            self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
+            for start, end in dict.fromkeys(found)
+        ]
+
+    def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
+        """The span without as many groups of digits at its end as keep it from being valid."""
+        for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
+            for region in self.supported_regions:
+                try:
+                    number = phonenumbers.parse(text[start:group], region)
+                except phonenumbers.NumberParseException:
+                    continue
+                if phonenumbers.is_valid_number(number):
+                    return [(start, group)]
+        return []
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+
+
+_GROUP = re.compile(r"\d+")
+_WRITTEN_PHONE = re.compile(
+    r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
+    r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
+    r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
+)
 
 
 class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
-    """Addresses at names for internal use too, and those that a word or a file's ending follows (`a@b.com.gz`)."""
+    """Addresses at names for internal use too, and those that more is joined to (`a@b.com.gz`, `a@b.com-1`)."""
 
     def validate_result(self, pattern_text: str) -> bool:
         labels = pattern_text.rpartition("@")[2].split(".")[:127]
-        domains = (".".join(labels[:count]) for count in range(len(labels), 1, -1))
-        return labels[-1].lower() in _INTERNAL or any(map(_has_public_suffix, domains))
+        if labels[-1].lower() in _INTERNAL:
+            return True
+        for count in range(len(labels), 1, -1):
+            *inner, last = labels[:count]
+            if any(
+                _has_public_suffix(".".join([*inner, end])) for end in dict.fromkeys((last, _WORD_END.split(last)[0]))
+            ):
+                return True
+        return False
+
+
+_WORD_END = re.compile(r"[-_][^.]*$")
 
 
 class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[misc]
@@ -334,6 +379,8 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made = one(supported_regions=options.countries, supported_language="en")
         else:
             made = one(supported_language="en")
+        if name == "IBAN_CODE":
+            made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
         recognizers.append(made)

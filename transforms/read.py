@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection
 
 from transforms.json_array import SPACE, ArraySplitter
 from transforms.options import ReadOptions
@@ -378,14 +380,16 @@ def _undecided(head: bytes) -> bool:
 
 
 @dataclass
-class ReadLines(beam.PTransform):
+class ReadLines(beam.PTransform[Any, Any]):
     """WorkUnit to LINES batches; the notes and counts of the readers are metrics `read/NAME`."""
 
     options: ReadOptions
     storage: Storage = field(default_factory=Storage)
 
-    def expand(self, units: beam.PCollection[WorkUnit]) -> beam.PCollection[pa.RecordBatch]:
-        return units | "Read" >> beam.FlatMap(read_unit, self.options, self.storage).with_output_types(pa.RecordBatch)
+    def expand(self, units: PCollection[WorkUnit]) -> PCollection[pa.RecordBatch]:
+        read = beam.FlatMap(read_unit, self.options, self.storage)  # type: ignore[no-untyped-call, unused-ignore]
+        lines: PCollection[pa.RecordBatch] = units | "Read" >> read.with_output_types(pa.RecordBatch)
+        return lines
 
 
 def read_unit(unit: WorkUnit, options: ReadOptions, storage: Storage) -> Iterator[pa.RecordBatch]:
@@ -397,4 +401,4 @@ def read_unit(unit: WorkUnit, options: ReadOptions, storage: Storage) -> Iterato
     counts = {"lines": stats.lines, "blank": stats.blank, "corrupt": int(stats.corrupt)}
     counts.update((note.value, count) for note, count in stats.notes.items())
     for name, count in counts.items():
-        beam.metrics.Metrics.counter("read", name).inc(count)
+        Metrics.counter("read", name).inc(count)  # type: ignore[no-untyped-call, unused-ignore]

@@ -58,7 +58,8 @@ def _token(entity: str, needles: str, pattern: str) -> Rule:
 
 
 def _near(entity: str, needles: str, pattern: str, check: Check | None = None) -> Rule:
-    return Rule(entity, tuple(needles.split()), _compiled(pattern), check, 0.9)
+    score = 1.0 if entity == "CONNECTION_STRING" else 0.9
+    return Rule(entity, tuple(needles.split()), _compiled(pattern), check, score)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -148,7 +149,10 @@ _KEYED = (
     _near(
         "CONNECTION_STRING",
         "://",
-        r"\b((?i:jdbc:)?(?i:" + _DATABASES + r")(?:\+[A-Za-z0-9]{1,16})?://[^\s\"'`<>@]{1,400}@[^\s\"'`<>]{1,400})",
+        _START
+        + r"((?i:jdbc:)?(?i:"
+        + _DATABASES
+        + r")(?:\+[A-Za-z0-9]{1,16})?://[^\s\"'`<>@]{1,400}@[^\s\"'`<>]{1,400})",
     ),
     _near(
         "URL_CREDENTIALS",
@@ -234,7 +238,7 @@ _KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
 _HEADERS = r"(?:(?:\s|\\+[nrt])*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80})*"
 _GAP = r"(?:\s|\\+[nrt]|[\"',])"
 _LINES = rf"(?:{_GAP}*[A-Za-z0-9+/=]{{16,}}(?:{_GAP}+[A-Za-z0-9+/=]{{16,}})*)?"
-_BODY = re.compile(_HEADERS + _LINES + r"(?:(?:\n|\\+[nr])+[A-Za-z0-9+/=]{1,15}(?![a-z]))?")
+_BODY = re.compile(_HEADERS + _LINES + r"(?:(?:\r?\n|(?:\\+[nr]){1,2})[A-Za-z0-9+/=]{1,15}(?=\s*$|[\r\n\"'\\]))?")
 
 
 def _private_keys(text: str) -> Iterator[Span]:

@@ -134,11 +134,11 @@ def _orphaned(messages: pa.ListArray, suspect: _Bools) -> _Bools:
     for place, size in zip(places, pc.list_value_length(taken).to_pylist(), strict=True):
         made: set[str | None] = set()
         for index in range(start, start + size):
-            made.update(ids[index])
             answer = answers[index]
             if roles[index] == "tool" and (answer not in made if answer is not None else not made):
                 orphaned[place] = True
                 break
+            made.update(ids[index])
         start += size
     return orphaned
 

@@ -116,7 +116,8 @@ class FlinkCluster:
     def kill_task_manager(self, index: int, spare_workers: bool = False) -> None:
         """SIGKILL it and its Python workers, as when a machine is lost.
 
-        With `spare_workers` only the JVM dies and its workers are left to notice.
+        With `spare_workers` these live on until they notice, for about 2 s, like a machine that is
+        cut off and not dead.
         """
         self.task_managers[index].kill()
         if not spare_workers:
@@ -200,7 +201,7 @@ class FlinkCluster:
         arguments: list[str],
         marks: Mapping[str, str] | None = None,
     ) -> Program:
-        # With Beam's classes on the cluster's own class path, and parent-first in its configuration,
+        # With Beam's classes on the cluster's own class path, and parent-first in its config,
         # workers outlive a stage, and jobs do not fill the metaspace with copies of the classes.
         classpath = f"{install_flink()}/*:{install_job_server()}"
         return self._launch(name, classpath, flags, arguments, marks)
@@ -249,11 +250,14 @@ def flink_cluster(
     python: str | Path = sys.executable,
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    restarts: int = 6,
 ) -> Iterator[FlinkCluster]:
     """A cluster of `task_managers` with `slots` each, and Beam's job server; all ended at the end.
 
     `python` is the interpreter of the virtual environment that workers run in (it needs pip and
-    the Beam of `install.BEAM`); `env` is added to the workers' otherwise bare environment.
+    the Beam of `install.BEAM`); `env` is added to the workers' otherwise bare environment. A job
+    fails after `restarts` of it, 2 s apart: a killed TaskManager costs one or two, as Flink learns
+    of the partitions it lost only when it asks for them; with 0 a job fails at its first error.
     Everything is written into `folder`, a temporary one unless given. A temporary one is removed
     at the end, but kept when the body raised: the error says where the logs are.
     """
@@ -264,7 +268,7 @@ def flink_cluster(
         (home / part).mkdir(parents=True, exist_ok=True)
     ports = ClusterPorts(rpc=free_port(), rest=free_port())
     memory = TaskManagerMemory(slots)
-    (home / "config.yaml").write_text(cluster_config(memory, ports, home / "scratch"))
+    (home / "config.yaml").write_text(cluster_config(memory, ports, home / "scratch", restarts))
     _write_boot(home, Path(python), env or {})
     cluster = FlinkCluster(home, slots, dict(env or {}), ports, job_port=free_port())
     try:
@@ -324,7 +328,7 @@ def _check_python(python: Path) -> None:
 
 
 def _pids(variable: str, value: str) -> list[int]:
-    """Pids of our processes, dead ones not reaped left out, that have the variable in their environment."""
+    """Pids of what runs with that variable in its environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

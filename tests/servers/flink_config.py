@@ -60,7 +60,9 @@ class ClusterPorts:
     rest: int
 
 
-def cluster_config(memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path) -> str:
+def cluster_config(
+    memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path, restarts: int
+) -> str:
     """The text of `config.yaml` for every member of the cluster."""
     settings: dict[str, str | int] = {
         "jobmanager.rpc.address": LOOPBACK,
@@ -85,13 +87,13 @@ def cluster_config(memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path
         "taskmanager.memory.jvm-overhead.max": f"{memory.overhead}m",
         "io.tmp.dirs": str(scratch),
         "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 10,
+        "restart-strategy.fixed-delay.attempts": restarts,
         "restart-strategy.fixed-delay.delay": "2s",
         # A lost TaskManager shows by its broken connections at once; a long time-out forgives one
         # that is starved on a busy machine.
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 30000,
-        # The default, 100 ms, makes a TaskManager on a busy machine register twice and lose its tasks.
+        # By default 100 ms: on a busy machine a TaskManager registers twice and loses its tasks.
         "cluster.registration.initial-timeout": 5000,
         "slot.request.timeout": 60000,
         "metrics.fetcher.update-interval": 1000,

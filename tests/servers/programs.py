@@ -107,7 +107,7 @@ class Program:
 
 
 def start_program(name: str, command: list[str], log: Path, env: Mapping[str, str]) -> Program:
-    """Start `command` in a process group of its own, with exactly `env`, output appended to `log`."""
+    """Start `command` in a process group of its own with exactly `env`; append output to `log`."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             command,
@@ -119,7 +119,7 @@ def start_program(name: str, command: list[str], log: Path, env: Mapping[str, st
             start_new_session=True,
         )
     guard = subprocess.Popen(
-        ["/bin/sh", "-c", 'read _; kill -KILL -- "-$0"', str(child.pid)],
+        ["/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"', str(child.pid)],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -1,0 +1,301 @@
+"""Presidio's recognizers under the policy: what is found, what is left, and that bounds change nothing."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+import presidio_analyzer.pattern_recognizer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from presidio_analyzer import Pattern, PatternRecognizer
+
+from transforms.analyzer import WINDOW, Analyzer, RedactionTimeout, check_entities, known_entities
+from transforms.options import CustomRecognizer, RedactOptions
+from transforms.placeholders import merge_findings
+
+POSITIVE = [
+    ("write to jane.doe@example.com.", "EMAIL_ADDRESS", "jane.doe@example.com"),
+    ("see jane@example.com.gz", "EMAIL_ADDRESS", "jane@example.com.gz"),
+    ("see jane@example.com-1", "EMAIL_ADDRESS", "jane@example.com-1"),
+    ("我的邮箱是jane@example.com请回复", "EMAIL_ADDRESS", "jane@example.com"),
+    ("卡号4111111111111111。", "CREDIT_CARD", "4111111111111111"),
+    ("地址203.0.113.7吗", "IP_ADDRESS", "203.0.113.7"),
+    ("write to jane@host.internal please", "EMAIL_ADDRESS", "jane@host.internal"),
+    ("call 212-555-0199 now", "PHONE_NUMBER", "212-555-0199"),
+    ("call me at (212) 555-0199", "PHONE_NUMBER", "(212) 555-0199"),
+    ("reach me on +44 20 7946 0958", "PHONE_NUMBER", "+44 20 7946 0958"),
+    ("+44 20 7946 0958 1.5 kg", "PHONE_NUMBER", "+44 20 7946 0958"),
+    ("dial 212-555-0199 2 times", "PHONE_NUMBER", "212-555-0199"),
+    ("07911 123456 07911 123457", "PHONE_NUMBER", "07911 123456"),
+    ("it is 07911 123456", "PHONE_NUMBER", "07911 123456"),
+    ("my cell is 2125550199", "PHONE_NUMBER", "2125550199"),
+    ("card 4111 1111 1111 1111, exp 04/27", "CREDIT_CARD", "4111 1111 1111 1111"),
+    ("amex 3782 822463 10005", "CREDIT_CARD", "3782 822463 10005"),
+    ("mastercard 2223003122003222", "CREDIT_CARD", "2223003122003222"),
+    ("GB82 WEST 1234 5698 7654 32 is my iban", "IBAN_CODE", "GB82 WEST 1234 5698 7654 32"),
+    ("iban de89370400440532013000", "IBAN_CODE", "de89370400440532013000"),
+    ("from 203.0.113.7.", "IP_ADDRESS", "203.0.113.7"),
+    ("from 2001:db8:85a3::8a2e:370:7334", "IP_ADDRESS", "2001:db8:85a3::8a2e:370:7334"),
+    ("mac 00:1A:2B:3C:4D:5E", "MAC_ADDRESS", "00:1A:2B:3C:4D:5E"),
+    ("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "CRYPTO", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"),
+    ("0x52908400098527886E0F7030069857D2E4169EE7", "CRYPTO", "0x52908400098527886E0F7030069857D2E4169EE7"),
+    ("my ssn is 536-22-8726", "US_SSN", "536-22-8726"),
+    ("ssn 536228726", "US_SSN", "536228726"),
+    ("my bank account number is 123456789012", "US_BANK_NUMBER", "123456789012"),
+    ("accounts: 12345678", "US_BANK_NUMBER", "12345678"),
+    ("driver's license D12345678", "US_DRIVER_LICENSE", "D12345678"),
+    ("my NHS number is 943 476 5919", "UK_NHS", "943 476 5919"),
+    ("NI number QQ123456C no, AB123456C", "UK_NINO", "AB123456C"),
+]
+
+NEGATIVE = [
+    "order 4155552671 has shipped",
+    "ticket #2125550199",
+    "epoch 1699999999, in ms 1699999999999",
+    "1 2 3 4 5 6 7 8 9 0",
+    "pi is 3.14159265358979 and e 2.718281828459045",
+    "275.43397884615385",
+    "95808 + 3036165596 = 3036261404",
+    "28980-18480=10500",
+    "gcc 3.7.4455, python 3.11.7, numpy 1.26",
+    "version 1.2.3.4 of the driver",
+    "np.array, os.path.join, main.py, x86, H2, 1699, 16807",
+    "127.0.0.1, 0.0.0.0, ::1, 169.254.1.1, fe80::1, 255.255.255.0",
+    "x[1::2], y[::2], std::vector",
+    "public 12345678 published under a licence",
+    "check the save file 12345678",
+    "d41d8cd98f00b204e9800998ecf8427e aab1234563d98f00b204e9800998ecf8427",
+    "2026-11-22T10:11:12Z, 11/22/2026, 10:30:00",
+    "$1,234,567.89 and 12345678901 items",
+    "https://example.com/a/b?c=d",
+    "123e4567-e89b-12d3-a456-426614174000",
+    "@app.route('/') and x @ y",
+]
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> Analyzer:
+    return Analyzer(RedactOptions())
+
+
+@pytest.fixture(scope="module")
+def exact() -> Analyzer:
+    return Analyzer(RedactOptions(exact=True))
+
+
+def found(analyzer: Analyzer, text: str) -> list[tuple[str, str]]:
+    return [(one.entity, text[one.start : one.end]) for one in merge_findings(analyzer.find(text))]
+
+
+@pytest.mark.parametrize(("text", "entity", "value"), POSITIVE, ids=lambda value: value[:16])
+def test_what_is_found(analyzer: Analyzer, exact: Analyzer, text: str, entity: str, value: str) -> None:
+    assert (entity, value) in found(analyzer, text)
+    assert found(exact, text) == found(analyzer, text)
+
+
+@pytest.mark.parametrize("text", NEGATIVE)
+def test_what_is_left(analyzer: Analyzer, exact: Analyzer, text: str) -> None:
+    assert found(analyzer, text) == []
+    assert found(exact, text) == []
+
+
+fragments = st.sampled_from(
+    [
+        *(value for _, _, value in POSITIVE),
+        *NEGATIVE,
+        *(
+            "my",
+            "account",
+            "passport",
+            "call",
+            "licence",
+            "ssn",
+            "version",
+            " ",
+            "\n",
+            ".",
+            ",",
+            "-",
+            "@",
+            ":",
+            "+",
+            "ı",
+            "ſ",
+        ),
+    ]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+texts = st.lists(fragments, max_size=12).flatmap(
+    lambda parts: st.sampled_from([" ", "", "\n"]).map(lambda gap: gap.join(parts))
+)
+
+
+@settings(max_examples=150)
+@given(texts)
+def test_gates_and_regions_change_nothing(text: str) -> None:
+    plain, bounded = _pair("default")
+    assert merge_findings(plain.find(text)) == merge_findings(bounded.find(text))
+
+
+@settings(max_examples=50)
+@given(texts)
+def test_nor_with_all_that_presidio_has_on(text: str) -> None:
+    plain, bounded = _pair("presidio")
+    text = text.replace(".", " . ") if text.count(".") > 20 else text
+    assert merge_findings(plain.find(text)) == merge_findings(bounded.find(text))
+
+
+_PAIRS: dict[str, tuple[Analyzer, Analyzer]] = {}
+
+
+def _pair(entities: Any) -> tuple[Analyzer, Analyzer]:
+    if entities not in _PAIRS:
+        _PAIRS[entities] = (
+            Analyzer(RedactOptions(entities=entities, exact=True)),
+            Analyzer(RedactOptions(entities=entities)),
+        )
+    return _PAIRS[entities]
+
+
+def test_windows_find_what_the_whole_text_holds(analyzer: Analyzer, exact: Analyzer) -> None:
+    prose = "nothing to see here, move along " * 40
+    text = prose.join(text for text, _, _ in POSITIVE)
+    assert len(text) > 5 * WINDOW
+    assert merge_findings(analyzer.find(text)) == merge_findings(exact.find(text))
+
+
+@pytest.mark.parametrize("offset", range(WINDOW - 30, WINDOW + 30, 7))
+def test_a_value_across_the_edge_of_a_window(analyzer: Analyzer, offset: int) -> None:
+    text = "x" * offset + " jane@example.com " + "y" * WINDOW * 2
+    assert found(analyzer, text) == [("EMAIL_ADDRESS", "jane@example.com")]
+
+
+SHAPES = [
+    "a.",
+    ".",
+    "12 ",
+    "12-",
+    "a:",
+    "1:",
+    "a@",
+    "@",
+    "a@b.",
+    "ab@cd.com ",
+    "4",
+    "GB82",
+    "+1",
+    "(2",
+    "1.",
+    "1.2.3.4 ",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hostile_shapes_come_to_an_end(analyzer: Analyzer, shape: str) -> None:
+    analyzer.find(shape * (16384 // len(shape)))
+
+
+def test_url_is_bounded_and_nothing_of_a_hostile_one_stays() -> None:
+    analyzer = Analyzer(RedactOptions(entities=("URL",)))
+    assert found(analyzer, "see https://example.com/a.html now") == [("URL", "https://example.com/a.html")]
+    text = "x " + "a." * 4000
+    assert sum(len(value) for _, value in found(analyzer, text)) == 8000
+
+
+def test_a_tuple_of_entities_is_just_these() -> None:
+    analyzer = Analyzer(RedactOptions(entities=("EMAIL_ADDRESS", "DATE_TIME")))
+    assert found(analyzer, "a@b.com on 2026-11-22, call 212-555-0199") == [
+        ("EMAIL_ADDRESS", "a@b.com"),
+        ("DATE_TIME", "2026-11-22"),
+    ]
+
+
+def test_countries_choose_phones_and_identifiers() -> None:
+    text = "aadhaar 2345 6789 0124, tel 089 123456 78"
+    assert found(Analyzer(RedactOptions(countries=())), text) == []
+    german = Analyzer(RedactOptions(countries=("DE", "IN")))
+    assert [entity for entity, _ in found(german, "tel 089 12345678")] == ["PHONE_NUMBER"]
+
+
+def test_custom_patterns_and_deny_lists() -> None:
+    custom = (
+        CustomRecognizer(name="EMPLOYEE", pattern=r"E-\d{5}"),
+        CustomRecognizer(name="PROJECT", deny=("Blue Moon", "Zed", "C++")),
+        CustomRecognizer(name="WEAK", pattern="weak", score=0.1),
+    )
+    analyzer = Analyzer(RedactOptions(entities=("EMPLOYEE", "PROJECT", "WEAK"), custom=custom))
+    assert found(analyzer, "E-12345: zed zed, blue moon; Zedd c++ weak") == [
+        ("EMPLOYEE", "E-12345"),
+        ("PROJECT", "zed"),
+        ("PROJECT", "zed"),
+        ("PROJECT", "blue moon"),
+        ("PROJECT", "c++"),
+    ]
+    long = "zed " * 5000
+    assert len(found(analyzer, long)) == 5000
+
+
+def test_an_unknown_entity_names_the_near_miss() -> None:
+    with pytest.raises(ValueError, match=r"'EMAIL_ADRESS' is no entity type; did you mean EMAIL_ADDRESS"):
+        check_entities(RedactOptions(entities=("EMAIL_ADRESS",)))
+    with pytest.raises(ValueError, match=r"'QQQQ' is no entity type; known are "):
+        check_entities(RedactOptions(entities=("QQQQ",)))
+
+
+def test_a_secret_among_the_entities_names_its_switch() -> None:
+    with pytest.raises(ValueError, match=r"'JWT' is a secret; secrets are switched by redact\.secrets"):
+        Analyzer(RedactOptions(entities=("JWT",)))
+
+
+def test_known_entities_hold_the_custom_ones() -> None:
+    known = known_entities(RedactOptions(custom=(CustomRecognizer(name="BADGE", deny=("x",)),)))
+    assert {"BADGE", "EMAIL_ADDRESS", "IN_AADHAAR", "URL"} <= known
+
+
+@pytest.mark.parametrize("entity", ["EMAIL_ADDRESS", "IBAN_CODE"])
+def test_a_time_out_is_raised_and_says_nothing_of_the_text(monkeypatch: pytest.MonkeyPatch, entity: str) -> None:
+    analyzer = Analyzer(RedactOptions(entities=(entity,)))
+
+    def time_out(*_: Any, **__: Any) -> None:
+        raise TimeoutError("quotes canary")
+
+    (recognizer,) = analyzer._engine.registry.recognizers
+    if entity == "IBAN_CODE":
+        module = __import__("sys").modules[type(recognizer).__module__]
+        monkeypatch.setattr(module.re, "finditer", time_out)
+    else:
+        pattern = recognizer.patterns[0]
+        analyzer.find("a@b.com")
+        monkeypatch.setattr(pattern, "compiled_regex", type("Slow", (), {"finditer": time_out})())
+    with pytest.raises(RedactionTimeout, match=r"^a recognizer's pattern timed out$") as caught:
+        analyzer.find("a@b.com GB82 WEST 1234 5698 7654 32")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_presidios_own_time_out_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presidio_analyzer.pattern_recognizer, "REGEX_TIMEOUT_SECONDS", 0.01)
+    analyzer = Analyzer(RedactOptions(entities=("EMAIL_ADDRESS",)))
+    evil = PatternRecognizer("EMAIL_ADDRESS", patterns=[Pattern("evil", r"(a?){40}(a+)+@", 0.5)])
+    analyzer._engine.registry.add_recognizer(evil)
+    with pytest.raises(RedactionTimeout):
+        analyzer.find("a" * 4000 + "b @")
+
+
+def test_presidios_loggers_are_mute(analyzer: Analyzer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        analyzer.find("my bank account number is 123456789012, mail a@b.com, GB82 WEST 1234 5698 7654 32")
+        logging.getLogger("presidio-analyzer").error("canary")
+    assert not [one for one in caplog.records if "presidio" in one.name or "tldextract" in one.name]
+
+
+def test_nothing_touches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for entities in ("default", "presidio"):
+        assert Analyzer(RedactOptions(entities=entities)).find("a@b.com")

@@ -1,0 +1,424 @@
+"""Redaction of records: the laws of the kernel, and that nothing planted survives. All values are made up."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import apache_beam as beam
+import orjson
+import pyarrow as pa
+import pytest
+from apache_beam.testing import test_pipeline
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms import redact
+from transforms.options import CustomRecognizer, RedactOptions
+from transforms.placeholders import LAST_NUMBER, Finding, Numbering, RedactionTimeout, Removed, TooManyValues
+from transforms.reasons import Reason
+from transforms.redact import RedactionFailed, RedactRecords, redact_records, redactor_for
+from transforms.schema import RECORDS
+
+OPTIONS = RedactOptions()
+
+# Values that are found wherever they stand, whatever stands around them.
+PLANTED = [
+    "jane.doe@example.com",
+    "j_d+tag@sub.example.co.uk",
+    "+44 20 7946 0958",
+    "(212) 555-0199",
+    "4111 1111 1111 1111",
+    "378282246310005",
+    "GB82 WEST 1234 5698 7654 32",
+    "203.0.113.77",
+    "00:1A:2B:3C:4D:5E",
+    "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+    "536-22-8726",
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hJ6",
+    "-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEAt0q8\n-----END PRIVATE KEY-----",
+    "postgres://app:s3cr3t@db.internal:5432/orders",
+]
+PROSE = [
+    "",
+    "hello",
+    "see",
+    "my account is",
+    "é ü ı ſ",
+    "\0",
+    "{}",
+    '"quoted"',
+    "\n\n",
+    "<EMAIL_ADDRESS_2>",
+    "<x>",
+    "1.5 kg",
+]
+
+
+def message(role: str, content: str | None, **rest: Any) -> dict[str, Any]:
+    keys = ("reasoning", "name", "tool_calls", "tool_call_id", "weight")
+    return {"role": role, "content": content, **dict.fromkeys(keys), **rest}
+
+
+def call(arguments: str, name: str = "send", ident: str | None = "call_1") -> dict[str, Any]:
+    return {"id": ident, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def canonical(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
+    base = {"line": 0, "offset": 0, "length": 1, "reasons": [], "messages": None, "tools": None, "kind": "production"}
+    base |= {"metadata": "{}", "group": None, "source_id": None, "n_redactions": None}
+    return pa.RecordBatch.from_pylist([base | {"line": index} | row for index, row in enumerate(rows)], schema=RECORDS)
+
+
+def redacted(*rows: dict[str, Any], options: RedactOptions = OPTIONS, **rest: Any) -> list[dict[str, Any]]:
+    rows_out: list[dict[str, Any]] = redact_records(batch(*rows), options, **rest).records.to_pylist()
+    return rows_out
+
+
+def said(*contents: str, options: RedactOptions = OPTIONS) -> list[str]:
+    (row,) = redacted({"messages": [message("user", content) for content in contents]}, options=options)
+    assert row["reasons"] == []
+    return [one["content"] for one in row["messages"]]
+
+
+# ------------------------------------------------------------------------------------------------- laws
+
+strings = st.lists(
+    st.sampled_from([*PLANTED, *PROSE]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=4
+).map(" ".join)
+scalars = (
+    st.none()
+    | st.booleans()
+    | strings
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+keys = st.sampled_from(["a", "email", "password", "ssn", "homePhone", *PLANTED]) | strings
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
+)
+calls = st.builds(call, values.map(canonical), strings, st.sampled_from([None, "call_1", PLANTED[0]]))
+messages = st.builds(
+    message,
+    st.sampled_from(["user", "assistant", "tool"]),
+    st.none() | strings,
+    reasoning=st.none() | strings,
+    name=st.none() | strings,
+    tool_calls=st.none() | st.lists(calls, max_size=2),
+    tool_call_id=st.sampled_from([None, "call_1", PLANTED[0]]),
+)
+rows = st.fixed_dictionaries(
+    {
+        "messages": st.lists(messages, max_size=3),
+        "tools": st.none() | st.lists(values, max_size=2).map(canonical),
+        "metadata": st.dictionaries(keys, values, max_size=3).map(canonical),
+        "reasons": st.just([]),
+    }
+) | st.just({"reasons": ["empty_turn"], "metadata": None})
+
+
+@settings(max_examples=60)
+@given(st.lists(rows, max_size=3), st.lists(rows, max_size=3))
+def test_rows_do_not_depend_on_their_batch(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
+    whole = redact_records(batch(*left, *right), OPTIONS)
+    parts = [
+        redact_records(batch(*left, *right).slice(*cut), OPTIONS) for cut in ((0, len(left)), (len(left), len(right)))
+    ]
+    assert (
+        pa.Table.from_batches([part.records for part in parts])
+        .combine_chunks()
+        .equals(pa.Table.from_batches([whole.records]).combine_chunks())
+    )
+    assert sum((part.entities for part in parts), parts[0].entities.__class__()) == whole.entities
+
+
+@settings(max_examples=80)
+@given(rows)
+def test_redacting_twice_is_redacting_once(row: dict[str, Any]) -> None:
+    once = redact_records(batch(row), OPTIONS)
+    twice = redact_records(once.records, OPTIONS)
+    assert twice.records.equals(once.records)
+    assert not twice.entities
+
+
+def test_what_was_unstable_in_presidio_settles() -> None:
+    text = "my bank account GB82 WEST 1234 5698 7654 32 then 123456789 and 12345678 4111 1111 1111 1111 123456789012"
+    (once,) = said(text)
+    assert said(once) == [once]
+
+
+@settings(max_examples=100)
+@given(rows)
+def test_nothing_planted_survives_and_json_stays_json(row: dict[str, Any]) -> None:
+    out = redact_records(batch(row), OPTIONS).records
+    assert out.schema == RECORDS
+    (first,) = out.to_pylist()
+    told = json.dumps(first, default=str, ensure_ascii=False)
+    for value in PLANTED:
+        assert value not in told
+        assert json.dumps(value)[1:-1] not in told
+    if first["messages"] is None:
+        return
+    for column in (first["tools"], first["metadata"]):
+        assert column is None or canonical(orjson.loads(column)) == column
+    for one in first["messages"]:
+        for made in one["tool_calls"] or ():
+            arguments = made["function"]["arguments"]
+            assert canonical(orjson.loads(arguments)) == arguments
+
+
+@given(st.lists(st.text("abc xyz.,!\n\té", max_size=30), min_size=1, max_size=3))
+def test_clean_text_stays_byte_for_byte(contents: list[str]) -> None:
+    assert said(*contents) == contents
+
+
+# ---------------------------------------------------------------------------------------- placeholders
+
+
+def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> None:
+    assert said("a@b.com, c@d.com; call 212-555-0199", "A@B.com again, (212) 555-0199 too; +1 212 555 0199") == [
+        "<EMAIL_ADDRESS_1>, <EMAIL_ADDRESS_2>; call <PHONE_NUMBER_1>",
+        "<EMAIL_ADDRESS_1> again, <PHONE_NUMBER_1> too; <PHONE_NUMBER_1>",
+    ]
+
+
+def test_each_conversation_counts_for_itself() -> None:
+    one, two = redacted({"messages": [message("user", "a@b.com")]}, {"messages": [message("user", "c@d.com")]})
+    assert one["messages"] == two["messages"]
+
+
+def test_numbers_follow_the_fields_in_their_order() -> None:
+    (row,) = redacted(
+        {
+            "messages": [
+                message("user", "a1@b.com", reasoning="a2@b.com", name="a3@b.com"),
+                message(
+                    "assistant", None, tool_calls=[call('{"x":"a5@b.com"}', ident="a4@b.com")], tool_call_id="a6@b.com"
+                ),
+            ],
+            "tools": '[{"y":"a7@b.com"}]',
+            "metadata": '{"z":"a8@b.com"}',
+        }
+    )
+    told = json.dumps({name: row[name] for name in ("messages", "tools", "metadata")})
+    assert re.findall(r"EMAIL_ADDRESS_(\d)", told) == list("12345678")
+    assert row["n_redactions"] == 8
+
+
+def test_a_literal_placeholder_stays_and_its_number_is_not_given_again() -> None:
+    assert said("<EMAIL_ADDRESS_1> a@b.com", "c@d.com <EMAIL_ADDRESS_3>") == [
+        "<EMAIL_ADDRESS_1> <EMAIL_ADDRESS_2>",
+        "<EMAIL_ADDRESS_4> <EMAIL_ADDRESS_3>",
+    ]
+
+
+def test_a_value_dressed_as_a_placeholder_is_found() -> None:
+    (content,) = said("call <PHONE_NUMBER_2125550199>")
+    assert "2125550199" not in content
+
+
+def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
+    (row,) = redacted(
+        {
+            "messages": [
+                message("user", "my account is 12345678"),
+                message("assistant", "12345678 it is, not 123456789"),
+            ],
+            "metadata": '{"ref":12345678,"s":"x12345678"}',
+        }
+    )
+    assert row["messages"][0]["content"] == "my account is <US_BANK_NUMBER_1>"
+    assert row["messages"][1]["content"] == "<US_BANK_NUMBER_1> it is, not 123456789"
+    assert row["metadata"] == '{"ref":"<US_BANK_NUMBER_1>","s":"x12345678"}'
+
+
+def test_overlapping_findings_go_as_one_span() -> None:
+    (content,) = said("see https://bob:hunter2@example.com/x")
+    assert content == "see https://<URL_CREDENTIALS_1>/x"  # the e-mail that the password and host look like, too
+    assert said("postgres://bob@example.com:s3cr3t@203.0.113.7/x") == ["<CONNECTION_STRING_1>"]
+
+
+def test_numbering_ends_where_placeholders_do() -> None:
+    numbering = Numbering([("A", number) for number in range(1, LAST_NUMBER + 1)])
+    with pytest.raises(TooManyValues):
+        numbering.placeholder(Removed("A", "x", "x"))
+
+
+# ------------------------------------------------------------------------------------------------ json
+
+
+def test_keys_and_numbers_of_json_are_redacted() -> None:
+    arguments = canonical(
+        {"a@b.com": 1, "A@b.com": 2, "card": 4111111111111111, "phone": [2125550199.0], "n": 12, "x": 1.5}
+    )
+    (row,) = redacted({"messages": [message("assistant", None, tool_calls=[call(arguments)])]})
+    assert orjson.loads(row["messages"][0]["tool_calls"][0]["function"]["arguments"]) == {
+        "<EMAIL_ADDRESS_1>": 2,
+        "<EMAIL_ADDRESS_1>_2": 1,
+        "card": "<CREDIT_CARD_1>",
+        "phone": ["<PHONE_NUMBER_1>"],
+        "n": 12,
+        "x": 1.5,
+    }
+
+
+def test_the_key_is_context_for_its_value() -> None:
+    metadata = {
+        "ssn": "536228726",
+        "accountNumber": 12345678,
+        "password": "correcthorse",
+        "order": "536228726x",
+        "id": 2125550199,
+    }
+    (row,) = redacted({"messages": [], "metadata": canonical(metadata)})
+    assert orjson.loads(row["metadata"]) == {
+        "ssn": "<US_SSN_1>",
+        "accountNumber": "<US_BANK_NUMBER_1>",
+        "password": "<PASSWORD_1>",
+        "order": "536228726x",
+        "id": 2125550199,
+    }
+
+
+def test_tool_call_ids_stay_consistent() -> None:
+    (row,) = redacted(
+        {
+            "messages": [
+                message("assistant", None, tool_calls=[call("{}", ident="a@b.com-1")]),
+                message("tool", "ok", tool_call_id="a@b.com-1"),
+            ]
+        }
+    )
+    assert row["messages"][0]["tool_calls"][0]["id"] == row["messages"][1]["tool_call_id"]
+    assert "@" not in row["messages"][1]["tool_call_id"]
+
+
+def test_arguments_that_are_no_json_are_text() -> None:
+    (row,) = redacted({"messages": [message("assistant", None, tool_calls=[call("mail a@b.com {")])]})
+    assert row["messages"][0]["tool_calls"][0]["function"]["arguments"] == "mail <EMAIL_ADDRESS_1> {"
+
+
+def test_what_json_hides_behind_a_duplicate_key_does_not_pass() -> None:
+    (row,) = redacted({"messages": [message("assistant", None, tool_calls=[call('{"x":"a@b.com","x":"y"}')])]})
+    assert row["messages"][0]["tool_calls"][0]["function"]["arguments"] == '{"x":"y"}'
+
+
+def test_paths_to_keep_are_kept() -> None:
+    metadata = canonical({"user": {"id": "a@b.com", "mail": "a@b.com"}, "id": "a@b.com"})
+    (row,) = redacted({"messages": [], "metadata": metadata}, keep_paths=("metadata.user.id",))
+    assert orjson.loads(row["metadata"]) == {
+        "user": {"id": "a@b.com", "mail": "<EMAIL_ADDRESS_1>"},
+        "id": "<EMAIL_ADDRESS_1>",
+    }
+
+
+def test_hex_digests_stay() -> None:
+    metadata = canonical({"user_id": "d41d8cd98f00b204e9800998ecf8427e", "etag": "12345678901234567890123456789012"})
+    (row,) = redacted({"messages": [], "metadata": metadata})
+    assert row["metadata"] == metadata
+
+
+# --------------------------------------------------------------------------------------------- outcomes
+
+
+def test_the_empty_batch() -> None:
+    assert redact_records(batch(), OPTIONS).records.equals(batch())
+
+
+def test_unsound_rows_pass_as_they_are() -> None:
+    unsound = batch({"reasons": ["empty_turn"], "metadata": None})
+    assert redact_records(unsound, OPTIONS).records.equals(unsound)
+
+
+def test_switched_off_it_changes_nothing() -> None:
+    row = {"messages": [message("user", "a@b.com")]}
+    off = RedactOptions(enabled=False)
+    assert redact_records(batch(row), off).records.equals(batch(row | {"n_redactions": 0}))
+    assert redactor_for(off).redact_text("a@b.com") == "a@b.com"
+
+
+def test_secrets_can_be_switched_off() -> None:
+    assert said("AKIAIOSFODNN7EXAMPLE", options=RedactOptions(secrets=False)) == ["AKIAIOSFODNN7EXAMPLE"]
+
+
+def test_custom_recognizers_count() -> None:
+    options = RedactOptions(custom=(CustomRecognizer(name="PROJECT", deny=("Blue Moon",)),))
+    result = redact_records(batch({"messages": [message("user", "the BLUE MOON plan")]}), options)
+    assert result.records.to_pylist()[0]["messages"][0]["content"] == "the <PROJECT_1> plan"
+    assert result.entities == {"PROJECT": 1}
+
+
+def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(text: str) -> list[Finding]:
+        if "bad" in text:
+            raise ValueError("quotes canary")
+        return []
+
+    monkeypatch.setattr(redactor_for(OPTIONS)._analyzer, "find", fail)
+    good = {"messages": [message("user", "good")]}
+    one, two, three = redacted(good, {"messages": [message("user", "bad canary")], "tools": "[]"}, good)
+    assert [row["reasons"] for row in (one, two, three)] == [[], [Reason.REDACTION_FAILED], []]
+    assert two["messages"] is two["tools"] is two["metadata"] is two["n_redactions"] is None
+    assert "canary" not in str(two)
+    with pytest.raises(RedactionFailed, match=r"^a text could not be analysed$") as caught:
+        redactor_for(OPTIONS).redact_text("bad canary")
+    assert caught.value.__suppress_context__
+
+
+def test_what_never_settles_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        redactor_for(OPTIONS)._analyzer, "find", lambda text: [Finding(0, 1, "US_SSN", 1.0)] if text else []
+    )
+    (row,) = redacted({"messages": [message("user", "aaaaaaaaaa")]})
+    assert row["reasons"] == [Reason.REDACTION_UNSTABLE]
+    assert row["messages"] is None
+
+
+def test_a_time_out_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_out(text: str) -> list[Finding]:
+        raise RedactionTimeout(str(len(text)))
+
+    monkeypatch.setattr(redactor_for(OPTIONS)._analyzer, "find", time_out)
+    with pytest.raises(RedactionTimeout):
+        redacted({"messages": [message("user", "x")]})
+    with pytest.raises(RedactionTimeout):
+        redactor_for(OPTIONS).redact_text("x")
+
+
+def test_shard_names() -> None:
+    redactor = redactor_for(OPTIONS)
+    plain = "s3://bucket/logs/2026-11-22/part-00017-of-00100.jsonl.gz"
+    assert redactor.redact_text(plain) == plain
+    assert "jane" not in redactor.redact_text("s3://bucket/jane.doe@example.com.jsonl.gz")
+    assert "s3cr3t" not in redactor.redact_text("ftp://app:s3cr3t@host/x.jsonl")
+
+
+def test_passes_are_bounded_however_much_is_found() -> None:
+    text = " ".join(f"user{number}@example.com" for number in range(500))
+    (content,) = said(text)
+    assert content == " ".join(f"<EMAIL_ADDRESS_{number}>" for number in range(1, 501))
+
+
+def test_the_transform_redacts_and_counts() -> None:
+    rows = batch({"messages": [message("user", "a@b.com")]})
+    pipeline = test_pipeline.TestPipeline()
+    out = pipeline | beam.Create([rows]) | RedactRecords(OPTIONS)
+    assert_that(
+        out | beam.Map(lambda one: one.to_pylist()[0]["messages"][0]["content"]), equal_to(["<EMAIL_ADDRESS_1>"])
+    )
+    result = pipeline.run()
+    result.wait_until_finish()
+    (counter,) = result.metrics().query(beam.metrics.MetricsFilter().with_namespace("redact"))["counters"]
+    assert (counter.key.metric.name, counter.result) == ("EMAIL_ADDRESS", 1)
+
+
+def test_the_redactor_is_built_once() -> None:
+    assert redactor_for(RedactOptions()) is redactor_for(RedactOptions())
+    assert redact.PASSES == 3

@@ -1,0 +1,172 @@
+"""Secrets: what is found, how much of it, and what is left. All values are made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from transforms.placeholders import merge_findings
+from transforms.secrets import SECRET_ENTITIES, find_secrets, secret_field
+
+HEX = "9f86d081884c7d659a2feaa0c55ad015"
+ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hJ6"
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAt0\nq83vLmNpQrStUvWxYz0123\n-----END RSA PRIVATE KEY-----"
+OPENSSH = PEM.replace("RSA", "OPENSSH")
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+TOKENS = [
+    ("AWS_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE"),
+    ("GCP_API_KEY", "AIza" + ALNUM[:35]),
+    ("GCP_TOKEN", "ya29." + ALNUM),
+    ("AZURE_KEY", (ALNUM * 3)[:86] + "=="),
+    ("GITHUB_TOKEN", "ghp_" + ALNUM),
+    ("GITHUB_TOKEN", "github_pat_" + ALNUM[:22] + "_" + ALNUM),
+    ("GITLAB_TOKEN", "glpat-" + ALNUM[:20]),
+    ("SLACK_TOKEN", "xoxb-123456789012-1234567890123-" + ALNUM[:24]),
+    ("WEBHOOK_URL", "https://hooks.slack.com/services/T00000000/B00000000/" + ALNUM[:24]),
+    ("STRIPE_KEY", "sk_live_" + ALNUM[:24]),
+    ("TWILIO_KEY", "SK" + HEX),
+    ("SENDGRID_KEY", f"SG.{ALNUM[:22]}.{ALNUM}{ALNUM[:7]}"),
+    ("OPENAI_KEY", "sk-proj-" + ALNUM),
+    ("OPENAI_KEY", "sk-" + ALNUM + ALNUM[:12]),
+    ("ANTHROPIC_KEY", "sk-ant-api03-" + ALNUM),
+    ("HUGGINGFACE_TOKEN", "hf_" + ALNUM[:34]),
+    ("NPM_TOKEN", "npm_" + ALNUM),
+    ("PYPI_TOKEN", "pypi-AgEIcHlwaS5vcmc" + ALNUM * 2),
+    ("JWT", JWT),
+    ("PRIVATE_KEY", PEM),
+    ("PRIVATE_KEY", PEM.replace("\n", "\\n")),
+    ("PRIVATE_KEY", OPENSSH),
+    ("CONNECTION_STRING", "postgres://app:s3cr3t@db.internal:5432/orders"),
+    ("CONNECTION_STRING", "mongodb+srv://app:s3cr3t@cluster0.example.net/test?retryWrites=true"),
+    ("CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=" + (ALNUM * 3)[:86] + "=="),
+]
+AROUND = ["{}", "use {} please", "It is {}.", "({}), I think", "a={}, b=2", '"{}"', "key:\n{}\nthanks", "x\\n{}\\ny"]
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(one.entity, text[one.start : one.end]) for one in merge_findings(find_secrets(text))]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(("entity", "token"), TOKENS, ids=lambda value: value[:12])
+def test_a_token_is_found_whole_wherever_it_ends(entity: str, token: str, around: str) -> None:
+    (one,) = found(around.format(token))
+    assert one[0] == entity
+    if entity in ("CONNECTION_STRING", "PRIVATE_KEY"):  # what follows without a gap may belong to it
+        assert token in one[1]
+    else:
+        assert one[1] == token
+
+
+@pytest.mark.parametrize(
+    ("text", "entity", "secret"),
+    [
+        (f"aws_secret_access_key = {AWS_SECRET}", "AWS_SECRET_KEY", AWS_SECRET),
+        (f"my AWS secret is {AWS_SECRET}.", "AWS_SECRET_KEY", AWS_SECRET),
+        (f"AKIAIOSFODNN7EXAMPLE,{AWS_SECRET}", "AWS_SECRET_KEY", AWS_SECRET),
+        (f"Twilio auth token {HEX}", "TWILIO_KEY", HEX),
+        (f'"private_key_id": "{HEX}{HEX[:8]}"', "GCP_PRIVATE_KEY_ID", HEX + HEX[:8]),
+        ("https://bob:hunter2@example.com/x", "URL_CREDENTIALS", "bob:hunter2"),
+        ("https://bob:p@ss@example.com/x", "URL_CREDENTIALS", "bob:p@ss"),
+        ("curl -u bob:hunter2 https://example.com", "URL_CREDENTIALS", "bob:hunter2"),
+        ("password = hunter2", "PASSWORD", "hunter2"),
+        ("password: hunter2.", "PASSWORD", "hunter2"),
+        ("Password: P@ssword!, ok?", "PASSWORD", "P@ssword!"),
+        ("my password is Tr0ub4dor&3, thanks", "PASSWORD", "Tr0ub4dor&3"),
+        ("the password for the wifi is blue42cat.", "PASSWORD", "blue42cat"),
+        ('password = "correct horse battery staple"', "PASSWORD", "correct horse battery staple"),
+        ('{\\"password\\": \\"correcthorse\\"}', "PASSWORD", "correcthorse"),
+        ("DB_PASSWORD=correcthorse", "PASSWORD", "correcthorse"),
+        ("?user=bob&password=correcthorse&x=1", "PASSWORD", "correcthorse"),
+        ("Server=x;Uid=sa;Pwd=swordfish;", "PASSWORD", "swordfish"),
+        ("my pin is 4821", "PIN", "4821"),
+        (f"api_key: {ALNUM}", "API_KEY", ALNUM),
+        (f'const apiKey = "{ALNUM}";', "API_KEY", ALNUM),
+        (f"X-Api-Key: {ALNUM}", "API_KEY", ALNUM),
+        (f"Authorization: Bearer {ALNUM}.", "BEARER_TOKEN", ALNUM),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZDE=", "BEARER_TOKEN", "dXNlcjpwYXNzd29yZDE="),
+    ],
+    ids=lambda value: value[:14],
+)
+def test_what_its_keyword_tells(text: str, entity: str, secret: str) -> None:
+    assert (entity, secret) in found(text)
+
+
+def test_a_private_key_without_its_end_goes_as_far_as_it_goes() -> None:
+    for newline in ("\n", "\\n", "\r\n"):
+        cut = PEM.rpartition("\n")[0].replace("\n", newline)
+        assert found(f"{cut}{newline}{newline}Can you read that?") == [("PRIVATE_KEY", cut)]
+
+
+def test_two_tokens_with_one_character_between() -> None:
+    first, second = "ghp_" + ALNUM, "AKIAIOSFODNN7EXAMPLE"
+    assert [one for _, one in found(f"{first},{second} {first}")] == [first, second, first]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password",
+        "password: required",
+        "password = getpass.getpass()",
+        "password = os.environ['DB']",
+        "def login(user: str, password: str) -> None: ...",
+        '{"password": {"type": "string"}}',
+        "password=password",
+        "password = None",
+        "password=${DB_PASSWORD}",
+        "Your password must be 12 characters.",
+        "your password is case-sensitive",
+        "token = tokenizer.encode(text)",
+        "max_tokens: 4096",
+        "a bearer of good tidings",
+        "authorization: required",
+        f"commit {HEX}{HEX[:8]}",
+        "data:image/png;base64," + ALNUM * 10,
+        "https://example.com:8080/a@b",
+        "http://example.com/?q=a:b",
+        "the task-force and risk-assessments",
+        "see sk-learn, x86, H2, np.array, os.path.join, main.py",
+        "eyJ is how a JWT starts",
+        "-----BEGIN CERTIFICATE-----",
+    ],
+)
+def test_what_is_no_secret(text: str) -> None:
+    assert found(text) == []
+
+
+def test_an_ordinary_word_after_its_keyword_stays() -> None:
+    assert found("my password is correcthorse") == []  # the limit that the docs state
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "entity"),
+    [
+        ("password", "correcthorse", "PASSWORD"),
+        ("userPassword", "a b", "PASSWORD"),
+        ("access_token", ALNUM, "API_KEY"),
+        ("client_secret", ALNUM, "API_KEY"),
+        ("pin_code", "4821", "PIN"),
+        ("password", "string", None),
+        ("password", "", None),
+        ("password", "********", None),
+        ("token", "the", None),
+        ("spinner", "4821", None),
+        ("content", "hunter2", None),
+    ],
+)
+def test_the_key_of_a_field_tells(key: str, value: str, entity: str | None) -> None:
+    assert secret_field(key, value) == entity
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["password=", "password is ", "-----BEGIN PRIVATE KEY-----\n", "eyJhbGciOiJ.", "a://", "aws ", "sk-", "a:b@", "\0"],
+)
+def test_hostile_shapes_come_to_an_end(shape: str) -> None:
+    find_secrets(shape * (65536 // len(shape)))
+
+
+def test_names_are_placeholder_names() -> None:
+    assert all(name.replace("_", "").isalpha() and name.isupper() for name in SECRET_ENTITIES)
