@@ -1,8 +1,8 @@
 """Whole runs: wall time, MB/s, and the peak resident memory of each process, by corpus size and workers.
 
-    .venv/bin/python benchmarks/pipeline.py --sizes 2048 4096            # MiB, redaction off
-    .venv/bin/python benchmarks/pipeline.py --sizes 50 --redact
-    .venv/bin/python benchmarks/pipeline.py --sizes 256 --workers 1 2 --repeat 3
+.venv/bin/python benchmarks/pipeline.py --sizes 2048 4096            # MiB, redaction off
+.venv/bin/python benchmarks/pipeline.py --sizes 50 --redact
+.venv/bin/python benchmarks/pipeline.py --sizes 256 --workers 1 2 --repeat 3
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/corpusmill-bench"))
     parser.add_argument("extra", nargs="*", help="further options of `corpusmill run`, after --")
     options = parser.parse_args()
-    print(f"{'MiB':>6} {'workers':>7} {'seconds':>8} {'MB/s':>6} {'records/s':>9} {'peak MiB':>8} {'work MiB':>8} {'out MiB':>8}")
+    print(
+        f"{'MiB':>6} {'workers':>7} {'seconds':>8} {'MB/s':>6} {'records/s':>9} {'peak MiB':>8} {'work MiB':>8} {'out MiB':>8}"
+    )
     for _ in range(options.repeat):
         for size in options.sizes:
             corpus = make_corpus(options.folder, size << 20)

@@ -1,7 +1,7 @@
 """MB/s of each stage's kernel in one process, on one corpus, with the spread over repeats.
 
-    .venv/bin/python benchmarks/stages.py --size 32 --repeat 3
-    .venv/bin/python benchmarks/stages.py --size 4 --redact
+.venv/bin/python benchmarks/stages.py --size 32 --repeat 3
+.venv/bin/python benchmarks/stages.py --size 4 --redact
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def measure(content: bytes, redact: bool, clock: Callable[[], float]) -> dict[st
             timed("put runs", lambda: texts.append(kept, np.arange(kept.num_rows) % 8))
             table = pa.Table.from_batches([kept])
             timed("write parquet", lambda: parquet.append(data_table(table), table.column("n_bytes").to_numpy()))
-            line = timed("write jsonl", lambda: conversation_lines(kept.column("messages"), kept.column("tools"), weight=True))
+            line = timed(
+                "write jsonl", lambda: conversation_lines(kept.column("messages"), kept.column("tools"), weight=True)
+            )
             timed("write jsonl", lambda: jsonl.append(line))
         timed("put runs", lambda: texts.finish(Runs(storage, folder, "texts", TEXTS), 0))
         timed("write parquet", parquet.put)

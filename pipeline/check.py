@@ -46,7 +46,9 @@ def check_inputs(config: Config, limit: int | None = None) -> dict[str, Any]:
                     records = validate_records(records, config.validate_)
                     bad = records.filter(pc.greater(pc.list_value_length(records.column("reasons")), 0))
                     quarantined += bad.num_rows
-                    for line, why in zip(bad.column("line").to_pylist(), bad.column("reasons").to_pylist(), strict=True):
+                    for line, why in zip(
+                        bad.column("line").to_pylist(), bad.column("reasons").to_pylist(), strict=True
+                    ):
                         found = reasons.setdefault(why[0], {"count": 0, "places": []})
                         found["count"] += 1
                         if len(found["places"]) < PLACES:

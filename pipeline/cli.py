@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError
@@ -158,7 +157,9 @@ def run(
     if prepared is None:
         return
     if prepared.keys.secret is None:
-        _say("warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values")
+        _say(
+            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values"
+        )
     if limit:
         prepared.storage.remove(prepared.dataset.root)
     _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
@@ -243,7 +244,9 @@ def verify(output: str, sample: int, as_json: bool) -> None:
 @cli.command()
 @_output_argument
 @click.option("--split", type=click.Choice(["train", "val", "eval"]), help="Only files of this split.")
-@click.option("--kind", type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs"]), help="Only files of this kind.")
+@click.option(
+    "--kind", type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs"]), help="Only files of this kind."
+)
 @_json_option
 def files(output: str, split: str | None, kind: str | None, as_json: bool) -> None:
     """Print the current snapshot's files, one a line."""

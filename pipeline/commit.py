@@ -56,7 +56,7 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
         files.sort(key=lambda one: one["path"])
         notes = _notes(plan, units)
         files.append(_put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}))
-        summary = {
+        summary: dict[str, Any] = {
             "units": units,
             "cut": _done(done, "look_alikes", 0),
             "clusters": _done(done, "cluster", 0),
@@ -99,7 +99,9 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
     if not plan.config["dedupe"]["near"]:
         warnings.append("near-duplicates were not looked for: look-alikes may be in several splits")
     if plan.secret_missing:
-        warnings.append("no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values")
+        warnings.append(
+            "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values"
+        )
     if cut["cut"][3]:
         warnings.append("val has fewer records than split.min_val or split.val asks for: it never takes above a third")
     return warnings
@@ -152,9 +154,7 @@ def _done(work: Work, stage: str, task: int) -> dict[str, Any]:
     return result
 
 
-def _accounts(
-    plan: Plan, units: list[dict[str, Any]], merged: list[dict[str, Any]]
-) -> dict[int, dict[str, Any]]:
+def _accounts(plan: Plan, units: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """The accounting of each input shard. Raises RuntimeError where a line has no fate, or two."""
     accounts = {number: add_accounts([]) for number in range(len(plan.inputs))}
     quarantined: dict[int, int] = dict.fromkeys(accounts, 0)

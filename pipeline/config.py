@@ -120,11 +120,10 @@ class Config(Options):
         return content_digest(canonical_json(Config.altering_of(values))).hex()
 
     @staticmethod
-    def redact_options_of(values: Mapping[str, Any]) -> RedactOptions | None:
-        """The options of redaction in a manifest; None where it has only digests of a deny list."""
-        if any(custom["deny"] for custom in values["redact"]["custom"]):
-            return None
-        return RedactOptions.model_validate(values["redact"])
+    def redact_options_of(values: Mapping[str, Any]) -> RedactOptions:
+        """The options of redaction in a manifest, but for deny lists, of which it has digests only."""
+        custom = [one for one in values["redact"]["custom"] if not one["deny"]]
+        return RedactOptions.model_validate({**values["redact"], "custom": custom})
 
 
 _NOT_ALTERING = (
@@ -148,7 +147,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def load_config(path: str | None, assignments: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | None, assignments: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Config:
     """The config of a file with `section.key=value` assignments and top-level overrides. Raises UsageError."""
     values = _read_yaml(path) if path else {}
     for assignment in assignments:
@@ -177,7 +178,8 @@ def load_keys(salt: str) -> Keys:
             raise UsageError(f"CORPUSMILL_KEY_FILE is empty: {path}")
     if secret and len(secret) < 16:
         raise UsageError(
-            "the secret key is shorter than 16 bytes", "make one: openssl rand -hex 32 > key; export CORPUSMILL_KEY_FILE=key"
+            "the secret key is shorter than 16 bytes",
+            "make one: openssl rand -hex 32 > key; export CORPUSMILL_KEY_FILE=key",
         )
     return Keys(salt, secret or None)
 
@@ -229,10 +231,14 @@ def _explain(error: Mapping[str, Any]) -> str:
         known = _known(sections)
         near = [".".join([*sections, name]) for name in difflib.get_close_matches(last, known, 1, 0.6)]
         near = near or [".".join([*path, last]) for path in _sections() if last in _known(path)]
-        return f"unknown key {place}; " + (f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}")
+        return f"unknown key {place}; " + (
+            f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        )
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (not {given!r})" if isinstance(given, str | int | float | bool) and error["type"] != "value_error" else ""
+    shown = (
+        f" (not {given!r})" if isinstance(given, str | int | float | bool) and error["type"] != "value_error" else ""
+    )
     return f"{place}: {message}{shown}" if place else message
 
 

@@ -29,7 +29,12 @@ Grouped = tuple[int, dict[str, Iterable[Reference]]]
 def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     """Adds the run of a plan to a pipeline: its work units in, a committed snapshot out."""
     tasks = Tasks(job)
-    milled = root | "Units" >> beam.Create(list(units), reshuffle=False) | "Deal" >> beam.Reshuffle() | _map("Mill", tasks.mill)
+    milled = (
+        root
+        | "Units" >> beam.Create(list(units), reshuffle=False)
+        | "Deal" >> beam.Reshuffle()
+        | _map("Mill", tasks.mill)
+    )
 
     bands, sketches, facts, texts, rejects = (
         milled | _references(kind) for kind in ("bands", "sketches", "facts", "texts", "rejects")
@@ -57,7 +62,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     size = AsSingleton(looked)
     spread = {
-        kind: references | f"Spread {kind}" >> beam.FlatMap(tasks.spread, size).with_output_types(tuple[int, tuple[int, Reference]])
+        kind: references
+        | f"Spread {kind}" >> beam.FlatMap(tasks.spread, size).with_output_types(tuple[int, tuple[int, Reference]])
         for kind, references in {
             "texts": texts,
             "rejects": rejects,
@@ -65,7 +71,9 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
             "drops": looked | _references("drops"),
         }.items()
     }
-    spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(tuple[int, tuple[int, Reference]])
+    spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(
+        tuple[int, tuple[int, Reference]]
+    )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
     merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases), result=int)
     count = merged | "Merged" >> beam.combiners.Count.Globally()
@@ -87,7 +95,7 @@ def _references(kind: str) -> beam.ParDo:
     return cast(beam.ParDo, label >> beam.FlatMap(references).with_output_types(tuple[int, tuple[int, int, int]]))
 
 
-@beam.ptransform_fn
+@beam.ptransform_fn  # type: ignore[untyped-decorator]
 def _group_and_run(
     kinds: dict[str, beam.PCollection[Keyed]], task: Callable[..., Any], result: type, *sides: Any
 ) -> beam.PCollection[Any]:
@@ -99,7 +107,7 @@ def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict
     return cast(beam.PTransform, label >> _group_and_run(task, result, *sides))
 
 
-@beam.ptransform_fn
+@beam.ptransform_fn  # type: ignore[untyped-decorator]
 def _create_and_run(root: beam.Pipeline, task: Callable[..., Any], result: type, *sides: Any) -> beam.PCollection[Any]:
     """One task, over side inputs. Each has a source of its own: one for all would tie them into a circle."""
     return root | beam.Create([0], reshuffle=False) | beam.Map(task, *sides).with_output_types(result)

@@ -33,7 +33,17 @@ MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
 UNPACKED = 5  # what an archive is taken to grow by
 
-_PACKAGES = ("datasketch", "numpy", "orjson", "phonenumbers", "presidio-analyzer", "pyarrow", "regex", "google-re2", "zstandard")
+_PACKAGES = (
+    "datasketch",
+    "numpy",
+    "orjson",
+    "phonenumbers",
+    "presidio-analyzer",
+    "pyarrow",
+    "regex",
+    "google-re2",
+    "zstandard",
+)
 
 
 @dataclass(frozen=True)

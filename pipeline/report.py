@@ -92,7 +92,12 @@ def report_page(report: Mapping[str, Any]) -> str:
         for one in report["shards"][:MOST_SHARDS]
     ]
     return render(
-        "report.html", report=report, flow=flow, reasons=reasons, shards=shards, left_out=len(report["shards"]) - len(shards)
+        "report.html",
+        report=report,
+        flow=flow,
+        reasons=reasons,
+        shards=shards,
+        left_out=len(report["shards"]) - len(shards),
     )
 
 

@@ -75,17 +75,18 @@ def prepare(config: Config, say: Say, *, limit: int | None = None, require_input
         say(f"warning: no file matches {patterns}")
         return None
     if latest:
-        return _refresh(config, dataset, latest, files, keys, say)
+        _check_nothing_new(config, dataset, latest, files, keys, say)
+        return None
     plan = make_plan(config, keys, files, operation="trial" if limit else "run")
     if limit:
         plan = limited(plan, storage, config, limit)
     return Prepared(config, storage, keys, dataset, plan)
 
 
-def _refresh(
+def _check_nothing_new(
     config: Config, dataset: Dataset, latest: int, files: Sequence[tuple[Found, str]], keys: Keys, say: Say
 ) -> None:
-    """What a run on a dataset does in this version: nothing new, or a refusal that says why."""
+    """Raises UsageError unless a run on a dataset has nothing to do: all that this version can."""
     manifest = dataset.manifest(latest)
     if manifest["key_check"] != keys.check:
         raise UsageError(
@@ -271,7 +272,9 @@ def _reachable(look: Callable[[], int], place: str) -> int:
     except StorageError as error:
         raise UsageError(str(error)) from None
     except Exception as error:
-        raise UsageError(f"can't reach the output {place}: {_reason(error)}", "check the address and the credentials") from None
+        raise UsageError(
+            f"can't reach the output {place}: {_reason(error)}", "check the address and the credentials"
+        ) from None
 
 
 def _reason(error: BaseException) -> str:

@@ -43,7 +43,9 @@ class Dataset:
         """A manifest, the newest without a number. Raises UsageError where there is none, or it is no manifest."""
         number = number or self.latest()
         if not number:
-            raise UsageError(f"there is no dataset at {self.root}", "make one with: corpusmill run --input … --output …")
+            raise UsageError(
+                f"there is no dataset at {self.root}", "make one with: corpusmill run --input … --output …"
+            )
         try:
             content = self.storage.read(self.manifest_uri(number))
         except FileNotFoundError:
@@ -101,7 +103,7 @@ def kept(accounting: Mapping[str, Any]) -> int:
 
 def add_accounts(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of accountings."""
-    added: dict[str, Any] = {name: 0 for name in ("read", "blank", *SPLITS, "duplicate")}
+    added: dict[str, Any] = dict.fromkeys(("read", "blank", *SPLITS, "duplicate"), 0)
     added |= {"quarantined": {}, "dropped": {}}
     for account in accounts:
         for name, value in account.items():

@@ -34,7 +34,9 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
     for uri in dataset.files(manifest, "report"):
         if uri.endswith(".html"):
             yield Text(f"report   {uri}")
-    yield Text(f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train")
+    yield Text(
+        f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train"
+    )
 
 
 def check_table(findings: Mapping[str, Any]) -> Iterable[Table | Text]:
@@ -73,7 +75,10 @@ def plan_table(values: Mapping[str, Any]) -> Iterable[Table]:
     """The same as a table."""
     table = Table(show_header=False, box=None)
     space = values["space"]
-    free = {name: "" if space[name] is None else f", {human_bytes(space[name])} free" for name in ("work_free", "output_free")}
+    free = {
+        name: "" if space[name] is None else f", {human_bytes(space[name])} free"
+        for name in ("work_free", "output_free")
+    }
     for name, text in (
         ("plan", values["plan"]),
         ("reads", f"{values['inputs']:,} inputs, {human_bytes(values['input_bytes'])}"),
@@ -91,7 +96,9 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
     """Fates, a block each."""
     for fate in fates:
         table = Table(show_header=False, box=None)
-        table.add_row("line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)"))
+        table.add_row(
+            "line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)")
+        )
         table.add_row("fate", Text(fate["explanation"]))
         for name in ("id", "kept_id", "group"):
             if fate[name]:

@@ -30,7 +30,7 @@ from transforms.options import SplitOptions, WriteOptions
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.settle import SETTLED, settle_records
 from transforms.split import BINS, DROPS, Cut, choose_cut, drop_lookalikes
-from transforms.storage import Storage, join
+from transforms.storage import Storage
 from transforms.verify import EDGES, SKETCHES, compare_pairs, distinct_pairs, elect_sketches
 
 _CHUNKS = 64  # in which counts by bin travel
@@ -236,7 +236,9 @@ class Tasks:
             base += counts[number]
         return bases
 
-    def merge(self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]) -> int:
+    def merge(
+        self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]
+    ) -> int:
         """The files of a shard."""
         number, kinds = group
         job, plan = self.job, self.job.plan
@@ -275,7 +277,7 @@ class Tasks:
     @staticmethod
     def references(result: Result, kind: str) -> Iterator[tuple[int, int, int, int]]:
         """(writer, segment, start, end) for the segments of a run of a result."""
-        writer = int(result.get("writer", result.get("unit", 0)))
+        writer = int(result["writer"] if "writer" in result else result.get("unit", 0))
         for number, segment in segments_of(writer, result["runs"].get(kind, [0])):
             yield writer, number, segment.start, segment.end
 
@@ -289,9 +291,7 @@ class Tasks:
             return Runs(storage, folder, kind, _RUNS[kind])
         return runs_of(storage, folder)[kind]
 
-    def _write(
-        self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None
-    ) -> list[int]:
+    def _write(self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None) -> list[int]:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
         segments = 1 if keys is None else self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys

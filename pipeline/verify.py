@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
@@ -242,9 +241,8 @@ def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen
 def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[Finding]:
     """A new scan of kept rows: redaction must find nothing left."""
     options = Config.redact_options_of(config)
-    if options is None:
+    if len(options.custom) < len(config["redact"]["custom"]):
         say("deny lists stand in the manifest as digests: they are not scanned for again")
-        options = Config.redact_options_of({**config, "redact": {**config["redact"], "custom": []}})
     say(f"scanning {seen.to_scan_rows:,} records for personal data")
     group_by = config["split"]["group_by"]
     found: Counter[str] = Counter()
@@ -326,7 +324,9 @@ def _held_out(dataset: Dataset, manifest: Mapping[str, Any], options: DedupeOpti
         if sample is not None and len(splits) >= sample:
             break
     if not parts:
-        return _HeldOut([], Ragged(np.zeros(1, np.int64), np.empty(0, np.uint64)), np.empty((0, options.bands), np.uint64))
+        return _HeldOut(
+            [], Ragged(np.zeros(1, np.int64), np.empty(0, np.uint64)), np.empty((0, options.bands), np.uint64)
+        )
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     return _HeldOut(splits, Ragged(offsets, np.concatenate([part.values for part in parts])), np.concatenate(bands))

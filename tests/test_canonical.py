@@ -23,7 +23,9 @@ def test_lines_are_what_the_oracle_writes(drawn, weight, data):
 def test_every_character_is_escaped_as_orjson_does():
     every = "".join(chr(code) for code in range(0x250)) + "\u2028\U0001f600"
     said = pa.array([[{"role": "user", "content": every + character}] for character in every], MESSAGES)
-    for line, character in zip(conversation_lines(said, pa.nulls(len(every), pa.string()), weight=True), every, strict=True):
+    for line, character in zip(
+        conversation_lines(said, pa.nulls(len(every), pa.string()), weight=True), every, strict=True
+    ):
         assert orjson.loads(line.as_py())["messages"][0]["content"] == every + character
         assert "\\u2028" not in line.as_py()
 
@@ -31,13 +33,15 @@ def test_every_character_is_escaped_as_orjson_does():
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | texts,
                     lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))  # fmt: skip
 def test_canonical_json_is_pythons_but_for_floats(value):
-    assert canonical_json(value) == json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    assert (
+        canonical_json(value) == json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    )
 
 
 def test_absent_keys_are_omitted_and_null_is_never_written():
     said = pa.array([[{"role": "assistant", "content": None, "weight": 1.0}]], MESSAGES)
     tools = pa.nulls(1, pa.string())
-    assert conversation_lines(said, tools, weight=True).to_pylist() == ['{"messages":[{"role":"assistant","weight":1}]}']
+    assert conversation_lines(said, tools, weight=True).to_pylist() == [
+        '{"messages":[{"role":"assistant","weight":1}]}'
+    ]
     assert conversation_lines(said, tools, weight=False).to_pylist() == ['{"messages":[{"role":"assistant"}]}']

@@ -20,7 +20,9 @@ from tests.test_run import mill
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    return write_lines(tmp_path / "logs.jsonl", [chat(f"Question {n} about parcel {n * n}?", f"Answer {n}.") for n in range(40)])
+    return write_lines(
+        tmp_path / "logs.jsonl", [chat(f"Question {n} about parcel {n * n}?", f"Answer {n}.") for n in range(40)]
+    )
 
 
 @pytest.fixture
@@ -111,8 +113,25 @@ def test_the_commented_config_is_the_default_config():
 
 
 def test_inputs_take_every_argument_up_to_the_next_option():
-    assert spread_inputs(["run", "--input", "a", "b", "--json", "c"]) == ["run", "--input", "a", "--input", "b", "--json", "c"]
-    assert spread_inputs(["run", "c.yaml", "-i", "a", "b", "-i", "c"]) == ["run", "c.yaml", "-i", "a", "-i", "b", "-i", "c"]
+    assert spread_inputs(["run", "--input", "a", "b", "--json", "c"]) == [
+        "run",
+        "--input",
+        "a",
+        "--input",
+        "b",
+        "--json",
+        "c",
+    ]
+    assert spread_inputs(["run", "c.yaml", "-i", "a", "b", "-i", "c"]) == [
+        "run",
+        "c.yaml",
+        "-i",
+        "a",
+        "-i",
+        "b",
+        "-i",
+        "c",
+    ]
 
 
 def test_every_command_has_help(capsys):
@@ -294,7 +313,10 @@ def test_verify_finds_what_digests_hide(dataset, capsys):
     assert train_rows > 1 < val_rows
 
     def swapped(train, val):
-        return (pa.concat_tables([train.slice(1), val.slice(0, 1)]), pa.concat_tables([val.slice(1), train.slice(0, 1)]))
+        return (
+            pa.concat_tables([train.slice(1), val.slice(0, 1)]),
+            pa.concat_tables([val.slice(1), train.slice(0, 1)]),
+        )
 
     def reworded(train, val):
         messages = train.column("messages").to_pylist()
@@ -313,7 +335,9 @@ def test_verify_finds_what_digests_hide(dataset, capsys):
 def test_errors_are_a_tree():
     from pipeline import errors
 
-    codes = {name: getattr(errors, name).exit_code for name in ("UsageError", "GateError", "RunFailed", "OvertakenError")}
+    codes = {
+        name: getattr(errors, name).exit_code for name in ("UsageError", "GateError", "RunFailed", "OvertakenError")
+    }
     assert codes == {"UsageError": 2, "GateError": 3, "RunFailed": 4, "OvertakenError": 5}
 
 

@@ -14,7 +14,7 @@ from transforms.candidates import BANDS, LEADERS, PAIRS, find_candidates, pair_t
 from transforms.cluster import cluster_edges
 from transforms.exact import FACTS, elect_records, id_words, ids_of
 from transforms.hashing import Keys
-from transforms.minhash import EMPTY, band_hashes, permutations, sign
+from transforms.minhash import EMPTY, permutations, sign
 from transforms.options import DedupeOptions
 from transforms.settle import settle_records
 from transforms.shingles import jaccard, shingle_texts, tokenize
@@ -124,7 +124,9 @@ def test_rank_follows_kind_then_preference():
 def test_source_ids_need_a_secret():
     batch = records_batch([[{"role": "user", "content": "x"}]])
     assert identify_sources(batch, KEYS).column("source_id").null_count == 1
-    keyed = [identify_sources(batch, Keys("s", secret)).column("source_id")[0].as_py() for secret in (b"1" * 16, b"2" * 16)]
+    keyed = [
+        identify_sources(batch, Keys("s", secret)).column("source_id")[0].as_py() for secret in (b"1" * 16, b"2" * 16)
+    ]
     assert keyed[0] != keyed[1]
     assert "1111" not in repr(Keys("s", b"1" * 16))
 
@@ -183,9 +185,7 @@ def test_edges_have_the_exact_jaccard_index(sets):
     every = [(a, b) for a in range(count) for b in range(a + 1, count)]
     pairs = pa.table([pa.array([one_id(pair[side]) for pair in every], pa.binary(16)) for side in (0, 1)], schema=PAIRS)
     edges = compare_pairs(pairs, sketches, sketches, 0.5)
-    truth = {
-        (a, b): len(sets[a] & sets[b]) / len(sets[a] | sets[b]) if sets[a] | sets[b] else 0.0 for a, b in every
-    }
+    truth = {(a, b): len(sets[a] & sets[b]) / len(sets[a] | sets[b]) if sets[a] | sets[b] else 0.0 for a, b in every}
     found = {
         (int.from_bytes(a[:8], "big"), int.from_bytes(b[:8], "big")): similarity
         for a, b, similarity in zip(*(edges.column(name).to_pylist() for name in ("a", "b", "similarity")), strict=True)
@@ -231,7 +231,9 @@ def number_of(one: bytes) -> int:
 @given(edge_lists, st.dictionaries(st.integers(0, 15), st.integers(0, 2)))
 def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(drawn, ranks):
     clusters = cluster_edges(edge_table(drawn, ranks), 0.8, 16)
-    kept_for = {number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"]) for row in clusters.verdicts.to_pylist()}
+    kept_for = {
+        number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"]) for row in clusters.verdicts.to_pylist()
+    }
     similar = {frozenset(pair): index for pair, index in drawn.items()}
     for record, leader in kept_for.items():
         if leader is not None:
@@ -324,7 +326,12 @@ def test_settling_counts_only_what_is_kept():
     assert settled.n_bytes == 20
     fates = {(number_of(row["id"]), row["line"]): (row["bin"] >= 0, row["kept_id"] and number_of(row["kept_id"]), row["near"])
              for row in settled.rows.to_pylist()}  # fmt: skip
-    assert fates == {(1, 0): (True, None, False), (1, 1): (False, 1, False), (2, 2): (True, None, False), (3, 3): (False, 2, True)}
+    assert fates == {
+        (1, 0): (True, None, False),
+        (1, 1): (False, 1, False),
+        (2, 2): (True, None, False),
+        (3, 3): (False, 2, True),
+    }
 
 
 def test_without_exact_every_copy_is_kept():

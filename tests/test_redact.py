@@ -310,11 +310,14 @@ def test_what_json_hides_behind_a_duplicate_key_does_not_pass() -> None:
     assert row["messages"][0]["tool_calls"][0]["function"]["arguments"] == '{"x":"y"}'
 
 
-def test_paths_to_keep_are_kept() -> None:
-    metadata = canonical({"user": {"id": "a@b.com", "mail": "a@b.com"}, "id": "a@b.com"})
-    (row,) = redacted({"messages": [], "metadata": metadata}, keep_paths=("metadata.user.id",))
+def test_digests_at_the_paths_to_keep_are_kept() -> None:
+    digest = "4111111111111111" * 2
+    metadata = canonical({"user": {"id": digest}, "users": [{"id": "a@b.com"}], "id": "c@d.com"})
+    paths = ("metadata.user.id", "metadata.users.id", "metadata.id")
+    (row,) = redacted({"messages": [], "metadata": metadata}, keep_paths=paths)
     assert orjson.loads(row["metadata"]) == {
-        "user": {"id": "a@b.com", "mail": "<EMAIL_ADDRESS_1>"},
+        "user": {"id": digest},
+        "users": [{"id": "<EMAIL_ADDRESS_2>"}],
         "id": "<EMAIL_ADDRESS_1>",
     }
 
@@ -422,3 +425,18 @@ def test_the_transform_redacts_and_counts() -> None:
 def test_the_redactor_is_built_once() -> None:
     assert redactor_for(RedactOptions()) is redactor_for(RedactOptions())
     assert redact.PASSES == 3
+
+
+def test_what_surrounds_a_value_in_a_secret_field_is_settled_at_once() -> None:
+    row = {
+        "messages": [message("user", "hello")],
+        "metadata": canonical({"password": "x 331449281 tel:+12125550199 please"}),
+    }
+    once = redact_records(batch(row), OPTIONS).records
+    assert redact_records(once, OPTIONS).records.column("metadata") == once.column("metadata")
+
+
+def test_without_secrets_a_password_field_stays() -> None:
+    rows = batch({"messages": [message("user", "hello")], "metadata": canonical({"password": "hunter22x"})})
+    kept = redact_records(rows, RedactOptions(secrets=False)).records
+    assert kept.column("metadata") == rows.column("metadata")

@@ -42,7 +42,11 @@ def digests(output: Path) -> dict[str, str]:
 
 
 def rows(output: Path, split: str) -> list[dict[str, Any]]:
-    return [row for path in sorted((output / "data").glob(f"*/{split}-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        row
+        for path in sorted((output / "data").glob(f"*/{split}-*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def lineage(output: Path) -> list[dict[str, Any]]:
@@ -55,7 +59,9 @@ def made_corpus(count: int, seed: int = 0) -> list[Any]:
     records: list[Any] = []
     for number in range(count):
         text = " ".join(chooser.choices(WORDS, k=60))
-        records.append(chat(f"{text} {number}", " ".join(chooser.choices(WORDS, k=40)), user_id=chooser.randrange(count // 2)))
+        records.append(
+            chat(f"{text} {number}", " ".join(chooser.choices(WORDS, k=40)), user_id=chooser.randrange(count // 2))
+        )
         if number % 10 == 0:
             records.append(records[-1])
         if number % 10 == 1:
@@ -114,7 +120,7 @@ def test_every_line_has_one_fate(made, corpus):
     assert sum(one["read"] for one in shards) == len(lines)
 
 
-def test_lineage_points_at_the_bytes_of_the_line(made, corpus):
+def test_lineage_points_at_the_bytes_of_the_line(made):
     for one in random.Random(0).sample(lineage(made), 40):
         content = Path(one["shard"]).read_bytes()
         content = gzip.decompress(content) if one["shard"].endswith(".gz") else content
@@ -147,7 +153,9 @@ def test_jsonl_is_the_twin_of_parquet(made):
             twin = made / "jsonl" / path.parent.name / path.with_suffix(".jsonl").name
             said = [json.loads(line) for line in twin.read_text().splitlines()]
             for row, line in zip(pq.read_table(path).to_pylist(), said, strict=True):
-                messages = [{key: value for key, value in message.items() if value is not None} for message in row["messages"]]
+                messages = [
+                    {key: value for key, value in message.items() if value is not None} for message in row["messages"]
+                ]
                 assert line["messages"] == messages
 
 
@@ -155,7 +163,9 @@ def test_shards_are_counted_by_bytes(made):
     names = [Path(one["path"]).name for one in manifest_of(made)["files"] if one["kind"] == "jsonl"]
     size = sum(len(line.strip()) for path in (made / "jsonl").glob("*/*.jsonl") for line in path.open("rb"))
     count = -(-size // 40000)
-    assert sorted(names) == sorted(f"{split}-{n:05d}-of-{count:05d}.jsonl" for split in ("train", "val", "eval") for n in range(count))
+    assert sorted(names) == sorted(
+        f"{split}-{n:05d}-of-{count:05d}.jsonl" for split in ("train", "val", "eval") for n in range(count)
+    )
 
 
 def test_load_dataset_reads_what_is_there(made, tmp_path, monkeypatch):
@@ -211,12 +221,25 @@ def test_the_same_again_is_nothing_new(made, capsys):
 def test_a_killed_run_resumes_and_leaves_nothing_behind(corpus, tmp_path):
     """Killed at several moments, then run to its end: the bytes are those of a run that was left alone."""
     inputs = cut(corpus * 3, tmp_path / "logs", 9, 5)
-    command = [sys.executable, "-m", "pipeline", "run", "--input", str(inputs), *FAST, "--keep-work", "--set", "read.block_bytes=2048"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "run",
+        "--input",
+        str(inputs),
+        *FAST,
+        "--keep-work",
+        "--set",
+        "read.block_bytes=2048",
+    ]
     calm = tmp_path / "calm"
     assert subprocess.run([*command, "--output", str(calm)], check=False, capture_output=True).returncode == 0
     output = tmp_path / "out"
     for stage in ("mill", "settle", "merge"):
-        process = subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, "--output", str(output)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if list(output.glob(f"work/*/done/{stage}/*.json")):
@@ -266,7 +289,7 @@ def test_another_run_that_commits_first_wins(corpus, tmp_path, capsys, monkeypat
     assert manifest_of(tmp_path / "out")["config"]["dedupe"]["near"] is False
 
 
-def test_a_trial_is_a_dataset_of_its_own(corpus, tmp_path, capsys):
+def test_a_trial_is_a_dataset_of_its_own(corpus, tmp_path):
     inputs = cut(corpus, tmp_path / "logs", 4, 5)
     for limit in (30, 20):
         assert mill("run", "--input", inputs, "--output", tmp_path / "out", "--limit", limit, *FAST) == 0
@@ -300,7 +323,16 @@ def test_nothing_kept_is_a_gate(tmp_path, capsys):
 def test_a_broken_shard_keeps_its_good_part(tmp_path, capsys):
     whole = gzip.compress(b"".join(json.dumps(chat(f"Question number {n}")).encode() + b"\n" for n in range(500)))
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    arguments = ["run", "--input", tmp_path / "a.jsonl.gz", "--output", tmp_path / "out", *FAST, "--set", "dedupe.near=false"]
+    arguments = [
+        "run",
+        "--input",
+        tmp_path / "a.jsonl.gz",
+        "--output",
+        tmp_path / "out",
+        *FAST,
+        "--set",
+        "dedupe.near=false",
+    ]
     assert mill(*arguments) == 3
     assert "cut or corrupt shards: 1, more than read.max_bad_shards = 0" in capsys.readouterr().err
     assert mill(*arguments, "--set", "read.max_bad_shards=1") == 0
@@ -348,4 +380,3 @@ def test_two_options_and_both_kinds_of_files(corpus, tmp_path):
     assert mill("run", "--input", inputs, "--output", tmp_path / "b", *FAST, "--set", "write.jsonl=false") == 0
     assert not (tmp_path / "b" / "jsonl").exists()
     assert mill("verify", tmp_path / "b") == 0
-

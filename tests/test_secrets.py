@@ -170,3 +170,13 @@ def test_hostile_shapes_come_to_an_end(shape: str) -> None:
 
 def test_names_are_placeholder_names() -> None:
     assert all(name.replace("_", "").isalpha() and name.isupper() for name in SECRET_ENTITIES)
+
+
+def test_a_private_key_that_is_only_spoken_of_is_no_key() -> None:
+    assert find_secrets("That is a private key: please make a new pair.") == []
+
+
+def test_an_aws_secret_need_not_hold_a_digit() -> None:
+    secret = "wJalrXUtnFEMIxKxMDENGxbPxRfiCYEXAMPLEKEY"
+    text = f"AWS_SECRET_ACCESS_KEY={secret}"
+    assert [(one.start, one.end) for one in find_secrets(text)] == [(22, 62)]

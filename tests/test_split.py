@@ -66,7 +66,13 @@ def cross_of(edges: list[tuple[bytes, bytes]], units: dict[bytes, bytes]) -> pa.
     return pa.table(columns, schema=CROSS)
 
 
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]), unique=True, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]),
+        unique=True,
+        max_size=30,
+    )
+)
 def test_no_look_alikes_are_left_in_two_splits(pairs):
     ids = [bytes([number]) * 16 for number in range(12)]
     units = {one: one for one in ids}

@@ -32,7 +32,8 @@ def test_bytes_don_t_depend_on_the_cut_of_the_rows(tmp_path):
     chooser = np.random.default_rng(0)
     sizes = chooser.choice([1, 50, 300, 5000], 100).tolist()
     digests = {
-        shard(tmp_path, sorted(chooser.choice(101, cuts, replace=False).tolist()), sizes).digest for cuts in (0, 1, 5, 40, 100)
+        shard(tmp_path, sorted(chooser.choice(101, cuts, replace=False).tolist()), sizes).digest
+        for cuts in (0, 1, 5, 40, 100)
     }
     assert len(digests) == 1
 

@@ -157,7 +157,9 @@ def _units(graph: _Graph, kept: npt.NDArray[np.bool_], largest: int) -> tuple[np
     return names, sorted((int(size) for size in sizes[sizes > largest]), reverse=True)
 
 
-def _largest(ids: pa.FixedSizeBinaryArray, kept_for: npt.NDArray[np.int64], most: int = 20) -> list[dict[str, int | str]]:
+def _largest(
+    ids: pa.FixedSizeBinaryArray, kept_for: npt.NDArray[np.int64], most: int = 20
+) -> list[dict[str, int | str]]:
     """The kept records that most gave way to, with the number of records in their cluster."""
     leaders, counts = np.unique(kept_for, return_counts=True)
     chosen = np.lexsort((leaders, -counts))[:most]

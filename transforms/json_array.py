@@ -3,24 +3,29 @@
 Only what separates elements is looked at: strings, brackets, and the commas between elements. An element that is
 balanced but no JSON goes on to Parse, which says why it is refused. Where the array itself is broken (a missing
 element, something after its end) everything from there on is the tail.
+
+    chunk      , {"a": "x\\", y"}, [1, 2] ]
+    blanked    , {"a": "x__, y"}, [1, 2] ]      what a backslash escapes is neither a quote nor a backslash
+    in string     ▔▔   ▔▔▔▔▔▔▔                  between an odd quote and the next
+    depth      0 1               0 1    0 -1
+    cuts       ▲               ▲        ▲       commas at depth 0, and what closes the array
 """
 
 from __future__ import annotations
 
-import re
 from enum import Enum, auto
 from typing import NamedTuple
 
+import numpy as np
+
 SPACE = b" \t\n\r"
 
-_SPACE = re.compile(rb"[ \t\n\r]*+")
-# Up to the next byte that matters: whole strings are passed over, a string that the chunk cuts is not.
-_BETWEEN = re.compile(rb'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)  # outside brackets, a comma matters
-_INSIDE = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-
-_QUOTE, _COMMA, _BACKSLASH = b'",\\'
-_OPENING, _CLOSING, _ARRAY_OPEN, _ARRAY_CLOSE = frozenset(b"[{"), frozenset(b"]}"), *b"[]"
+_COMMA, _QUOTE, _OPEN, _CLOSE = 1, 2, 3, 4
+_CODES = bytes(
+    {",": _COMMA, '"': _QUOTE, "[": _OPEN, "{": _OPEN, "]": _CLOSE, "}": _CLOSE}.get(chr(byte), 0)
+    for byte in range(256)
+)
+_STEPS = np.array([0, 0, 0, 1, -1], np.int64)  # in depth, by code
 
 
 class Element(NamedTuple):
@@ -33,9 +38,8 @@ class Element(NamedTuple):
 
 class _State(Enum):
     BEFORE = auto()  # the opening bracket
-    FIRST = auto()  # an element, or the end
-    NEXT = auto()  # an element
-    ELEMENT = auto()
+    FIRST = auto()  # in the first element or before it, or before the end
+    NEXT = auto()  # in an element or before it
     AFTER = auto()  # the end of the array: white space only
     BROKEN = auto()
 
@@ -43,7 +47,7 @@ class _State(Enum):
 class ArraySplitter:
     """Takes the bytes of a file in chunks and gives the elements that each completes.
 
-    It holds at most `max_bytes` of an element. `offset` is where the first chunk starts in the file.
+    It holds at most `max_bytes` of an element and a chunk. `offset` is where the first chunk starts in the file.
     """
 
     def __init__(self, max_bytes: int, offset: int = 0) -> None:
@@ -51,9 +55,12 @@ class ArraySplitter:
         self._state = _State.BEFORE
         self._base = offset  # of the chunk
         self._tail = offset  # where the array broke
-        # The element under way: where it starts, where its last byte that is no space ends, its first bytes.
-        self._start = self._solid = self._held = 0
+        # The element under way: where it starts (None before its first byte that is no space), where its last such
+        # byte ends, its first bytes.
+        self._start: int | None = None
+        self._solid = self._held = 0
         self._parts: list[bytes] = []
+        # What the next chunk begins in.
         self._depth = 0
         self._in_string = self._escaped = False
 
@@ -65,25 +72,18 @@ class ArraySplitter:
     def feed(self, chunk: bytes) -> list[Element]:
         """The elements that end in this chunk."""
         elements: list[Element] = []
-        place, end = 0, len(chunk)
-        while place < end and self._state is not _State.BROKEN:
-            if self._state is _State.ELEMENT:
-                start, place = place, self._scan(chunk, place)
-                self._hold(chunk[start:place], self._base + start)
-                if place < end:  # at what ends the element: a comma, the array's end, or a brace that closes nothing
-                    if chunk[place] in b",]":
-                        elements.append(self._close())
-                        self._state = _State.NEXT if chunk[place] == _COMMA else _State.AFTER
-                        place += 1
-                    else:
-                        self._break(self._start)
-                continue
-            match = _SPACE.match(chunk, place)
-            assert match is not None
-            place = match.end()
-            if place < end:
-                place = self._between(chunk[place], place)
-        self._base += end
+        place = self._open(chunk) if self._state is _State.BEFORE else 0
+        if self._state in (_State.FIRST, _State.NEXT):
+            for cut in self._cuts(chunk, place):
+                self._hold(chunk[place:cut], self._base + place)
+                place = cut + 1
+                if not self._separate(chunk[cut:place], self._base + cut, elements):
+                    break
+            if self._state in (_State.FIRST, _State.NEXT):
+                self._hold(chunk[place:], self._base + place)
+        if self._state is _State.AFTER and (rest := chunk[place:].lstrip(SPACE)):
+            self._break(self._base + len(chunk) - len(rest))
+        self._base += len(chunk)
         return elements
 
     def finish(self) -> int | None:
@@ -92,82 +92,88 @@ class ArraySplitter:
             return None
         if self._state is _State.BROKEN:
             return self._tail
-        return self._start if self._state is _State.ELEMENT else self._base
+        return self._base if self._start is None else self._start
 
     def _break(self, offset: int) -> None:
         self._state, self._tail, self._parts = _State.BROKEN, offset, []
 
-    def _between(self, byte: int, place: int) -> int:
-        """Takes one byte that is no space, between elements; the place after it, or of the element that starts."""
-        if self._state is _State.BEFORE and byte == _ARRAY_OPEN:
-            self._state = _State.FIRST
-            return place + 1
-        if self._state is _State.FIRST and byte == _ARRAY_CLOSE:
-            self._state = _State.AFTER
-            return place + 1
-        if self._state in (_State.FIRST, _State.NEXT) and byte not in b",]}":
-            self._state = _State.ELEMENT
-            self._start = self._solid = self._base + place
-            self._held = 0
-            return place
-        self._break(self._base + place)
+    def _open(self, chunk: bytes) -> int:
+        """The place after the opening bracket, or the chunk's end where it is still to come."""
+        place = len(chunk) - len(chunk.lstrip(SPACE))
+        if place < len(chunk):
+            if chunk[place] == b"["[0]:
+                self._state = _State.FIRST
+                return place + 1
+            self._break(self._base + place)
         return place
 
-    def _scan(self, chunk: bytes, place: int) -> int:
-        """The place in `chunk` of the byte that ends the element, or the chunk's end."""
-        end = len(chunk)
-        depth = self._depth
-        while place < end:
-            if self._in_string:
-                place = self._string(chunk, place)
-                continue
-            match = (_INSIDE if depth else _BETWEEN).match(chunk, place)
-            assert match is not None
-            place = match.end()
-            if place == end:
-                break
-            byte = chunk[place]
-            if byte in _OPENING:
-                depth += 1
-            elif byte in _CLOSING and depth:
-                depth -= 1
-            elif byte == _QUOTE:
-                self._in_string = True
-            else:
-                break
-            place += 1
-        self._depth = depth
-        return place
+    def _cuts(self, chunk: bytes, place: int) -> list[int]:
+        """Where elements end in `chunk` from `place` on; the last may be what closes the array."""
+        text = self._blank_escapes(chunk[place:])
+        codes = np.frombuffer(text.translate(_CODES), np.uint8)
+        marks = np.flatnonzero(codes != 0)
+        if not len(marks):
+            return []
+        codes = codes[marks]
+        quotes = codes == _QUOTE
+        in_string = (np.cumsum(quotes, dtype=np.uint8) & 1) != self._in_string  # a quote's own side does not matter
+        outside = np.flatnonzero(~(in_string | quotes))
+        self._in_string = bool(in_string[-1])
+        marks, codes = marks[outside], codes[outside]
+        depth = np.cumsum(_STEPS[codes]) + self._depth
+        if len(depth):
+            self._depth = int(depth[-1])
+        cuts = np.flatnonzero(((codes == _COMMA) & (depth == 0)) | (depth < 0))
+        beyond = np.flatnonzero(depth[cuts] < 0)[:1]  # what follows the end is not looked at
+        if len(beyond):
+            cuts = cuts[: beyond[0] + 1]
+        found: list[int] = (marks[cuts] + place).tolist()
+        return found
 
-    def _string(self, chunk: bytes, place: int) -> int:
-        """The place after the end of the string that is under way, or the chunk's end."""
-        if self._escaped:
+    def _blank_escapes(self, text: bytes) -> bytes:
+        """`text` with every backslash that escapes, and what it escapes if that is a backslash or a quote, as `_`."""
+        if self._escaped and text:
+            text = b"_" + text[1:]
             self._escaped = False
-            place += 1
-        match = _STRING.match(chunk, place)
-        assert match is not None
-        place = match.end()
-        if place == len(chunk):
-            return place
-        if chunk[place] == _QUOTE:
-            self._in_string = False
-        else:  # a backslash that is the chunk's last byte
-            self._escaped = True
-        return place + 1
+        if b"\\" in text:
+            text = text.replace(b"\\\\", b"__")  # from the left, so of an odd run the last remains
+            self._escaped = text.endswith(b"\\")
+            text = text.replace(b'\\"', b"__")
+        return text
+
+    def _separate(self, byte: bytes, offset: int, elements: list[Element]) -> bool:
+        """Ends the element before a separator; False where the array ends too, or breaks."""
+        if self._start is None:
+            if byte == b"]" and self._state is _State.FIRST:
+                self._state = _State.AFTER
+            else:
+                self._break(offset)
+        elif byte == b"}":
+            self._break(self._start)
+        else:
+            elements.append(self._close(self._start))
+            self._state = _State.NEXT if byte == b"," else _State.AFTER
+        return self._state is _State.NEXT
 
     def _hold(self, piece: bytes, offset: int) -> None:
-        solid = len(piece.rstrip(SPACE))
+        if self._start is None:
+            solid = piece.lstrip(SPACE)
+            if not solid:
+                return
+            offset += len(piece) - len(solid)
+            piece = solid
+            self._start = offset
+        solid = piece.rstrip(SPACE)
         if solid:
-            self._solid = offset + solid
-        room = self._max_bytes - self._held
-        if room > 0:
+            self._solid = offset + len(solid)
+        if self._solid - self._start > self._max_bytes:
+            self._parts = []
+        elif room := self._max_bytes - self._held:
             self._parts.append(piece[:room])
             self._held += len(self._parts[-1])
-        elif self._solid - self._start > self._max_bytes:
-            self._parts = []
 
-    def _close(self) -> Element:
-        length = self._solid - self._start
+    def _close(self, start: int) -> Element:
+        length = self._solid - start
         text = b"".join(self._parts)[:length] if length <= self._max_bytes else None
-        self._parts = []
-        return Element(self._start, length, text)
+        self._start, self._held, self._parts = None, 0, []
+        return Element(start, length, text)

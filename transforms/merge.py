@@ -19,7 +19,7 @@ from transforms.reasons import SPLITS, Outcome
 from transforms.runs import Runs, Segment
 from transforms.schema import DATA, LINEAGE
 from transforms.settle import SETTLED
-from transforms.split import DROPS, TRAIN, VAL, Cut
+from transforms.split import DROPS, Cut
 from transforms.storage import Storage, join
 from transforms.write import FileWriter, JsonlShard, ParquetShard, Written, data_table, shard_name
 
@@ -149,7 +149,8 @@ class _ShardFiles:
             accounting[number][f"{outcome}.{reason}" if detailed else outcome] += 1
 
     def put(self) -> list[Written]:
-        return [part.put() for part in (*self._parquet, *self._jsonl, self._lineage)]
+        written = [part.put() for part in self._parquet] + [part.put() for part in self._jsonl]
+        return [*written, self._lineage.put()]
 
     def discard(self) -> None:
         for part in (*self._parquet, self._lineage):
@@ -185,7 +186,9 @@ def _merge_sound(
         found = order[np.searchsorted(identity, wanted, sorter=order)]
         if not np.array_equal(identity[found], wanted):
             raise RuntimeError(f"segment {segment} of texts and settled records don't agree")
-        fates.append(_fates(batch, writer, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found))))
+        fates.append(
+            _fates(batch, writer, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found)))
+        )
         stays = outcomes[found] < len(SPLITS)
         kept.append(batch.filter(pa.array(stays)))
         kept_rows.append(found[stays])
@@ -250,8 +253,10 @@ def _places_of(writers: npt.NDArray[Any], lines: npt.NDArray[np.int64]) -> npt.N
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) and column.num_chunks else (
-        pa.array([], column.type) if isinstance(column, pa.ChunkedArray) else column
+    return (
+        pa.concat_arrays(column.chunks)
+        if isinstance(column, pa.ChunkedArray) and column.num_chunks
+        else (pa.array([], column.type) if isinstance(column, pa.ChunkedArray) else column)
     )
 
 

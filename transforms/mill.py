@@ -1,8 +1,8 @@
 """A work unit from bytes to runs: Read, Parse, Validate, Redact and Sign, block by block.
 
-    lines ─► records ─► sound ──► texts, facts          by shuffle key
-                         │    └─► sketches (by id), bands (by band), each distinct record of a block once
-                         └─► rejects                    by a key of their place
+lines ─► records ─► sound ──► texts, facts          by shuffle key
+                     │    └─► sketches (by id), bands (by band), each distinct record of a block once
+                     └─► rejects                    by a key of their place
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def _mill_blocks(
                 _write_signed(signed, source.number, options, writers)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
-                for line, reasons in zip(rejected.column("line").to_pylist(), rejected.column("reasons").to_pylist(), strict=True):
+                for line, reasons in zip(
+                    rejected.column("line").to_pylist(), rejected.column("reasons").to_pylist(), strict=True
+                ):
                     quarantined[reasons[0]] += 1
                     examples.setdefault(reasons[0], line)
                 _write_rejects(rejected, unit.shard, options, writers)
@@ -213,13 +215,9 @@ def _write_bands(
     writers["bands"].append(rows, segment_of(flat, options.band_segments))
 
 
-def _write_rejects(
-    rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]
-) -> None:
+def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
     """Quarantined lines, spread over the segments by their place."""
     places = [f"{shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
     keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
     columns = [pa.array(keys, pa.uint64()), *(rejected.column(name) for name in REJECTS.names[1:])]
-    writers["rejects"].append(
-        pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments)
-    )
+    writers["rejects"].append(pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments))

@@ -88,9 +88,11 @@ class CustomRecognizer(Options):
 class RedactOptions(Options):
     """What personal data and secrets are, and what stands in their place."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="look for personal data and secrets, and put placeholders in their place")
     exact: bool = Field(False, description="run Presidio's own AnalyzerEngine on every text")
-    replace: Literal["placeholder"] = Field("placeholder", description="<EMAIL_ADDRESS_1>, the same within a conversation")
+    replace: Literal["placeholder"] = Field(
+        "placeholder", description="<EMAIL_ADDRESS_1>, the same within a conversation"
+    )
     threshold: Fraction = Field(0.4, description="lowest score of a finding that counts")
     entities: Literal["default", "presidio"] | tuple[str, ...] = Field(
         "default", description="default, presidio (all that it has on by default), or a list of entity types"
@@ -99,7 +101,9 @@ class RedactOptions(Options):
         ("US", "GB"), description="countries of phone numbers and national identifiers"
     )
     secrets: bool = Field(True, description="redact keys, tokens, passwords and connection strings")
-    custom: tuple[CustomRecognizer, ...] = ()
+    custom: tuple[CustomRecognizer, ...] = Field(
+        (), description="recognizers of your own: {name, pattern} in RE2 syntax, or {name, deny: [words]}"
+    )
     model: str | None = Field(None, description="a model for names and addresses (not available yet)")
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
@@ -114,17 +118,20 @@ class RedactOptions(Options):
 class DedupeOptions(Options):
     """What counts as the same, and as too much alike."""
 
-    exact: bool = True
-    near: bool = True
+    exact: bool = Field(True, description="keep one of the records that say the same")
+    near: bool = Field(True, description="look for near-duplicates, and for look-alikes in other splits")
     threshold: Fraction = Field(0.8, description="Jaccard index from which a record is a near-duplicate")
     leak_threshold: Fraction = Field(0.7, description="Jaccard index from which two records may not be in two splits")
     num_perm: Annotated[int, Field(ge=16, le=1024)] = Field(128, description="MinHash values a record")
-    bands: Positive = 25
-    rows: Positive = 5
+    bands: Positive = Field(25, description="LSH bands; more find more candidates")
+    rows: Positive = Field(5, description="MinHash values a band")
     shingle: Annotated[int, Field(ge=1, le=32)] = Field(5, description="words a shingle")
-    signature: Literal["corpusmill"] = "corpusmill"
+    signature: Literal["corpusmill"] = Field(
+        "corpusmill", description="MinHash as datasketch's, with permutations of the dataset's own"
+    )
     prefer: tuple[str, ...] = Field(
-        (), description="which duplicate to keep: metadata paths, the larger value first, or the smaller with a leading -"
+        (),
+        description="which duplicate to keep: metadata paths, the larger value first, or the smaller with a leading -",
     )
 
     @model_validator(mode="after")
@@ -149,9 +156,9 @@ class SplitOptions(Options):
     """Who goes to train, val and eval."""
 
     salt: Annotated[str, Field(min_length=1)] = Field("corpusmill", description="seeds order, splits and signatures")
-    val: Fraction = 0.10
+    val: Fraction = Field(0.10, description="share of val")
     min_val: Natural = Field(20, description="records val has at least, up to a third of all")
-    eval: Fraction = 0.05
+    eval: Fraction = Field(0.05, description="share of eval, which is cut first")
     group_by: str | None = Field(None, description="metadata path whose value stays within one split: metadata.user_id")
     eval_until: None = Field(None, description="not available yet")
     eval_records: None = Field(None, description="not available yet")
@@ -173,9 +180,11 @@ class SplitOptions(Options):
 class WriteOptions(Options):
     """How the dataset is cut into files."""
 
-    shard_bytes: Annotated[int, Field(ge=4096)] = Field(256 * MIB, description="canonical JSON bytes a shard, over all splits")
-    parquet: bool = True
-    jsonl: bool = True
+    shard_bytes: Annotated[int, Field(ge=4096)] = Field(
+        256 * MIB, description="canonical JSON bytes a shard, over all splits"
+    )
+    parquet: bool = Field(True, description="write data/")
+    jsonl: bool = Field(True, description="write jsonl/")
 
     @model_validator(mode="after")
     def _something(self) -> WriteOptions:

@@ -73,6 +73,10 @@ def _take_group(metadata: Fields, path: str, keys: Keys, known: dict[bytes, byte
     for key in way:
         holder = holder[key]
     holder[last] = group.hex()
+    # Where the record's own metadata said something else there, that stays under `metadata`: a raw value too.
+    inner = metadata.get("metadata")
+    if path != "metadata.metadata" and isinstance(inner, dict):
+        _take_group(inner, path, keys, known)
     return group
 
 

@@ -132,9 +132,9 @@ _CONTEXT = {
 _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
-    "transaction request session job issue number total amount price cost usd eur gbp population decimal pi"
+    "transaction request session job issue total amount price cost usd eur gbp population decimal pi"
 )
-_NO_IP = _words("version ver v release build firmware section chapter clause rev revision driver upgrade")
+_NO_IP = _words("version ver v release build firmware rev revision")
 _CONTEXT_ONLY = ("US_NPI", "ABA_ROUTING_NUMBER")  # say nothing without context, whatever their shape
 _BEFORE = 5  # words of context
 _ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context

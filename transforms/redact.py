@@ -73,8 +73,8 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     """RECORDS batch of N rows with every string redacted, `n_redactions` raised by the spans replaced.
 
     Rows with reasons pass as they are. A row whose analysis fails, or doesn't settle, gets REDACTION_FAILED or
-    REDACTION_UNSTABLE and null messages, tools and metadata. `keep_paths` are metadata paths (`metadata.a.b`) whose
-    values stay: digests that Parse put there. Raises RedactionTimeout, which should end the run.
+    REDACTION_UNSTABLE and null messages, tools and metadata. `keep_paths` are metadata paths (`metadata.a.b`) where
+    Parse put a digest of 32 hexadecimal digits, which stays. Raises RedactionTimeout, which should end the run.
     """
     redactor = redactor_for(options) if options.enabled else None
     kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
@@ -185,30 +185,30 @@ class Redactor:
         for index, part in enumerate(self._placeholders.split(slot.text)):
             if index % 2:
                 pieces.append(part)
-            elif part and (entity := secret_field(slot.key, part) if slot.key else None):
-                pieces.append(Removed(entity, part, part))
             elif part:
-                pieces += self._redact(part, "" if index else prefix, PASSES)
+                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES)
         return tuple(pieces)
 
-    def _redact(self, text: str, prefix: str, passes: int) -> Iterator[str | Removed]:
+    def _redact(self, text: str, key: str, prefix: str, passes: int) -> Iterator[str | Removed]:
         """Pieces of `text`, itself without placeholders, in which no further pass finds anything."""
-        findings = self._find(text, prefix)
+        findings = self._find(text, key, prefix)
         if findings and not passes:
             raise Unstable
         position = 0
         for finding in findings:
             if finding.start > position:
-                yield from self._redact(text[position : finding.start], "" if position else prefix, passes - 1)
+                yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
             yield Removed(finding.entity, canonical_value(finding.entity, raw, self._options.countries), raw)
             position = finding.end
         if not findings:
             yield text
         elif position < len(text):
-            yield from self._redact(text[position:], "", passes - 1)
+            yield from self._redact(text[position:], key, "", passes - 1)
 
-    def _find(self, text: str, prefix: str) -> list[Finding]:
+    def _find(self, text: str, key: str, prefix: str) -> list[Finding]:
+        if self._options.secrets and key and (entity := secret_field(key, text)):
+            return [Finding(0, len(text), entity, 1.0, True)]
         found = self._analyzer.find(prefix + text)
         if self._options.secrets:
             found += find_secrets(prefix + text)
@@ -232,30 +232,31 @@ class Redactor:
         return [
             template
             if few and not any(raw in slot.text for raw in few)
-            else tuple(self._without(template, finders, values))
+            else tuple(self._without(template, slot.key, finders, values))
             for template, slot in zip(templates, slots, strict=True)
         ]
 
     def _without(
-        self, template: Template, finders: Iterable[Words], values: dict[str, Removed]
+        self, template: Template, key: str, finders: Iterable[Words], values: dict[str, Removed]
     ) -> Iterator[str | Removed]:
-        for piece in template:
+        for index, piece in enumerate(template):
             if isinstance(piece, Removed) or self._placeholders.taken(piece):
                 yield piece
                 continue
             spans = sorted({span for finder in finders for span in finder.spans(piece)})
             position = 0
+            prefix = "" if index else _as_context(key)
             for start, end in spans:
                 if start < position:
                     continue
                 if start > position:
-                    yield from self._redact(piece[position:start], "", PASSES - 1)
+                    yield from self._redact(piece[position:start], key, "" if position else prefix, PASSES - 1)
                 yield values[piece[start:end]]
                 position = end
             if not position:
                 yield piece
             elif position < len(piece):
-                yield from self._redact(piece[position:], "", PASSES - 1)
+                yield from self._redact(piece[position:], key, "", PASSES - 1)
 
 
 def _tells(raw: str) -> bool:
@@ -345,8 +346,11 @@ def _walk_json(text: str | None, visit: Any, kept: frozenset[tuple[str, ...]]) -
     return canonical_json(_walk_value(value, "", (), visit, kept)).decode()
 
 
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+
 def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: frozenset[tuple[str, ...]]) -> Any:
-    if path in kept:
+    if path in kept and isinstance(value, str) and _DIGEST.fullmatch(value):
         return value
     if isinstance(value, str):
         return visit(Slot(value, key)) if value else value
@@ -357,7 +361,7 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         seen = visit(Slot(digits, key))
         return value if seen == digits else seen
     if isinstance(value, list):
-        return [_walk_value(one, key, path, visit, kept) for one in value]
+        return [_walk_value(one, key, (*path, ""), visit, kept) for one in value]  # no path leads into a list
     walked: dict[str, Any] = {}
     for name, one in sorted(value.items()):
         seen = free = visit(Slot(name)) if name else name

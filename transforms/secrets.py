@@ -76,6 +76,11 @@ def _random_base64(value: str) -> bool:
     return any(map(str.isdigit, value)) and any(map(str.isupper, value)) and any(map(str.islower, value))
 
 
+def _both_cases(value: str) -> bool:
+    """Holds letters of both cases: one random key in a thousand has no digit."""
+    return any(map(str.isupper, value)) and any(map(str.islower, value))
+
+
 def _credential(value: str) -> bool:
     return not value.isalpha() or (not value.islower() and not value.istitle() and not value.isupper())
 
@@ -140,7 +145,7 @@ _KEYED = (
         "aws amazon secret akia asia",
         r"(?:(?i:aws|amazon|secret)|(?:AKIA|ASIA)[A-Z0-9]{16})"
         r"[^\n]{0,80}?[^A-Za-z0-9/+\n]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
-        _random_base64,
+        _both_cases,
     ),
     _near("AWS_SECRET_KEY", "session", r"(?i:session[_ \-]?token)[\\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"),
     _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
@@ -244,7 +249,8 @@ _BODY = re.compile(_HEADERS + _LINES + r"(?:(?:\r?\n|(?:\\+[nr]){1,2})[A-Za-z0-9
 def _private_keys(text: str) -> Iterator[Span]:
     """From BEGIN to END; without an END as far as base64 goes."""
     starts = [match.span() for match in _BEGIN.finditer(text)]
-    for (start, body), following in zip(starts, [one for one, _ in starts[1:]] + [len(text)], strict=True):
+    ends = [start for start, _ in starts[1:]] + [len(text)]
+    for (start, body), following in zip(starts, ends[: len(starts)], strict=True):
         end = _END.search(text, body, min(body + _KEY_BYTES, following))
         if end is not None:
             yield start, end.end()

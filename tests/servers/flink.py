@@ -320,9 +320,7 @@ def _check_python(python: Path) -> None:
     try:
         said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ServerError(
-            f"{python} can't run Beam workers: it needs pip and apache-beam {BEAM}"
-        ) from error
+        raise ServerError(f"{python} can't run Beam workers: it needs pip and apache-beam {BEAM}") from error
     if said.stdout.strip() != BEAM:
         raise ServerError(f"{python} has Beam {said.stdout.strip()}, the boot binary is of {BEAM}")
 

@@ -60,9 +60,7 @@ class ClusterPorts:
     rest: int
 
 
-def cluster_config(
-    memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path, restarts: int
-) -> str:
+def cluster_config(memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path, restarts: int) -> str:
     """The text of `config.yaml` for every member of the cluster."""
     settings: dict[str, str | int] = {
         "jobmanager.rpc.address": LOOPBACK,

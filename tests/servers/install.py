@@ -37,8 +37,20 @@ JAVA_OLDEST, JAVA_NEWEST = 11, 21  # Flink 1.19 runs on 11 and 17; from 24 on it
 REPOSITORY = Path(__file__).resolve().parents[2]
 POM = Path(__file__).with_name("job_server_pom.xml")
 
+# The folder of each server, and what it takes to install it.
+_MINIO_FOLDER = f"minio-{MINIO}"
+_BOOT_FOLDER = f"beam-boot-{BEAM}"
+_FLINK_FOLDER = f"flink-{FLINK}"
+_JOB_SERVER_FOLDER = f"beam-job-server-{BEAM_RUNNER}-flink-{FLINK_LINE}"
+_TOOLS: dict[str, tuple[str, ...]] = {
+    _MINIO_FOLDER: ("go",),
+    _BOOT_FOLDER: ("go",),
+    _FLINK_FOLDER: (),
+    _JOB_SERVER_FOLDER: ("java", "mvn"),
+}
+
 _WHY = {
-    "go": "Go 1.24 or newer, to build MinIO and Beam's boot binary",
+    "go": "Go 1.26 or newer, to build MinIO and Beam's boot binary",
     "java": f"a Java runtime, {JAVA_OLDEST} to {JAVA_NEWEST}, to run Flink",
     "mvn": "Maven, to fetch Beam's job server for Flink",
 }
@@ -78,7 +90,7 @@ def install_minio() -> Path:
     def build(folder: Path, log: Path) -> None:
         _go_install(f"github.com/minio/minio@{MINIO}", folder, log)
 
-    return _once(f"minio-{MINIO}", ("go",), build) / "minio"
+    return _once(_MINIO_FOLDER, build) / "minio"
 
 
 def install_boot() -> Path:
@@ -87,7 +99,7 @@ def install_boot() -> Path:
     def build(folder: Path, log: Path) -> None:
         _go_install(f"github.com/apache/beam/sdks/v2/python/container@v{BEAM}", folder, log)
 
-    return _once(f"beam-boot-{BEAM}", ("go",), build) / "container"
+    return _once(_BOOT_FOLDER, build) / "container"
 
 
 def install_flink() -> Path:
@@ -102,7 +114,7 @@ def install_flink() -> Path:
         jars.rename(folder / "lib")
         shutil.rmtree(venv)
 
-    return _once(f"flink-{FLINK}", ("java",), build) / "lib"
+    return _once(_FLINK_FOLDER, build) / "lib"
 
 
 def install_job_server() -> Path:
@@ -128,26 +140,27 @@ def install_job_server() -> Path:
         (folder / "target" / "job-server.jar").rename(folder / "job-server.jar")
         shutil.rmtree(folder / "target")
 
-    name = f"beam-job-server-{BEAM_RUNNER}-flink-{FLINK_LINE}"
-    return _once(name, ("java", "mvn"), build) / "job-server.jar"
+    return _once(_JOB_SERVER_FOLDER, build) / "job-server.jar"
 
 
 def install_all() -> Iterator[tuple[str, Path]]:
     """Each server's name and path as it becomes ready; raises first when any tool is missing."""
-    require_tools("go", "java", "mvn")
+    home = servers_folder()
+    absent = [tools for name, tools in _TOOLS.items() if not (home / name).is_dir()]
+    require_tools(*sorted({"java"}.union(*absent)))
     yield "MinIO", install_minio()
     yield "Beam's boot binary", install_boot()
     yield "Flink", install_flink()
     yield "Beam's job server", install_job_server()
 
 
-def _once(name: str, tools: tuple[str, ...], build: Callable[[Path, Path], None]) -> Path:
+def _once(name: str, build: Callable[[Path, Path], None]) -> Path:
     """The folder `name`, built into a temporary one and renamed unless it is there already."""
     home = servers_folder()
     final = home / name
     if final.is_dir():
         return final
-    require_tools(*tools)
+    require_tools(*_TOOLS[name])
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home / f"{name}.lock"):
         if final.is_dir():
@@ -169,7 +182,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _go_install(target: str, folder: Path, log: Path) -> None:
-    # -s -w: no symbols, a third off MinIO's 170 MB.
+    # -s -w: without symbols and debug data, which nobody looks at here.
     _run(["go", "install", "-ldflags=-s -w", target], log, {"GOBIN": str(folder)})
 
 
@@ -188,6 +201,4 @@ def _run(command: list[str], log: Path, extra: Mapping[str, str] | None = None) 
         )
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise InstallError(
-            f"`{' '.join(command[:4])} …` ended with {done.returncode}; {log} ends with:\n{tail}"
-        )
+        raise InstallError(f"`{' '.join(command[:4])} …` ended with {done.returncode}; {log} ends with:\n{tail}")

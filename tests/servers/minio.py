@@ -54,9 +54,7 @@ class Endpoint:
 
     def filesystem(self) -> s3fs.S3FileSystem:
         """A file system of its own, without cached listings: others write here too."""
-        return s3fs.S3FileSystem(
-            **self.storage_options, use_listings_cache=False, skip_instance_cache=True
-        )
+        return s3fs.S3FileSystem(**self.storage_options, use_listings_cache=False, skip_instance_cache=True)
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket; FileExistsError when there is one of that name."""

@@ -52,9 +52,7 @@ def accepts(port: int) -> bool:
 def base_environment() -> dict[str, str]:
     """The little of our environment that servers inherit."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
 
 

@@ -82,9 +82,7 @@ def check_job(result: PipelineResult, endpoint: Endpoint, prefix: str) -> int:
     """Wait for the job's end; return its committed counter when all is as it must be."""
     result.wait_until_finish()
     store = endpoint.filesystem()
-    found = {
-        path.rsplit("/", 1)[1]: store.cat_file(path) for path in store.ls(prefix, detail=False)
-    }
+    found = {path.rsplit("/", 1)[1]: store.cat_file(path) for path in store.ls(prefix, detail=False)}
     if found != expected_objects():
         raise SmokeError(f"{len(found)} objects under {prefix}, not the {KEYS} expected ones")
     counters = result.metrics().query(MetricsFilter().with_name(WRITTEN))["counters"]

@@ -1,0 +1,69 @@
+"""The README's tables are what the code says. `python -m tests.test_docs` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+
+from pipeline.config import Config
+from transforms.reasons import MEANING, Drop
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def reasons_table() -> str:
+    rows = ["| fate | reason | meaning |", "|---|---|---|"]
+    for reason, meaning in MEANING.items():
+        rows.append(f"| {'dropped' if isinstance(reason, Drop) else 'quarantined'} | `{reason}` | {meaning} |")
+    return "\n".join(rows)
+
+
+def options_table() -> str:
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+
+    def add(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            name = field.alias or name
+            annotation = field.annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                add(annotation, f"{prefix}{name}.")
+                continue
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            shown = yaml.safe_dump(default, default_flow_style=True).split("\n")[0]
+            rows.append(f"| `{prefix}{name}` | `{shown}` | {field.description or ''} |")
+
+    add(Config, "")
+    return "\n".join(rows)
+
+
+def with_tables(text: str) -> str:
+    for mark, table in (("reasons", reasons_table()), ("options", options_table())):
+        text = re.sub(
+            rf"<!-- {mark} -->.*?<!-- end -->",
+            lambda _, t=table, m=mark: f"<!-- {m} -->\n{t}\n<!-- end -->",
+            text,
+            flags=re.S,
+        )
+    return text
+
+
+def test_the_tables_are_what_the_code_says():
+    text = README.read_text(encoding="utf-8")
+    assert text == with_tables(text), "write them anew: .venv/bin/python -m tests.test_docs"
+
+
+def test_every_option_says_what_it_is():
+    assert not [row for row in options_table().splitlines()[2:] if row.endswith("|  |")]
+
+
+def test_every_target_of_the_makefile_has_help():
+    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.M)[0].split():
+        assert re.search(rf"^{target}:.*##", makefile, flags=re.M) or target == "clean", target
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")

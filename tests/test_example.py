@@ -1,0 +1,108 @@
+"""The example input, and public data beside the project, through the whole mill."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import operator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.records import chat, write_lines
+from tests.test_run import lineage, manifest_of, mill, rows
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(EXAMPLES.parent)
+    try:
+        assert mill("run", EXAMPLES / "config.yaml", "--output", folder / "out", "--keep-work") == 0
+    finally:
+        patch.undo()
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict:
+    return json.loads((EXAMPLES / "expected.json").read_text(encoding="utf-8"))
+
+
+def test_the_example_is_accounted_for_as_planted(example, expected):
+    accounting = manifest_of(example)["accounting"]
+    assert accounting["read"] == expected["read"]
+    assert accounting["blank"] == expected["blank"]
+    assert accounting["quarantined"] == expected["quarantined"]
+    assert accounting["duplicate"] == sum(expected["duplicates"].values())
+    assert accounting["train"] + accounting["val"] + accounting["eval"] == expected["kept"]
+
+
+def test_no_planted_value_survives_anywhere(example, expected):
+    """Not in any file, unpacked, not as a digest or base64, nor in a name; work folder included."""
+    needles = set()
+    for canary in expected["canaries"]:
+        raw = canary.encode()
+        needles |= {raw, base64.b64encode(raw), hashlib.sha256(raw).hexdigest().encode(), hashlib.md5(raw).hexdigest().encode(),
+                    hashlib.blake2b(raw, digest_size=16).hexdigest().encode()}  # fmt: skip
+        needles.add(json.dumps(canary)[1:-1].encode())
+    assert len(expected["canaries"]) > 20
+    for path in example.rglob("*"):
+        if not path.is_file() or path.suffix == ".run":
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content = json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
+        found = [needle for needle in needles if needle in content or needle.decode() in str(path.relative_to(example))]
+        assert not found, f"{len(found)} planted values in {path.name}"
+
+
+def test_verify_agrees(example):
+    assert mill("verify", example, "--sample", 0) == 0
+
+
+def test_every_public_record_is_accounted_for_and_understood(shared, tmp_path):
+    inputs = [shared / "gsm8k" / "train.jsonl", *sorted((shared / "llama-factory").glob("*.json*"))]
+    arguments = ["--set", "redact.enabled=false", "--set", "dedupe.near=false"]
+    assert mill("run", "--input", *inputs, "--output", tmp_path / "out", *arguments) == 0
+    accounting = manifest_of(tmp_path / "out")["accounting"]
+    assert accounting["read"] == 10_622
+    assert accounting["quarantined"] == {"preference_record": 300}
+    ids = {row["id"]: row for split in ("train", "val", "eval") for row in rows(tmp_path / "out", split)}
+    assert len(ids) + accounting["duplicate"] + 300 == 10_622
+    assert len(lineage(tmp_path / "out")) == 10_622
+    lines = [json.loads(line) for path in (tmp_path / "out").rglob("*.jsonl") for line in path.open(encoding="utf-8")]
+    present = [
+        [{key: value for key, value in one.items() if value is not None} for one in row["messages"]]
+        for row in ids.values()
+    ]
+    by_text = operator.itemgetter("messages")
+    order = lambda messages: json.dumps(messages, sort_keys=True).replace(".0", "")  # noqa: E731
+    assert sorted(map(by_text, lines), key=order) == sorted(present, key=order)
+
+
+def test_naughty_strings_come_back_equal(shared, tmp_path):
+    strings = json.loads((shared / "naughty-strings" / "blns.json").read_text(encoding="utf-8"))
+    naughty = [one for one in strings if one.strip()]
+    assert len(naughty) == 513
+    path = write_lines(tmp_path / "a.jsonl", [chat(one, one) for one in naughty])
+    arguments = ["--set", "redact.enabled=false", "--set", "dedupe.near=false"]
+    assert mill("run", "--input", path, "--output", tmp_path / "out", *arguments) == 0
+    parquet = {
+        one["content"]
+        for split in ("train", "val", "eval")
+        for row in rows(tmp_path / "out", split)
+        for one in row["messages"]
+    }
+    jsonl = {
+        one["content"]
+        for file in (tmp_path / "out" / "jsonl").rglob("*.jsonl")
+        for line in file.read_bytes().split(b"\n")[:-1]
+        for one in json.loads(line)["messages"]
+    }
+    assert parquet == jsonl == set(naughty)
