@@ -94,25 +94,25 @@ class Config(Options):
         """What to read, by kind."""
         return [Source(input=self.input)] if self.input else list(self.sources)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The config as it is written in YAML. Deny lists are given as digests, since they name people."""
+    def as_dict(self, keys: Keys) -> dict[str, Any]:
+        """The config as it is written in YAML. Deny lists name people: they are given as keyed digests."""
         values = self.model_dump(mode="json", by_alias=True)
         for custom in values["redact"]["custom"]:
-            custom["deny"] = [content_digest(word.encode()).hex() for word in custom["deny"]]
+            custom["deny"] = [keys.value(word.encode()).hex() for word in custom["deny"]]
         return values
 
-    def altering(self) -> dict[str, Any]:
+    def altering(self, keys: Keys) -> dict[str, Any]:
         """The keys that alter output, flat: what the fingerprint is made of."""
-        return self.altering_of(self.as_dict())
+        return self.altering_of(self.as_dict(keys))
 
     @staticmethod
     def altering_of(values: Mapping[str, Any]) -> dict[str, Any]:
         """The same of `as_dict`, as manifests keep it."""
         return {key: value for key, value in _flat(values) if not key.startswith(_NOT_ALTERING)}
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, keys: Keys) -> str:
         """32 hex digits of the keys that alter output."""
-        return self.fingerprint_of(self.as_dict())
+        return self.fingerprint_of(self.as_dict(keys))
 
     @staticmethod
     def fingerprint_of(values: Mapping[str, Any]) -> str:

@@ -159,7 +159,7 @@ def make_plan(
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
     layout = [read.unit_bytes, segments, band_segments]
-    identity = [parent, operation, [asdict(one) for one in inputs], config.fingerprint(), known, keys.check, layout]
+    identity = [parent, operation, [asdict(one) for one in inputs], config.fingerprint(keys), known, keys.check, layout]
     return Plan(
         content_digest(canonical_json(identity), 6).hex(),
         number,
@@ -169,8 +169,8 @@ def make_plan(
         (None,) * len(units),
         segments,
         band_segments,
-        config.as_dict(),
-        config.fingerprint(),
+        config.as_dict(keys),
+        config.fingerprint(keys),
         known,
         keys.check,
         keys.secret is None,

@@ -93,7 +93,7 @@ def _check_nothing_new(
             f"the dataset at {config.output} was made with another secret key (CORPUSMILL_KEY) or salt",
             "set the key and the salt that it was made with, or write to a new output",
         )
-    changed = changed_keys(manifest["config"], config)
+    changed = changed_keys(manifest["config"], config, keys)
     if changed:
         raise UsageError(
             f"the dataset at {config.output} was made with another config: {'; '.join(changed)}",
@@ -123,10 +123,10 @@ def consumed(dataset: Dataset, manifest: dict[str, Any]) -> set[tuple[str, int, 
     return {(one["shard"], one["size"], one["etag"]) for one in table.to_pylist()}
 
 
-def changed_keys(made_with: dict[str, Any], config: Config) -> list[str]:
+def changed_keys(made_with: dict[str, Any], config: Config, keys: Keys) -> list[str]:
     """`key: was A, is B` for each key that alters output and differs."""
     before = Config.altering_of(made_with)
-    after = config.altering()
+    after = config.altering(keys)
     return [
         f"{key}: was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import re2
+import zstandard
 
 from tests.records import chat, write_lines
 from tests.test_run import lineage, manifest_of, mill, rows
@@ -43,23 +45,59 @@ def test_the_example_is_accounted_for_as_planted(example, expected):
     assert accounting["train"] + accounting["val"] + accounting["eval"] == expected["kept"]
 
 
+def unpacked(path: Path) -> bytes:
+    """The bytes of a file as a reader gets to see them."""
+    content = path.read_bytes()
+    if path.suffix == ".parquet":
+        return json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
+    if path.suffix == ".run":
+        pieces, position = [], 0
+        while position < len(content):
+            length = int.from_bytes(content[position : position + 4], "little")
+            pieces.append(zstandard.decompress(content[position + 4 : position + 4 + length]))
+            position += 4 + length
+        return b"".join(pieces)
+    return content
+
+
+def disguises(value: str) -> set[bytes]:
+    """A value, escaped, and as digests and base64 that would let one confirm a guess at it."""
+    raw = value.encode()
+    digests = [hashlib.new(name, raw) for name in ("sha256", "md5", "sha1", "blake2b")] + [
+        hashlib.blake2b(raw, digest_size=16)
+    ]
+    hexes = {digest.hexdigest().encode() for digest in digests}
+    return {
+        raw,
+        json.dumps(value)[1:-1].encode(),
+        base64.b64encode(raw),
+        *hexes,
+        *(digest.digest() for digest in digests),
+    }
+
+
 def test_no_planted_value_survives_anywhere(example, expected):
-    """Not in any file, unpacked, not as a digest or base64, nor in a name; work folder included."""
-    needles = set()
-    for canary in expected["canaries"]:
-        raw = canary.encode()
-        needles |= {raw, base64.b64encode(raw), hashlib.sha256(raw).hexdigest().encode(), hashlib.md5(raw).hexdigest().encode(),
-                    hashlib.blake2b(raw, digest_size=16).hexdigest().encode()}  # fmt: skip
-        needles.add(json.dumps(canary)[1:-1].encode())
-    assert len(expected["canaries"]) > 20
-    for path in example.rglob("*"):
-        if not path.is_file() or path.suffix == ".run":
-            continue
-        content = path.read_bytes()
-        if path.suffix == ".parquet":
-            content = json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
-        found = [needle for needle in needles if needle in content or needle.decode() in str(path.relative_to(example))]
+    """Not in any file, unpacked, not as a digest or base64, nor in a name; the work folder included."""
+    planted = [one["value"] for one in expected["canaries"]] + expected["users"] + [expected["codename"]["value"]]
+    assert len(planted) > 400
+    needles = re2.Set.SearchSet(_options())
+    patterns = [needle for value in planted for needle in disguises(value)]
+    for needle in patterns:
+        needles.Add(re2.escape(needle))
+    needles.Compile()
+    assert all(needles.Match(b"a " + needle + b" b") for needle in patterns[::50])
+    files = [path for path in example.rglob("*") if path.is_file()]
+    assert {".run", ".parquet", ".jsonl", ".json", ".html", ".md"} <= {path.suffix for path in files}
+    for path in files:
+        found = needles.Match(unpacked(path)) or needles.Match(str(path.relative_to(example)).encode())
         assert not found, f"{len(found)} planted values in {path.name}"
+
+
+def _options():
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = 1 << 28
+    return options
 
 
 def test_verify_agrees(example):

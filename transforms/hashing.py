@@ -61,6 +61,10 @@ class Keys:
         """16 bytes for the canonical JSON of a raw group value."""
         return _digest(value, 16, self._secret_key(), b"cm-group")
 
+    def value(self, value: bytes) -> bytes:
+        """16 bytes that stand in the manifest for a sensitive value of the config."""
+        return _digest(value, 16, self._secret_key(), b"cm-value")
+
     def source_id(self, canonical: bytes) -> bytes | None:
         """16 bytes for the canonical record before redaction; None without a secret key."""
         if self.secret is None:

@@ -20,6 +20,8 @@ import numpy as np
 
 SPACE = b" \t\n\r"
 
+_COMMA_BYTE, _OPENING_BYTE = b",["
+
 _COMMA, _QUOTE, _OPEN, _CLOSE = 1, 2, 3, 4
 _CODES = bytes(
     {",": _COMMA, '"': _QUOTE, "[": _OPEN, "{": _OPEN, "]": _CLOSE, "}": _CLOSE}.get(chr(byte), 0)
@@ -28,12 +30,17 @@ _CODES = bytes(
 _STEPS = np.array([0, 0, 0, 1, -1], np.int64)  # in depth, by code
 
 
-class Element(NamedTuple):
-    """An element without the white space around it; `text` is None where it is longer than allowed."""
+class Elements(NamedTuple):
+    """Elements without the white space around them; a text is None where it is longer than allowed."""
 
-    offset: int
-    length: int
-    text: bytes | None
+    offsets: list[int]
+    lengths: list[int]
+    texts: list[bytes | None]
+
+    def add(self, offset: int, length: int, text: bytes | None) -> None:
+        self.offsets.append(offset)
+        self.lengths.append(length)
+        self.texts.append(text)
 
 
 class _State(Enum):
@@ -69,12 +76,21 @@ class ArraySplitter:
         """Offset of the end of what was fed."""
         return self._base
 
-    def feed(self, chunk: bytes) -> list[Element]:
+    def feed(self, chunk: bytes) -> Elements:
         """The elements that end in this chunk."""
-        elements: list[Element] = []
+        elements = Elements([], [], [])
         place = self._open(chunk) if self._state is _State.BEFORE else 0
         if self._state in (_State.FIRST, _State.NEXT):
             for cut in self._cuts(chunk, place):
+                if self._start is None and chunk[cut] == _COMMA_BYTE and (text := chunk[place:cut].lstrip(SPACE)):
+                    # What most elements are, whole in a chunk: the same as below, in fewer steps.
+                    offset = self._base + cut - len(text)
+                    text = text.rstrip(SPACE)
+                    length = len(text)
+                    elements.add(offset, length, text if length <= self._max_bytes else None)
+                    self._state = _State.NEXT
+                    place = cut + 1
+                    continue
                 self._hold(chunk[place:cut], self._base + place)
                 place = cut + 1
                 if not self._separate(chunk[cut:place], self._base + cut, elements):
@@ -101,7 +117,7 @@ class ArraySplitter:
         """The place after the opening bracket, or the chunk's end where it is still to come."""
         place = len(chunk) - len(chunk.lstrip(SPACE))
         if place < len(chunk):
-            if chunk[place] == b"["[0]:
+            if chunk[place] == _OPENING_BYTE:
                 self._state = _State.FIRST
                 return place + 1
             self._break(self._base + place)
@@ -131,9 +147,13 @@ class ArraySplitter:
         return found
 
     def _blank_escapes(self, text: bytes) -> bytes:
-        """`text` with every backslash that escapes, and what it escapes if that is a backslash or a quote, as `_`."""
+        """`text` with `_` for every escaped quote and backslash and the backslash before it.
+
+        Other bytes are left as they are: in a string they don't matter, and outside one nothing is escaped in JSON.
+        """
         if self._escaped and text:
-            text = b"_" + text[1:]
+            if text[:1] in b'"\\':
+                text = b"_" + text[1:]
             self._escaped = False
         if b"\\" in text:
             text = text.replace(b"\\\\", b"__")  # from the left, so of an odd run the last remains
@@ -141,7 +161,7 @@ class ArraySplitter:
             text = text.replace(b'\\"', b"__")
         return text
 
-    def _separate(self, byte: bytes, offset: int, elements: list[Element]) -> bool:
+    def _separate(self, byte: bytes, offset: int, elements: Elements) -> bool:
         """Ends the element before a separator; False where the array ends too, or breaks."""
         if self._start is None:
             if byte == b"]" and self._state is _State.FIRST:
@@ -151,7 +171,10 @@ class ArraySplitter:
         elif byte == b"}":
             self._break(self._start)
         else:
-            elements.append(self._close(self._start))
+            length = self._solid - self._start
+            text = b"".join(self._parts)[:length] if length <= self._max_bytes else None
+            elements.add(self._start, length, text)
+            self._start, self._held, self._parts = None, 0, []
             self._state = _State.NEXT if byte == b"," else _State.AFTER
         return self._state is _State.NEXT
 
@@ -171,9 +194,3 @@ class ArraySplitter:
         elif room := self._max_bytes - self._held:
             self._parts.append(piece[:room])
             self._held += len(self._parts[-1])
-
-    def _close(self, start: int) -> Element:
-        length = self._solid - start
-        text = b"".join(self._parts)[:length] if length <= self._max_bytes else None
-        self._start, self._held, self._parts = None, 0, []
-        return Element(start, length, text)

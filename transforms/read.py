@@ -37,9 +37,9 @@ Form = Literal["lines", "array"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
-_CHUNK = 1 << 20  # 1 MiB read at a time
+_CHUNK = 256 << 10  # 256 KiB read at a time: what a block can go over its bytes, and 131,072 lines of one byte
 _REST = 64 << 10  # 64 KiB read at a time for the end of a range's last line
-_ROW_BYTES = 16  # what a row weighs at least when blocks are measured, so that short lines don't pile up
+_ROW_BYTES = 64  # what a row weighs at least when blocks are measured, so that short lines don't pile up
 _PEEK = 64 << 10  # a file that begins with 64 KiB of space is read as lines
 
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".zstd": "zst", ".bz2": "bz2"}
@@ -263,9 +263,18 @@ class ElementSplitter:
         self._array = ArraySplitter(max_bytes, offset)
 
     def feed(self, chunk: bytes) -> None:
-        for offset, length, text in self._array.feed(chunk):
-            self._block.add(self._stats.lines, offset, length, text, Reason.LINE_TOO_LONG if text is None else None)
-            self._stats.lines += 1
+        offsets, lengths, texts = self._array.feed(chunk)
+        block, first, row = self._block, self._stats.lines, len(self._block.lines)
+        block.lines.extend(range(first, first + len(offsets)))
+        block.offsets.extend(offsets)
+        block.lengths.extend(lengths)
+        block.texts.extend(texts)
+        block.held += sum(lengths)
+        for place, text in enumerate(texts):
+            if text is None:
+                block.refused.append((row + place, Reason.LINE_TOO_LONG))
+                block.held -= lengths[place]
+        self._stats.lines += len(offsets)
 
     def finish(self, *, damaged: bool) -> None:
         tail = self._array.finish()

@@ -68,7 +68,6 @@ class FlinkCluster:
 
     folder: Path
     slots: int
-    env: Mapping[str, str]
     ports: ClusterPorts
     job_port: int
     mark: str = field(default_factory=lambda: uuid4().hex)
@@ -270,7 +269,7 @@ def flink_cluster(
     memory = TaskManagerMemory(slots)
     (home / "config.yaml").write_text(cluster_config(memory, ports, home / "scratch", restarts))
     _write_boot(home, Path(python), env or {})
-    cluster = FlinkCluster(home, slots, dict(env or {}), ports, job_port=free_port())
+    cluster = FlinkCluster(home, slots, ports, job_port=free_port())
     try:
         try:
             cluster.start(task_managers)
