@@ -45,6 +45,7 @@ class Source(Options):
 
     input: tuple[str, ...]
     kind: Literal["production", "expert", "synthetic", "public"] = "production"
+    weight: Literal[1] = 1  # other weights are not available yet
 
     @field_validator("input", mode="before")
     @classmethod
@@ -57,6 +58,22 @@ class GateOptions(Options):
 
     max_quarantined: Fraction = Field(0.5, description="largest share of lines that may be quarantined")
     min_kept: Natural = Field(1, description="fewest records that must be kept")
+
+
+class AuditOptions(Options):
+    """Findings beyond redaction: none in this version."""
+
+
+class SampleOptions(Options):
+    """A sample of the dataset that mirrors another distribution."""
+
+    mirror: None = Field(None, description="not available yet")
+
+
+class QuarantineOptions(Options):
+    """What is kept of broken records."""
+
+    keep_content: None = Field(None, description="not available yet: quarantined content is never kept")
 
 
 class Config(Options):
@@ -73,7 +90,10 @@ class Config(Options):
     dedupe: DedupeOptions = DedupeOptions()
     split: SplitOptions = SplitOptions()
     write: WriteOptions = WriteOptions()
+    audit: AuditOptions = AuditOptions()
+    sample: SampleOptions = SampleOptions()
     gates: GateOptions = GateOptions()
+    quarantine: QuarantineOptions = QuarantineOptions()
 
     @field_validator("input", mode="before")
     @classmethod
@@ -133,6 +153,7 @@ _NOT_ALTERING = (
     "work",
     "storage",
     "gates",
+    "quarantine",
     "read.max_bad_shards",
     "read.block_bytes",
     "read.unit_bytes",
@@ -264,9 +285,9 @@ def commented_config() -> str:
     """A config with every key, its default and what it means; the salt is drawn anew."""
     lines = ["# Corpusmill. Every key with its default; delete what you don't change.", ""]
     for name, field in _fields(Config).items():
-        if name == "sources":
-            continue
         annotation = field.annotation
+        if name == "sources" or (isinstance(annotation, type) and issubclass(annotation, AuditOptions)):
+            continue
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             lines += ["", f"{name}:  # {(annotation.__doc__ or '').splitlines()[0].rstrip('.')}"]
             lines += [_line(key, inner, "  ") for key, inner in _fields(annotation).items()]

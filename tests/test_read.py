@@ -41,7 +41,7 @@ def options(block_bytes: int = 1 << 20, **others: Any) -> ReadOptions:
 
 
 def rows_of(batch: pa.RecordBatch) -> list[Row]:
-    return [Row(*(tuple(one) if isinstance(one, list) else one for one in row.values())) for row in batch.to_pylist()]
+    return [Row(**{**row, "reasons": tuple(row["reasons"])}) for row in batch.to_pylist()]
 
 
 def read_stream(unit: WorkUnit, stream: IO[bytes], read: ReadOptions) -> tuple[list[Row], ReadStats]:

@@ -11,6 +11,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
+import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.canonical import canonical_json
 from transforms.hashing import Keys
 from transforms.options import metadata_value

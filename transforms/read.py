@@ -26,6 +26,7 @@ import pyarrow as pa
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 
+import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.json_array import SPACE, ArraySplitter
 from transforms.options import ReadOptions
 from transforms.reasons import Note, Reason

@@ -23,6 +23,7 @@ import apache_beam as beam
 import orjson
 import pyarrow as pa
 
+import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.canonical import canonical_json
 from transforms.options import RedactOptions
 from transforms.placeholders import (

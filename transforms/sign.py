@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import Keys, content_digest, record_id
 from transforms.minhash import band_hashes, permutations, sign

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
+import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.options import ValidateOptions, metadata_value
 from transforms.reasons import Reason
 from transforms.schema import REASONS, RECORDS, ROLES

@@ -22,7 +22,7 @@ class TaskManagerMemory:
     framework_heap: int = 128
     framework_off_heap: int = 128
     task_off_heap: int = 64
-    network: int = 96
+    network: int = 256  # a result that all read takes 512 buffers of 32 KiB at least, and a stage has several
     metaspace: int = 320
     overhead: int = 192
 
