@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -42,30 +43,27 @@ def run_once(corpus: Path, output: Path, workers: int, redact: bool, extra: list
             except psutil.NoSuchProcess:
                 continue
         if int(time.monotonic() - start) % 5 == 0:
-            work = max(work, sum(path.stat().st_size for path in _files(output / "work")))
+            work = max(work, _size(output / "work"))
         time.sleep(0.2)
     seconds = time.monotonic() - start
     assert process.stdout is not None
     accounting = json.loads(process.stdout.read())["accounting"]
-    written = sum(path.stat().st_size for path in _files(output))
     return {
         "seconds": seconds,
         "peak_process_mib": max(peaks.values()) / 2**20,
         "read": accounting["read"],
         "work_mib": work / 2**20,
-        "output_mib": written / 2**20,
+        "output_mib": _size(output) / 2**20,
     }
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder that others write and remove."""
+    total = 0
     for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                found.append(path)
-        except OSError:
-            continue
-    return [path for path in found if path.exists()]
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from pipeline.config import Config, commented_config, load_config
-from pipeline.errors import CorpusmillError, GateError, UsageError
+from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    hush_threads()
     logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clouds that nobody asked for
     try:
         ours, beam = split_beam(given)

@@ -11,6 +11,8 @@ Anything else that reaches the command line is a bug of ours: exit code 1.
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import ClassVar
 
 
@@ -46,3 +48,9 @@ class OvertakenError(CorpusmillError):
     """Another run committed the snapshot first; running again catches up."""
 
     exit_code = 5
+
+
+def hush_threads() -> None:
+    """Lets no thread or worker process print a traceback: it may quote a record, and the driver tells what failed."""
+    threading.excepthook = lambda _: None
+    sys.excepthook = lambda *_: None

@@ -41,7 +41,7 @@ def is_local(options: PipelineOptions) -> bool:
 
 def run_pipeline(job: Job, options: PipelineOptions) -> None:
     """Runs the job's pipeline to its end. Errors are the runner's own."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its tracebacks are ours to tell
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)  # its tracebacks are ours to tell
     runner = FnApiRunner() if is_local(options) else None
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, _dealt(job))

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
+from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
 from transforms.candidates import PAIRS, find_candidates
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
@@ -58,6 +59,11 @@ class Job:
     @property
     def plan(self) -> Plan:
         return load_plan(self.storage, self.work)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrives in a worker."""
+        self.__dict__.update(state)
+        hush_threads()
 
 
 @dataclass(frozen=True)

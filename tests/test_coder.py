@@ -58,5 +58,7 @@ def test_the_stages_work_in_any_pipeline(tmp_path):
 def test_sign_takes_sound_records_only():
     batch = records_batch([[{"role": "user", "content": "x"}]] * 2)
     place = batch.schema.get_field_index("reasons")
-    batch = batch.set_column(place, batch.schema.field(place), pa.array([[], ["empty_turn"]], batch.schema.field(place).type))
+    batch = batch.set_column(
+        place, batch.schema.field(place), pa.array([[], ["empty_turn"]], batch.schema.field(place).type)
+    )
     assert sign_records(batch.filter(is_sound(batch)), KEYS).num_rows == 1

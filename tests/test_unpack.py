@@ -78,14 +78,15 @@ def test_what_follows_an_archive() -> None:
     stored = pack(LOG, "gz")
     assert unpacked(stored + b"\0" * 100_000, "gz") == (LOG, True)
     assert unpacked(stored + b"\0" * 512 + stored, "gz") == (LOG * 2, True)
-    for compression, tail in (
+    tails: list[tuple[Compression, bytes]] = [
         ("gz", b"x"),
         ("gz", b"\0\0x"),
         ("bz2", b"x"),
         ("bz2", b"\0"),
         ("zst", b"\0"),
         ("zst", b"abcd"),
-    ):
+    ]
+    for compression, tail in tails:
         assert unpacked(pack(LOG, compression) + tail, compression) == (LOG, False)
 
 

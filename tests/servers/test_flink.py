@@ -91,9 +91,7 @@ def run_arguments(output: str, *sets: str, beam: Sequence[str] = ()) -> list[str
 def digests_of(store: Endpoint, output: str) -> dict[str, str]:
     """As `digests`, of a dataset on the store."""
     manifest = json.loads(store.filesystem().cat_file(f"{output}/snapshots/000001.json"))
-    return {
-        Path(one["path"]).name: one["digest"] for one in manifest["files"] if one["kind"] in ("parquet", "jsonl")
-    }
+    return {Path(one["path"]).name: one["digest"] for one in manifest["files"] if one["kind"] in ("parquet", "jsonl")}
 
 
 def milled(store: Endpoint, output: str) -> int:
