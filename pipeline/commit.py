@@ -60,7 +60,7 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
             "units": units,
             "cut": _done(done, "look_alikes", 0),
             "clusters": _done(done, "cluster", 0),
-            "accounts": {plan.inputs[number].name: account for number, account in accounts.items()},
+            "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
         files += build_report(dataset, plan, accounting, summary)
         dataset.commit(

@@ -9,7 +9,7 @@ import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -169,13 +169,22 @@ def make_plan(
         (None,) * len(units),
         segments,
         band_segments,
-        config.as_dict(keys),
+        _without_values(config.as_dict(keys), redact),
         config.fingerprint(keys),
         known,
         keys.check,
         keys.secret is None,
         operation,
     )
+
+
+def _without_values(values: dict[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
+    """The config with its places redacted: names of files and folders may name people."""
+    for source in [values, *values["sources"]]:
+        source["input"] = [redact(pattern) for pattern in source["input"]]
+    for key in ("output", "work"):
+        values[key] = values[key] and redact(values[key])
+    return values
 
 
 def unit_bytes(config: Config, total: int) -> int:

@@ -66,7 +66,7 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
         },
-        "shards": [{"shard": name, **account} for name, account in summary["accounts"].items()],
+        "shards": summary["accounts"],
         "config": plan.config,
         "versions": plan.versions,
     }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.dag import build
 from pipeline.errors import UsageError
@@ -42,10 +46,23 @@ def is_local(options: PipelineOptions) -> bool:
 def run_pipeline(job: Job, options: PipelineOptions) -> None:
     """Runs the job's pipeline to its end. Errors are the runner's own."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)  # its tracebacks are ours to tell
-    runner = FnApiRunner() if is_local(options) else None
+    runner = _local_runner(options) if is_local(options) else None
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, _dealt(job))
     pipeline.run().wait_until_finish()
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner:
+    """Beam's in-process runner; its worker processes, where it has some, write nothing to the terminal.
+
+    What they have to say comes to the driver through Beam; what Python prints as they end may quote a record.
+    """
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    direct.direct_running_mode = "in_memory"  # else Beam sets a command line of its own
+    command = f"exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
 def _dealt(job: Job) -> list[int]:
@@ -56,8 +73,6 @@ def _dealt(job: Job) -> list[int]:
 
 def _unknown(arguments: Sequence[str]) -> list[str]:
     """Arguments that no Beam option takes."""
-    import argparse
-
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         try:

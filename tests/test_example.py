@@ -144,3 +144,19 @@ def test_naughty_strings_come_back_equal(shared, tmp_path):
         for one in json.loads(line)["messages"]
     }
     assert parquet == jsonl == set(naughty)
+
+
+def test_names_of_files_and_folders_are_redacted(tmp_path, capsys):
+    folder = tmp_path / "to jane.doe@example.org"
+    for number in range(2):
+        write_lines(folder / f"for max{number}@example.org.jsonl", [chat(f"What about parcel {number}?"), b"{"])
+    assert mill("run", "--input", folder, "--output", tmp_path / "out", "--set", "dedupe.near=false") == 0
+    out = tmp_path / "out"
+    for path in out.rglob("*"):
+        assert not path.is_file() or b"@example" not in unpacked(path), path.name
+    assert "@example" not in capsys.readouterr().out
+    shards = pq.read_table(out / "snapshots" / "000001-inputs.parquet").to_pylist()
+    assert [one["read"] for one in shards] == [2, 2]
+    assert len(json.loads(next(out.rglob("report.json")).read_text(encoding="utf-8"))["shards"]) == 2
+    assert mill("run", "--input", folder, "--output", out, "--set", "dedupe.near=false") == 0
+    assert mill("verify", out) == 0

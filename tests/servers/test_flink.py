@@ -6,7 +6,7 @@ Run by name, as the servers take minutes and some gigabytes: `.venv/bin/python -
 from __future__ import annotations
 
 import json
-import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +23,7 @@ from tests.test_run import cut, digests, made_corpus, mill
 
 SETS = ["--set", "redact.enabled=false", "--set", "write.shard_bytes=40000", "--set", "split.group_by=metadata.user_id"]
 UNITS = ["--set", "read.unit_bytes=20000"]
-SMALL_UNITS = ["--set", "read.unit_bytes=3000"]  # enough of them that a kill finds some undone
+SMALL_UNITS = ["--set", "read.unit_bytes=4096"]  # enough of them that a kill finds some undone
 INPUTS = "s3://data/logs/*.jsonl*"
 PATIENCE = 600  # seconds for a job
 
@@ -103,7 +103,7 @@ def wait_for_some(store: Endpoint, output: str, process: subprocess.Popen[str]) 
     """Returns how many units are done as soon as that is some of them."""
     deadline = time.monotonic() + PATIENCE
     while (count := milled(store, output)) < 2:
-        assert process.poll() is None, "the run ended before it was disturbed"
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return count
@@ -182,6 +182,44 @@ def test_what_is_out_of_reach_is_told_in_time(store, arguments, variables, said)
 
 
 def test_a_fault_on_a_worker_is_told_without_content(store, cluster):
-    """A unit that can't be decoded as planned: an input that changes after the plan, on the cluster."""
-    files = os.environ  # placeholder until the error path is looked at
-    assert files is not None
+    files = store.filesystem()
+    files.pipe_file("data/changing/a.jsonl", b'{"messages": "zebra"}\n')
+    process = start(
+        store,
+        "run",
+        "--input",
+        "s3://data/changing",
+        "--output",
+        "s3://data/changed",
+        *SETS,
+        "--",
+        *cluster.beam_options(),
+    )
+    while not files.glob("data/changed/work/*/plan.json"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    files.pipe_file("data/changing/a.jsonl", b'{"messages": "another zebra"}\n')
+    _, err = end(process, code=4)
+    assert "an input changed since the run was planned" in err
+    assert "zebra" not in err
+    assert not files.exists("data/changed/snapshots")
+
+
+def test_an_interrupted_run_ends_the_job(store, cluster):
+    process = start(store, *run_arguments("s3://data/stopped", *SMALL_UNITS, beam=cluster.beam_options()))
+    wait_for_some(store, "data/stopped", process)
+    process.send_signal(signal.SIGINT)
+    _, err = end(process, code=130)
+    assert "running again resumes" in err
+    deadline = time.monotonic() + 60
+    while any(job["status"] not in ("CANCELED", "FAILED", "FINISHED") for job in cluster.rest("/jobs")["jobs"]):
+        assert time.monotonic() < deadline, "the job goes on"
+        time.sleep(0.5)
+    assert not store.filesystem().exists("data/stopped/snapshots")
+
+
+def test_a_cluster_out_of_reach_is_told(store):
+    began = time.monotonic()
+    beam = ["--runner=PortableRunner", "--job_endpoint=127.0.0.1:9", "--environment_type=LOOPBACK"]
+    _, err = end(start(store, *run_arguments("s3://data/lonely", beam=beam)), code=4)
+    print(time.monotonic() - began, err)
