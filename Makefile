@@ -2,11 +2,11 @@
 PYTHON ?= python3
 EXTRAS ?=
 INPUT  ?=
-OUTPUT ?= out/example
+OUTPUT ?=
 BIN    := .venv/bin
+comma  := ,
 STAMP  := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 DEV    := .venv/.setup-dev
-comma  := ,
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
@@ -32,9 +32,10 @@ $(DEV): .venv/bin/uv pyproject.toml requirements.lock
 
 run: $(STAMP)  ## run the mill on the example, or on your files: make run INPUT='logs/*.jsonl' OUTPUT=out/mine
 ifeq ($(INPUT),)
-	$(BIN)/corpusmill run examples/config.yaml --output $(OUTPUT)
+	$(BIN)/corpusmill run examples/config.yaml --output "$(or $(OUTPUT),out/example)"
 else
-	$(BIN)/corpusmill run --input $(INPUT) --output $(OUTPUT)
+	@test -n "$(OUTPUT)" || { echo "name a folder for the dataset: make run INPUT='…' OUTPUT=out/mine"; exit 2; }
+	$(BIN)/corpusmill run --input $(INPUT) --output "$(OUTPUT)"
 endif
 
 test: $(DEV)  ## run the tests

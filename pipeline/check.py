@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import Config, load_keys
 from pipeline.errors import UsageError
-from pipeline.plan import find_inputs
+from pipeline.plan import find_inputs, shard_names
 from pipeline.run import storage_of
 from transforms.parse import parse_records
 from transforms.read import LineReader, cut_units
@@ -23,10 +23,11 @@ def check_inputs(config: Config, limit: int | None = None) -> dict[str, Any]:
     if not config.inputs():
         raise UsageError("no input is given", "add --input logs/*.jsonl")
     storage, keys = storage_of(config), load_keys(config.split.salt)
-    files = find_inputs(config, storage)
-    if not files:
-        raise UsageError(f"no file matches {', '.join(one for source in config.inputs() for one in source.input)}")
-    name = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    files, unmatched = find_inputs(config, storage)
+    if unmatched:
+        raise UsageError(f"no file matches {', '.join(unmatched)}")
+    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    names = shard_names([file.uri for file, _ in files], redact)
     read = quarantined = blank = 0
     reasons: dict[str, dict[str, Any]] = {}
     notes: dict[str, int] = {}
@@ -52,7 +53,7 @@ def check_inputs(config: Config, limit: int | None = None) -> dict[str, Any]:
                         found = reasons.setdefault(why[0], {"count": 0, "places": []})
                         found["count"] += 1
                         if len(found["places"]) < PLACES:
-                            found["places"].append(f"{name(file.uri)}:{base + line + 1}")
+                            found["places"].append(f"{names[shard]}:{base + line + 1}")
                 base += reader.stats.lines
                 blank += reader.stats.blank
                 for note, count in reader.stats.notes.items():

@@ -151,18 +151,20 @@ def run(
     Interrupted runs resume when run again. Beam's own options follow after `--`, as
     `-- --runner FlinkRunner`; without them the run stays on this machine.
     """
-    from pipeline.run import execute, prepare
+    from pipeline.run import clear_trial, execute, prepare
 
     config = _load(config_path, assignments, input=list(inputs), output=output)
     prepared = prepare(config, _say, limit=limit, require_input=require_input)
     if prepared is None:
+        if as_json:
+            _print_json({"nothing_new": True})
         return
     if prepared.keys.secret is None:
         _say(
             "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values"
         )
     if limit:
-        prepared.storage.remove(prepared.dataset.root)
+        clear_trial(prepared)
     _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
          f"{len(prepared.plan.units):,} work units")  # fmt: skip
     manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
@@ -212,6 +214,8 @@ def plan(
 
     prepared = prepare(_load(config_path, assignments, input=list(inputs), output=output), _say)
     if prepared is None:
+        if as_json:
+            _print_json({"nothing_new": True})
         return
     values = plan_values(prepared.plan, prepared.dataset, prepared.work, space(prepared))
     if as_json:

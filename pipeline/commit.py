@@ -85,6 +85,8 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
+            if work.startswith(dataset.uri("work", "")):
+                storage.remove(dataset.uri("work"))  # of plans that came to nothing: no other can commit this number
 
 
 def breach_uri(work: str) -> str:

@@ -180,6 +180,8 @@ def load_config(
             values[key] = value
             if key == "input":
                 values.pop("sources", None)
+    for section in [name for name, value in values.items() if value is None and _known([name])]:
+        del values[section]  # `read:` with nothing below it
     try:
         return Config.model_validate(values)
     except ValidationError as error:

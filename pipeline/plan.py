@@ -9,7 +9,7 @@ import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,9 +121,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def find_inputs(config: Config, storage: Storage) -> list[tuple[Found, str]]:
-    """Every input file with its kind, sorted by URI, each once. Raises UsageError where a pattern is out of reach."""
+def find_inputs(config: Config, storage: Storage) -> tuple[list[tuple[Found, str]], list[str]]:
+    """Every input file with its kind, sorted by URI, each once; and the patterns that match none.
+
+    Raises UsageError where a pattern is out of reach.
+    """
     found: dict[str, tuple[Found, str]] = {}
+    unmatched: list[str] = []
     for source in config.inputs():
         for pattern in source.input:
             try:
@@ -134,9 +138,10 @@ def find_inputs(config: Config, storage: Storage) -> list[tuple[Found, str]]:
                 raise UsageError(f"no permission to list {pattern}", "check the credentials") from None
             except OSError as error:
                 raise UsageError(f"can't list {pattern}: {type(error).__name__}") from None
+            unmatched += [] if files else [pattern]
             for one in files:
                 found.setdefault(one.uri, (one, source.kind))
-    return [found[uri] for uri in sorted(found)]
+    return [found[uri] for uri in sorted(found)], unmatched
 
 
 def make_plan(
@@ -150,7 +155,11 @@ def make_plan(
 ) -> Plan:
     """The plan for these files."""
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
-    inputs = tuple(Input(one.uri, redact(one.uri), one.size, one.etag, kind) for one, kind in files)
+    files = list(files)
+    names = shard_names([one.uri for one, _ in files], redact)
+    inputs = tuple(
+        Input(one.uri, name, one.size, one.etag, kind) for (one, kind), name in zip(files, names, strict=True)
+    )
     read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
     units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
@@ -181,10 +190,32 @@ def make_plan(
 def _without_values(values: dict[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
     """The config with its places redacted: names of files and folders may name people."""
     for source in [values, *values["sources"]]:
-        source["input"] = [redact(pattern) for pattern in source["input"]]
+        source["input"] = [redacted_place(pattern, redact) for pattern in source["input"]]
     for key in ("output", "work"):
-        values[key] = values[key] and redact(values[key])
+        values[key] = values[key] and redacted_place(values[key], redact)
+    endpoint = values["storage"]["endpoint"]
+    values["storage"]["endpoint"] = endpoint and redact(endpoint)
     return values
+
+
+def shard_names(uris: Sequence[str], redact: Callable[[str], str]) -> list[str]:
+    """What lineage and reports call the inputs: redacted, and numbered where redaction makes two the same.
+
+    >>> shard_names(["/a/x.jsonl", "/b/x.jsonl"], lambda part: part.replace("a", "*").replace("b", "*"))
+    ['/*/x.jsonl', '/*/x.jsonl#2']
+    """
+    seen: dict[str, int] = {}
+    names = []
+    for uri in uris:
+        name = redacted_place(uri, redact)
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def redacted_place(uri: str, redact: Callable[[str], str]) -> str:
+    """A URI or pattern, each part of its path redacted by itself."""
+    return "/".join(redact(part) for part in uri.split("/"))
 
 
 def unit_bytes(config: Config, total: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import render
@@ -105,7 +106,10 @@ def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
     uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
-    page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
+    try:
+        page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
+    except (FileNotFoundError, KeyError, ValueError):
+        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
     if not dataset.storage.exists(uris["index.html"]) or dataset.storage.read(uris["index.html"]) != page:
         dataset.storage.put(uris["index.html"], page)
     dataset.derive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import uuid
@@ -18,18 +19,18 @@ from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.plan import Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
-from pipeline.runner import beam_options, run_pipeline
+from pipeline.runner import beam_options, is_local, run_pipeline
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
 from pipeline.templates import human_bytes
-from transforms.hashing import Keys
+from transforms.hashing import Keys, content_digest
 from transforms.once import Work, place_of
 from transforms.read import LineReader
 from transforms.storage import Found, Storage, StorageError, join
 
-# Bytes that a run holds at its peak, as a multiple of the unpacked input: measured 1.7 and less, see benchmarks/pipeline.py.
+# Bytes that a run holds at its peak, as a multiple of the unpacked input: measured 2.1 and less, see benchmarks/pipeline.py.
 WORK_FACTOR = 1.0
-WORK_FACTOR_NEAR = 2.0
+WORK_FACTOR_NEAR = 2.3
 OUTPUT_FACTOR = 1.2
 
 Say = Callable[[str], None]
@@ -66,14 +67,22 @@ def prepare(config: Config, say: Say, *, limit: int | None = None, require_input
     if storage.is_local(root) and os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"the output {config.output} is a file; name a folder")
     latest = _reachable(lambda: 0 if limit else dataset.latest(), config.output)
-    own = tuple(join(root, folder) + "/" for folder in FOLDERS)
-    files = [one for one in find_inputs(config, storage) if not one[0].uri.startswith(own)]
+    if not latest:
+        _check_ours(dataset)
+    files, unmatched = find_inputs(config, storage)
+    if unmatched and (not latest or require_input):
+        raise UsageError(f"no file matches {', '.join(unmatched)}")
+    for pattern in unmatched:
+        say(f"warning: no file matches {pattern}")
     if not files:
-        patterns = ", ".join(pattern for source in config.inputs() for pattern in source.input)
-        if not latest or require_input:
-            raise UsageError(f"no file matches {patterns}")
-        say(f"warning: no file matches {patterns}")
         return None
+    own = tuple(join(root, folder) + "/" for folder in FOLDERS)
+    inside = [one.uri for one, _ in files if one.uri.startswith(own)]
+    if inside:
+        raise UsageError(
+            f"{len(inside)} inputs lie in a folder that the output keeps for itself, as {inside[0]}",
+            "write to another output, or move the inputs",
+        )
     if latest:
         _check_nothing_new(config, dataset, latest, files, keys, say)
         return None
@@ -81,6 +90,29 @@ def prepare(config: Config, say: Say, *, limit: int | None = None, require_input
     if limit:
         plan = limited(plan, storage, config, limit)
     return Prepared(config, storage, keys, dataset, plan)
+
+
+def _check_ours(dataset: Dataset) -> None:
+    """Raises UsageError where a run would write over, or a trial remove, what the mill did not make."""
+    storage = dataset.storage
+    for name in ("README.md", "CURRENT"):
+        if storage.exists(dataset.uri(name)) and not dataset.latest():
+            raise UsageError(
+                f"{dataset.uri(name)} is there already, and not from the mill", "write to an output of its own"
+            )
+    if storage.is_local(dataset.root) and dataset.root.endswith("/trial") and os.path.isdir(dataset.root):
+        strange = sorted(set(os.listdir(dataset.root)) - {*FOLDERS, "README.md", "CURRENT"})
+        if strange:
+            raise UsageError(
+                f"{dataset.root} holds {strange[0]}, which is not from the mill, and a trial replaces that folder",
+                "write to another output",
+            )
+
+
+def clear_trial(prepared: Prepared) -> None:
+    """Removes the trial that the next one replaces."""
+    for name in (*FOLDERS, "README.md", "CURRENT"):
+        prepared.storage.remove(prepared.dataset.uri(name))
 
 
 def _check_nothing_new(
@@ -153,7 +185,8 @@ def limited(plan: Plan, storage: Storage, config: Config, limit: int) -> Plan:
         left -= rows
     units = plan.units[: len(limits)]
     inputs = plan.inputs[: units[-1].shard + 1] if units else ()
-    return replace(plan, id=plan.id[:8] + f"{limit % 65536:04x}", inputs=inputs, units=units, limits=tuple(limits))
+    identity = content_digest(f"{plan.id} {limit}".encode(), 6).hex()
+    return replace(plan, id=identity, inputs=inputs, units=units, limits=tuple(limits))
 
 
 def space(prepared: Prepared) -> dict[str, int | None]:
@@ -205,8 +238,12 @@ def execute(
         accept,
         keep_work,
     )
-    _run(job, options, Work(storage, work), plan, console)
-    if storage.exists(breach_uri(work)):
+    try:
+        _run(job, options, Work(storage, work), plan, console)
+    except RunFailed:
+        if prepared.dataset.latest() < plan.number:
+            raise  # else another run committed, and took the work folder with it
+    if prepared.dataset.latest() < plan.number and storage.exists(breach_uri(work)):
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(
             "nothing was committed: " + "; ".join(found["breaches"]),
@@ -222,7 +259,11 @@ def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Co
     try:
         with shown(work, plan, console):
             run_pipeline(job, options)
-    except (KeyboardInterrupt, CorpusmillError):
+    except KeyboardInterrupt:
+        if not is_local(options):  # Beam's job server tells Flink nothing of a cancelled batch job
+            console.print("corpusmill: the job was told to end; if it goes on, end it on the cluster, else it commits")
+        raise
+    except CorpusmillError:
         raise
     except Exception as error:
         if _was_interrupted(error):
@@ -242,12 +283,15 @@ def _was_interrupted(error: BaseException | None) -> bool:
 # Errors of ours, whose messages hold no content, as they stand in a runner's report.
 _OURS = re.compile(r"(?:transforms|pipeline)\.\w+\.(?:\w+Fault|InputChanged|RedactionTimeout): ([^\n\\\[]{1,300})")
 
+# A cluster's own trouble, as a portable runner tells it. One with a worker's traceback in it may quote a record.
+_CLUSTERS = re.compile(r"\APipeline \S+ failed in state \w+: (?!.*(?:Traceback|SDK harness))([^\n]{1,300})", re.DOTALL)
+
 
 def _told(error: BaseException) -> str:
-    """What may be said of an error: messages of ours, of all others only the type."""
+    """What may be said of an error: messages of ours and of a cluster's own, of all others only the type."""
     if type(error).__module__.startswith("transforms."):
         return str(error).split(" [while running")[0]
-    found = _OURS.findall(str(error))
+    found = _OURS.findall(str(error)) or _CLUSTERS.findall(str(error))
     return str(found[-1]).strip() if found else type(error).__name__ + place_of(error)
 
 
@@ -257,7 +301,10 @@ def _check_writable(storage: Storage, root: str) -> None:
     fresh = storage.is_local(root) and not os.path.exists(root)
     try:
         storage.put(probe, b"")
-        storage.remove(root if fresh else probe)
+        storage.remove(probe)
+        if fresh:
+            with contextlib.suppress(OSError):
+                os.rmdir(root)
     except StorageError as error:
         raise UsageError(str(error)) from None
     except Exception as error:

@@ -6,27 +6,33 @@ import argparse
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.dag import build
-from pipeline.errors import UsageError
+from pipeline.errors import RunFailed, UsageError
 from pipeline.tasks import Job
 
 ONE_PROCESS_BYTES = 64 << 20  # 64 MiB: below it starting workers costs more than it gains
 
 
 def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> PipelineOptions:
-    """Beam's options of the arguments after `--`, with workers for a local run. Raises UsageError on unknown ones."""
+    """Beam's options of the arguments after `--`, with workers for a local run.
+
+    Raises UsageError on unknown ones, and where there is no job server.
+    """
     options = PipelineOptions(list(arguments))
     unknown = _unknown(arguments)
     if unknown:
         raise UsageError(f"Beam knows no option {unknown[0]}")
+    _check_job_server(options)
     if is_local(options):
         direct = options.view_as(DirectOptions)
         named = {argument.split("=")[0] for argument in arguments}
@@ -45,11 +51,43 @@ def is_local(options: PipelineOptions) -> bool:
 
 def run_pipeline(job: Job, options: PipelineOptions) -> None:
     """Runs the job's pipeline to its end. Errors are the runner's own."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)  # its tracebacks are ours to tell
+    for name in ("apache_beam", None):  # its tracebacks are ours to tell; those of a job server come to the root
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     runner = _local_runner(options) if is_local(options) else None
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, _dealt(job))
-    pipeline.run().wait_until_finish()
+    running = pipeline.run()
+    try:
+        running.wait_until_finish()
+    except KeyboardInterrupt:
+        _cancel(running)
+        raise
+
+
+def _cancel(running: PipelineResult) -> None:
+    """Ends a job that would go on, and commit, without us. Raises RunFailed where that can't be done."""
+    try:
+        running.cancel()
+    except Exception as error:
+        raise RunFailed(
+            f"interrupted, but the job was not cancelled: {type(error).__name__}",
+            "end it where it runs; else it goes on and commits",
+        ) from None
+
+
+def _check_job_server(options: PipelineOptions) -> None:
+    """Raises UsageError where nothing listens at `--job_endpoint`: Beam would wait for five minutes."""
+    endpoint = options.view_as(PortableOptions).job_endpoint or ""
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdigit() or ":" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UsageError(
+            f"no job server answers at {endpoint}: {error.strerror or type(error).__name__}",
+            "start it, or put --job_endpoint right",
+        ) from None
 
 
 def _local_runner(options: PipelineOptions) -> FnApiRunner:

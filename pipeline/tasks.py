@@ -301,7 +301,7 @@ class Tasks:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
         segments = 1 if keys is None else self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
-        with RunWriter(rows.schema, segments) as run:
+        with RunWriter(rows.schema, segments, self.job.storage.spool(self.job.work)) as run:
             position = 0
             for batch in rows.to_batches():
                 run.append(batch, segment_of(keys[position : position + batch.num_rows], segments))

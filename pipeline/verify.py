@@ -53,7 +53,7 @@ def verify_dataset(dataset: Dataset, sample: int | None, say: Callable[[str], No
     if findings:
         return findings
     config = manifest["config"]
-    seen = _Seen(config["split"]["group_by"] is not None, sample)
+    seen = _Seen(sample)
     for index, shards in _by_index(manifest):
         say(f"checking shard {index + 1} of {shards['count']}")
         findings += _check_range(dataset, shards, seen)
@@ -70,7 +70,6 @@ def verify_dataset(dataset: Dataset, sample: int | None, say: Callable[[str], No
 class _Seen:
     """What is carried from range to range."""
 
-    grouped: bool
     sample: int | None
     outcomes: Counter[str] = field(default_factory=Counter)
     groups: dict[str, str] = field(default_factory=dict)
@@ -137,9 +136,10 @@ def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> It
                 yield f"{name}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
                 lines = None
             yield from _check_rows(name, table, lines, here)
-            _note_rows(table, split, seen)
+            _note_rows(table, seen)
         else:
             here = {_id_of_line(line) for line in lines or ()}
+            _note_rows(_table_of_lines(lines or []), seen)
         ids.update(here)
         if here != fates[split]:
             yield f"{name}: {len(here ^ fates[split])} records are not where the lineage says"
@@ -192,22 +192,33 @@ def _lineage_ids(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> di
     table = _rows(dataset, {("parquet", "lineage"): shards[("lineage", None)]}, "parquet", "lineage")
     table = table.cast(LINEAGE)
     fates: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for outcome, reasons, one in zip(
-        *(table.column(name).to_pylist() for name in ("outcome", "reasons", "id")), strict=True
+    for outcome, reasons, one, group in zip(
+        *(table.column(name).to_pylist() for name in ("outcome", "reasons", "id", "group")), strict=True
     ):
         detailed = outcome in (Outcome.QUARANTINED, Outcome.DROPPED)
         seen.outcomes[f"{outcome}.{reasons[0]}" if detailed else outcome] += 1
         if outcome in fates:
             fates[outcome].add(one)
+            if group is not None and seen.groups.setdefault(group, outcome) != outcome:
+                seen.torn.add(group)
     return fates
 
 
-def _note_rows(table: pa.Table, split: str, seen: _Seen) -> None:
-    """Remembers groups, and rows to scan again."""
-    if seen.grouped:
-        for group in table.column("group").drop_null().unique().to_pylist():
-            if seen.groups.setdefault(group, split) != split:
-                seen.torn.add(group)
+def _table_of_lines(lines: list[bytes]) -> pa.Table:
+    """What JSONL lines hold of the columns that are scanned again."""
+    said = [orjson.loads(line) for line in lines]
+    tools = [canonical_json(one["tools"]).decode() if "tools" in one else None for one in said]
+    columns = {
+        "messages": pa.array([one["messages"] for one in said], DATA.field("messages").type),
+        "tools": pa.array(tools, pa.string()),
+        "kind": pa.array(["production"] * len(said), pa.string()),
+        "metadata": pa.array(["{}"] * len(said), pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _note_rows(table: pa.Table, seen: _Seen) -> None:
+    """Remembers rows to scan again."""
     room = None if seen.sample is None else seen.sample - seen.to_scan_rows
     rows = table.slice(0, room)
     seen.to_scan.append(rows)

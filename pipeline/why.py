@@ -62,4 +62,7 @@ def explain(fate: Mapping[str, Any]) -> str:
 
 def _lineage(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[pa.Table]:
     for uri in dataset.files(manifest, "lineage"):
-        yield pq.read_table(io.BytesIO(dataset.storage.read(uri)))
+        try:
+            yield pq.read_table(io.BytesIO(dataset.storage.read(uri)))
+        except (FileNotFoundError, pa.ArrowInvalid):
+            raise UsageError(f"{uri} is missing or damaged", f"corpusmill verify {dataset.root}") from None

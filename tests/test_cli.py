@@ -352,3 +352,48 @@ def test_a_bug_shows_places_not_messages(capsys, monkeypatch):
     assert exit_info.value.code == 1
     assert "a bug: ValueError" in said
     assert "jane" not in said
+
+
+def test_inputs_are_found_as_people_mean_them(tmp_path, capsys):
+    folder = tmp_path / "logs"
+    target = write_lines(tmp_path / "elsewhere" / "real.jsonl", [chat("One question")])
+    literal = write_lines(folder / "log[1].jsonl", [chat("Another question")])
+    hidden = write_lines(folder / ".hidden.jsonl", [chat("A hidden question")])
+    (folder / "link.jsonl").symlink_to(target)
+    (folder / "notes.txt").write_text("no records")
+
+    def read(*inputs) -> int:
+        assert mill("check", "--input", *inputs, "--json") == 0
+        return json.loads(capsys.readouterr().out)["read"]
+
+    assert read(folder) == 2
+    assert read(folder / "*.jsonl") == 2
+    assert read(literal) == 1
+    assert read(hidden) == 1
+    assert read(target, tmp_path / "logs" / ".." / "elsewhere" / "real.jsonl") == 1
+    for command in (["check"], ["run", "--output", tmp_path / "out"]):
+        assert mill(*command, "--input", literal, tmp_path / "nope.jsonl") == 2
+        assert "no file matches" in capsys.readouterr().err
+
+
+def test_what_is_not_the_mills_is_never_removed_or_written_over(tmp_path, logs, capsys):
+    out = tmp_path / "mine"
+    precious = write_lines(out / "trial" / "precious.txt", [b"keep"])
+    assert mill("run", "--input", logs, "--output", out, "--limit", 3) == 2
+    assert "not from the mill" in capsys.readouterr().err
+    assert precious.read_bytes() == b"keep\n"
+    readme = write_lines(out / "README.md", [b"mine"])
+    assert mill("run", "--input", logs, "--output", out) == 2
+    assert "write to an output of its own" in capsys.readouterr().err
+    assert readme.read_bytes() == b"mine\n"
+    inside = write_lines(tmp_path / "out" / "data" / "a.jsonl", [chat("Hello")])
+    assert mill("run", "--input", inside, logs, "--output", tmp_path / "out") == 2
+    assert "keeps for itself" in capsys.readouterr().err
+
+
+def test_commands_on_a_damaged_dataset_say_so(dataset, capsys):
+    next(dataset.glob("report/*/report.json")).unlink()
+    next(dataset.glob("lineage/*/*")).write_bytes(b"cut")
+    for command in (["report", dataset], ["why", dataset, "f" * 32]):
+        assert mill(*command) == 2
+        assert "missing or damaged" in capsys.readouterr().err

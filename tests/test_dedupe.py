@@ -109,6 +109,15 @@ def test_ids_leave_weight_and_metadata_out():
     assert signed.column("tie")[0] != signed.column("tie")[1]
 
 
+def test_every_column_of_the_dataset_tells_copies_apart():
+    """Else which copy stays would hang on the order of the inputs."""
+    batch = records_batch([[{"role": "user", "content": "x"}]] * 2)
+    place = batch.schema.get_field_index("n_redactions")
+    batch = batch.set_column(place, batch.schema.field(place), pa.array([0, 1], pa.int32()))
+    first, second = sign_records(batch, KEYS).column("tie").to_pylist()
+    assert first != second
+
+
 def test_rank_follows_kind_then_preference():
     batch = records_batch(
         [[{"role": "user", "content": "x"}]] * 5,

@@ -106,8 +106,7 @@ def test_verify_agrees(example):
 
 def test_every_public_record_is_accounted_for_and_understood(shared, tmp_path):
     inputs = [shared / "gsm8k" / "train.jsonl", *sorted((shared / "llama-factory").glob("*.json*"))]
-    arguments = ["--set", "redact.enabled=false", "--set", "dedupe.near=false"]
-    assert mill("run", "--input", *inputs, "--output", tmp_path / "out", *arguments) == 0
+    assert mill("run", "--input", *inputs, "--output", tmp_path / "out") == 0
     accounting = manifest_of(tmp_path / "out")["accounting"]
     assert accounting["read"] == 10_622
     assert accounting["quarantined"] == {"preference_record": 300}

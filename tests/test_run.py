@@ -377,6 +377,7 @@ def test_two_options_and_both_kinds_of_files(corpus, tmp_path):
     assert mill("run", "--input", inputs, "--output", tmp_path / "a", *FAST, "--set", "write.parquet=false") == 0
     assert not (tmp_path / "a" / "data").exists()
     assert mill("verify", tmp_path / "a") == 0
+    assert not (tmp_path / "a" / "work").exists()
     assert mill("run", "--input", inputs, "--output", tmp_path / "b", *FAST, "--set", "write.jsonl=false") == 0
     assert not (tmp_path / "b" / "jsonl").exists()
     assert mill("verify", tmp_path / "b") == 0

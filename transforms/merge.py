@@ -105,9 +105,11 @@ class _ShardFiles:
         self._parquet: list[ParquetShard] = []
         self._jsonl: list[JsonlShard] = []
 
+        spool = places.storage.spool(places.folder)
+
         def file(folder: str, name: str, kind: str, split: str | None = None) -> FileWriter:
             path = join(folder, places.name, name)
-            self._files.append(FileWriter(places.storage, places.output, path, kind, split))
+            self._files.append(FileWriter(places.storage, places.output, path, kind, split, spool))
             return self._files[-1]
 
         for split in SPLITS:

@@ -78,7 +78,7 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
     """Writes the runs of a unit; returns counts and references. Raises InputChanged, RecordFault."""
     runs = runs_of(storage, folder)
     sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
-    writers = {kind: RunWriter(runs[kind].schema, size) for kind, size in sizes.items()}
+    writers = {kind: RunWriter(runs[kind].schema, size, storage.spool(folder)) for kind, size in sizes.items()}
     try:
         counts = _mill_blocks(source, options, storage, writers)
         offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}

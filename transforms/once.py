@@ -6,6 +6,7 @@ last, after the files it speaks of, and holds references and counts, never conte
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +53,17 @@ class Work:
             if type(error).__module__.startswith("transforms."):
                 raise
             place = place_of(error)
-            raise TaskFault(f"{stage} {task} failed with {type(error).__name__}{place}") from None
+            raise TaskFault(f"{stage} {task} failed with {name_of(error)}{place}") from None
         return dict(orjson.loads(content))
 
     def _marker(self, stage: str, task: int) -> str:
         return join(self.stage(stage), f"{task:06d}.json")
+
+
+def name_of(error: BaseException) -> str:
+    """The type of an error, with the system's word for it where there is one, as `OSError ENOSPC`."""
+    code = errno.errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    return f"{type(error).__name__} {code}".strip()
 
 
 def place_of(error: BaseException) -> str:

@@ -86,15 +86,19 @@ def segment_of(keys: npt.NDArray[np.uint64], segments: int) -> npt.NDArray[np.in
 
 
 class RunWriter:
-    """Takes rows in any order and puts the run whole at the end. Use as a context manager."""
+    """Takes rows in any order and puts the run whole at the end; until then it is in the folder `spool`.
 
-    def __init__(self, schema: pa.Schema, segments: int) -> None:
+    Use as a context manager.
+    """
+
+    def __init__(self, schema: pa.Schema, segments: int, spool: str | None = None) -> None:
         self._schema = schema
+        self._folder = spool
         self._segments = segments
         self._pending: list[pa.RecordBatch] = []
         self._targets: list[npt.NDArray[np.int64]] = []
         self._pending_bytes = 0
-        self._spool = tempfile.TemporaryFile(prefix="corpusmill-")  # noqa: SIM115
+        self._spool = tempfile.TemporaryFile(prefix="corpusmill-", dir=spool)  # noqa: SIM115
         self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(segments)]
         self._pack = zstandard.ZstdCompressor(level=_LEVEL)
 
@@ -137,7 +141,7 @@ class RunWriter:
         """Puts the run at its place; returns its segments' offsets, `segments + 1` of them."""
         self._flush()
         offsets = [0]
-        handle, target = tempfile.mkstemp(prefix="corpusmill-")
+        handle, target = tempfile.mkstemp(prefix="corpusmill-", dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as out:
                 for pieces in self._pieces:

@@ -75,8 +75,10 @@ def sign_records(records: pa.RecordBatch, keys: Keys, prefer: Sequence[str] = ()
     weights = conversation_lines(messages, tools, weight=True)
     groups = records.column("group").to_pylist()
     ties = [
-        content_digest(canonical_json([weighted, text, (group or b"").hex(), kind]))
-        for weighted, text, group, kind in zip(weights.to_pylist(), metadata, groups, kinds, strict=True)
+        content_digest(canonical_json([weighted, text, (group or b"").hex(), kind, redactions]))
+        for weighted, text, group, kind, redactions in zip(
+            weights.to_pylist(), metadata, groups, kinds, records.column("n_redactions").to_pylist(), strict=True
+        )
     ]
     columns = [
         *records.columns,

@@ -100,29 +100,31 @@ class Storage:
     def find(self, pattern: str) -> list[Found]:
         """Files that a pattern matches, sorted by URI; a folder stands for the JSONL and JSON files below it."""
         file_system, path = self.filesystem(pattern)
-        scheme = scheme_of(pattern)
-        magic = any(character in path for character in "*?[")
-        if magic:
-            details = file_system.glob(path, detail=True)
+        path = path if scheme_of(pattern) else os.path.normpath(path)
+        if file_system.isfile(path):  # a name may hold what looks like a pattern
+            names = {path: file_system.info(path)}
         elif file_system.isdir(path):
             below = file_system.find(path, detail=True)
-            details = {name: info for name, info in below.items() if _RECORDS.search(name)}
-        elif file_system.exists(path):
-            details = {path: file_system.info(path)}
+            names = {name: info for name, info in below.items() if _RECORDS.search(name) and _is_shown(name)}
         else:
-            details = {}
-        found = []
-        for name, info in details.items():
-            if info["type"] != "file" or Path(name).name.startswith("."):
-                continue
-            uri = f"{scheme}://{name}" if scheme else name
-            found.append(Found(uri, int(info["size"]), _etag(info)))
-        return sorted(found, key=lambda one: one.uri)
+            names = {name: info for name, info in file_system.glob(path, detail=True).items() if _is_shown(name)}
+        found = (self._found(pattern, name, info) for name, info in names.items())
+        return sorted((one for one in found if one is not None), key=lambda one: one.uri)
+
+    def _found(self, pattern: str, name: str, info: dict[str, Any]) -> Found | None:
+        """A listed file; a local link as the file that it leads to. None for what is no file."""
+        scheme = scheme_of(pattern)
+        if scheme:
+            return Found(f"{scheme}://{name}", int(info["size"]), _etag(info)) if info["type"] == "file" else None
+        return self.stat(name) if os.path.isfile(name) else None
 
     def stat(self, uri: str) -> Found:
         """Size and etag now. Raises FileNotFoundError."""
         file_system, path = self.filesystem(uri)
         file_system.invalidate_cache(os.path.dirname(path))
+        if self.is_local(uri):
+            status = os.stat(path)
+            return Found(uri, status.st_size, str(status.st_mtime))
         info = file_system.info(path)
         return Found(uri, int(info["size"]), _etag(info))
 
@@ -205,8 +207,19 @@ class Storage:
     def remove(self, uri: str) -> None:
         """Removes a file or all below a folder; nothing where there is none."""
         file_system, path = self.filesystem(uri)
+        if self.is_local(uri) and os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)  # another may be removing it too
+            return
         with contextlib.suppress(FileNotFoundError):
             file_system.rm(path, recursive=True)
+
+    def spool(self, folder: str) -> str | None:
+        """A local folder for files on their way to `folder`: on the same disk; None, the system's, for a store."""
+        if not self.is_local(folder):
+            return None
+        place = os.path.join(self.filesystem(folder)[1], "spool")
+        os.makedirs(place, exist_ok=True)
+        return place
 
     def remove_temporary(self, folder: str) -> None:
         """Removes what killed writers left in a local folder."""
@@ -239,6 +252,10 @@ def _beside(path: str) -> Iterator[str]:
             os.unlink(temporary)
 
 
+def _is_shown(name: str) -> bool:
+    return not name.rsplit("/", 1)[-1].startswith(".")
+
+
 def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -249,7 +266,7 @@ def _sync(path: str) -> None:
 
 def _etag(info: dict[str, Any]) -> str:
     """What tells one version of a file from the next: a store's etag, else the time of the last change."""
-    for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified"):
+    for key in ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified"):
         if info.get(key):
             return str(info[key]).strip('"')
     return ""

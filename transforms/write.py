@@ -60,9 +60,11 @@ def file_digest(content: Any) -> str:
 class FileWriter:
     """A local file that is put whole at the end, with its digest."""
 
-    def __init__(self, storage: Storage, root: str, path: str, kind: str, split: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, root: str, path: str, kind: str, split: str | None = None, spool: str | None = None
+    ) -> None:
         self._storage, self._root, self._path, self._kind, self._split = storage, root, path, kind, split
-        handle, self.local = tempfile.mkstemp(prefix="corpusmill-")
+        handle, self.local = tempfile.mkstemp(prefix="corpusmill-", dir=spool)
         self.stream: IO[bytes] = os.fdopen(handle, "wb")
         self.rows = 0
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,12 @@ def milled(store: Endpoint, output: str) -> int:
     return len(store.filesystem().glob(f"{output}/work/*/done/mill/*.json"))
 
 
+def results(store: Endpoint, output: str) -> dict[str, datetime]:
+    """When the result of each unit was put."""
+    found = store.filesystem().find(f"{output}/work", detail=True)
+    return {uri: info["LastModified"] for uri, info in found.items() if "/done/mill/" in uri}
+
+
 def wait_for_some(store: Endpoint, output: str, process: subprocess.Popen[str]) -> int:
     """Returns how many units are done as soon as that is some of them."""
     deadline = time.monotonic() + PATIENCE
@@ -144,16 +151,11 @@ def test_a_store_alone_makes_the_same_bytes_after_a_kill(store, expected):
     wait_for_some(store, "data/alone", process)
     process.kill()
     process.communicate()
-    left = {
-        uri: info["LastModified"]
-        for uri, info in store.filesystem().find("data/alone/work", detail=True).items()
-        if "/done/mill/" in uri
-    }
+    left = results(store, "data/alone")
     assert not store.filesystem().exists("data/alone/snapshots")
     arguments = run_arguments("s3://data/alone", *SMALL_UNITS)
     end(start(store, *arguments, "--keep-work"))
-    for uri, modified in left.items():
-        assert store.filesystem().info(uri)["LastModified"] == modified, "a task that was done was done again"
+    assert left.items() <= results(store, "data/alone").items(), "a task that was done was done again"
     assert digests_of(store, "data/alone") == expected
 
 
@@ -205,21 +207,24 @@ def test_a_fault_on_a_worker_is_told_without_content(store, cluster):
     assert not files.exists("data/changed/snapshots")
 
 
-def test_an_interrupted_run_ends_the_job(store, cluster):
+def test_an_interrupted_run_says_that_the_job_may_go_on(store, cluster, expected):
     process = start(store, *run_arguments("s3://data/stopped", *SMALL_UNITS, beam=cluster.beam_options()))
     wait_for_some(store, "data/stopped", process)
     process.send_signal(signal.SIGINT)
     _, err = end(process, code=130)
-    assert "running again resumes" in err
-    deadline = time.monotonic() + 60
+    assert "end it on the cluster" in err
+    deadline = time.monotonic() + PATIENCE
     while any(job["status"] not in ("CANCELED", "FAILED", "FINISHED") for job in cluster.rest("/jobs")["jobs"]):
-        assert time.monotonic() < deadline, "the job goes on"
+        assert time.monotonic() < deadline, "the job hangs"
         time.sleep(0.5)
-    assert not store.filesystem().exists("data/stopped/snapshots")
+    if store.filesystem().exists("data/stopped/snapshots"):  # the job server forgot it, Flink did not
+        assert digests_of(store, "data/stopped") == expected
 
 
 def test_a_cluster_out_of_reach_is_told(store):
-    began = time.monotonic()
     beam = ["--runner=PortableRunner", "--job_endpoint=127.0.0.1:9", "--environment_type=LOOPBACK"]
-    _, err = end(start(store, *run_arguments("s3://data/lonely", beam=beam)), code=4)
-    print(time.monotonic() - began, err)
+    began = time.monotonic()
+    _, err = end(start(store, *run_arguments("s3://data/lonely", beam=beam)), code=2)
+    assert time.monotonic() - began < 30
+    assert "no job server answers at 127.0.0.1:9" in err
+    assert not store.filesystem().exists("data/lonely")
