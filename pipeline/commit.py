@@ -40,6 +40,8 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
     Doing it again, after a crash or beside a zombie, finds its own manifest. Where another plan's manifest
     is there, that stays. Raises RuntimeError where the accounts don't balance.
     """
+    if storage.exists(stop_uri(work)):
+        return
     plan = load_plan(storage, work)
     dataset = Dataset(storage, output)
     if dataset.latest() < plan.number:
@@ -91,6 +93,11 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
 
 def breach_uri(work: str) -> str:
     return join(work, "breach.json")
+
+
+def stop_uri(work: str) -> str:
+    """A mark that a run was interrupted by its user: what still goes on somewhere must not commit."""
+    return join(work, "stop")
 
 
 def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ import orjson
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from pipeline.commit import breach_uri
+from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.plan import Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
@@ -226,7 +226,8 @@ def execute(
     check_space(prepared)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
-    storage.remove(breach_uri(work))
+    for left in (breach_uri(work), stop_uri(work)):
+        storage.remove(left)
     config = prepared.config
     job = Job(
         storage,
@@ -260,8 +261,9 @@ def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Co
         with shown(work, plan, console):
             run_pipeline(job, options)
     except KeyboardInterrupt:
-        if not is_local(options):  # Beam's job server tells Flink nothing of a cancelled batch job
-            console.print("corpusmill: the job was told to end; if it goes on, end it on the cluster, else it commits")
+        if not is_local(options):  # a cluster may go on in spite of being told to end (seen on Flink)
+            job.storage.put(stop_uri(job.work), b"")
+            console.print("corpusmill: the job was told to end; if it goes on it will not commit")
         raise
     except CorpusmillError:
         raise

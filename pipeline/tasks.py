@@ -85,9 +85,13 @@ class Tasks:
     def count(self, group: Grouped) -> int:
         """Distinct records of a segment of keys."""
         segment, kinds = group
-        facts = self._runs("facts").table(_segments(kinds["facts"]))
-        _, elected = elect_records(facts, exact=self.job.options.dedupe.exact)
-        return int(self._once("count", segment, lambda: {"distinct": int(elected.sum())})["distinct"])
+
+        def make() -> Result:
+            facts = self._runs("facts").table(_segments(kinds["facts"]))
+            _, elected = elect_records(facts, exact=self.job.options.dedupe.exact)
+            return {"distinct": int(elected.sum())}
+
+        return int(self._once("count", segment, make)["distinct"])
 
     def candidates(self, group: Grouped) -> Result:
         """Pairs of a segment of bands, by the first id."""

@@ -207,18 +207,20 @@ def test_a_fault_on_a_worker_is_told_without_content(store, cluster):
     assert not files.exists("data/changed/snapshots")
 
 
-def test_an_interrupted_run_says_that_the_job_may_go_on(store, cluster, expected):
+def test_an_interrupted_run_does_not_commit(store, cluster, expected):
     process = start(store, *run_arguments("s3://data/stopped", *SMALL_UNITS, beam=cluster.beam_options()))
     wait_for_some(store, "data/stopped", process)
     process.send_signal(signal.SIGINT)
     _, err = end(process, code=130)
-    assert "end it on the cluster" in err
+    assert "it will not commit" in err
     deadline = time.monotonic() + PATIENCE
     while any(job["status"] not in ("CANCELED", "FAILED", "FINISHED") for job in cluster.rest("/jobs")["jobs"]):
         assert time.monotonic() < deadline, "the job hangs"
         time.sleep(0.5)
-    if store.filesystem().exists("data/stopped/snapshots"):  # the job server forgot it, Flink did not
-        assert digests_of(store, "data/stopped") == expected
+    store.filesystem().invalidate_cache()
+    assert not store.filesystem().exists("data/stopped/snapshots")
+    end(start(store, *run_arguments("s3://data/stopped", *SMALL_UNITS)), code=0)  # resumed, here
+    assert digests_of(store, "data/stopped") == expected
 
 
 def test_a_cluster_out_of_reach_is_told(store):
