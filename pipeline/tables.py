@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -119,4 +120,4 @@ def _row(table: Table, name: str, count: int, read: int, meaning: str) -> None:
 
 def _short(path: str) -> str:
     relative = os.path.relpath(path) if path.startswith("/") else path
-    return relative if len(relative) < len(path) else path
+    return shlex.quote(relative if len(relative) < len(path) else path)
