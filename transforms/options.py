@@ -34,12 +34,16 @@ class ReadOptions(Options):
     shape: Literal["auto", "messages", "prompt_completion", "question_answer", "alpaca", "sharegpt"] = Field(
         "auto", description="shape of the records; auto tells them apart one by one"
     )
-    max_line_bytes: Positive = Field(16 * MIB, description="a longer line is quarantined, unread")
+    max_line_bytes: Annotated[int, Field(ge=1, le=256 * MIB)] = Field(
+        16 * MIB, description="a longer line is quarantined, unread"
+    )
     max_bad_shards: Natural = Field(0, description="shards that may be cut or corrupt before the run ends with exit 3")
     max_unpacked_bytes: Positive | None = Field(
         None, description="an archive that unpacks to more is treated as corrupt there"
     )
-    block_bytes: Annotated[int, Field(ge=1024)] = Field(8 * MIB, description="bytes of lines held at a time")
+    block_bytes: Annotated[int, Field(ge=1024, le=256 * MIB)] = Field(
+        8 * MIB, description="bytes of lines held at a time"
+    )
     unit_bytes: Annotated[int, Field(ge=4096)] = Field(256 * MIB, description="bytes of a plain file a work unit reads")
 
 
@@ -91,7 +95,7 @@ class RedactOptions(Options):
     enabled: bool = Field(True, description="look for personal data and secrets, and put placeholders in their place")
     exact: bool = Field(False, description="run Presidio's own AnalyzerEngine on every text")
     replace: Literal["placeholder"] = Field(
-        "placeholder", description="<EMAIL_ADDRESS_1>, the same within a conversation"
+        "placeholder", description="what stands in place: `<EMAIL_ADDRESS_1>`, the same within a conversation"
     )
     threshold: Fraction = Field(0.4, description="lowest score of a finding that counts")
     entities: Literal["default", "presidio"] | tuple[str, ...] = Field(
