@@ -28,6 +28,11 @@ def mill(*arguments: str | Path) -> int:
     return int(exit_info.value.code or 0)
 
 
+def hear_interrupts() -> None:
+    """For a child process: shells let what they start in the background ignore SIGINT, tests with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def manifest_of(output: Path) -> dict[str, Any]:
     return dict(json.loads((output / "snapshots" / "000001.json").read_bytes()))
 
@@ -260,6 +265,7 @@ def test_an_interrupted_run_says_so(corpus, tmp_path):
     inputs = cut(corpus * 5, tmp_path / "logs", 9, 5)
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--input", str(inputs), "--output", str(tmp_path / "out"), *FAST],
+        preexec_fn=hear_interrupts,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while process.poll() is None and not list(tmp_path.glob("out/work/*/done/mill/*.json")):

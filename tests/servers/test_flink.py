@@ -20,7 +20,7 @@ from tests.servers.flink import FlinkCluster, flink_cluster
 from tests.servers.install import REPOSITORY
 from tests.servers.minio import Endpoint, minio_server
 from tests.servers.programs import base_environment
-from tests.test_run import cut, digests, made_corpus, mill
+from tests.test_run import cut, digests, hear_interrupts, made_corpus, mill
 
 SETS = ["--set", "redact.enabled=false", "--set", "write.shard_bytes=40000", "--set", "split.group_by=metadata.user_id"]
 UNITS = ["--set", "read.unit_bytes=20000"]
@@ -68,6 +68,7 @@ def start(store: Endpoint, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "pipeline", *arguments],
         env=base_environment() | store.environment,
         cwd=REPOSITORY,
+        preexec_fn=hear_interrupts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
