@@ -21,7 +21,7 @@ from transforms.schema import DATA, LINEAGE
 from transforms.settle import SETTLED
 from transforms.split import DROPS, Cut
 from transforms.storage import Storage, join
-from transforms.write import FileWriter, JsonlShard, ParquetShard, Written, data_table, shard_name
+from transforms.write import FileWriter, JsonlShard, ParquetShard, Written, data_table, hex_ids, shard_name
 
 DUPLICATE, DROPPED = len(SPLITS), len(SPLITS) + 1
 _OUTCOMES = pa.array([*SPLITS, Outcome.DUPLICATE, Outcome.DROPPED], pa.string())
@@ -226,9 +226,9 @@ def _fates(
         "writer": pa.array(np.full(texts.num_rows, writer, np.int32)),
         "outcome": _OUTCOMES.take(pa.array(outcomes)),
         "reasons": reasons,
-        "kept_id": _hex(settled.column("kept_id")),
+        "kept_id": hex_ids(settled.column("kept_id")),
         "similarity": settled.column("similarity"),
-        **{name: _hex(texts.column(name)) for name in ("id", "source_id", "group")},
+        **{name: hex_ids(texts.column(name)) for name in ("id", "source_id", "group")},
     }
     return pa.table([columns[name] if name in columns else texts.column(name) for name in _FATES.names], schema=_FATES)
 
@@ -254,13 +254,8 @@ def _places_of(writers: npt.NDArray[Any], lines: npt.NDArray[np.int64]) -> npt.N
     return np.asarray((writers.astype(np.int64) << _LINE_BITS) | lines, np.int64)
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        pa.concat_arrays(column.chunks)
-        if isinstance(column, pa.ChunkedArray) and column.num_chunks
-        else (pa.array([], column.type) if isinstance(column, pa.ChunkedArray) else column)
-    )
-
-
-def _hex(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return pa.array([None if value is None else value.hex() for value in values.to_pylist()], pa.string())
+def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece, as kernels over buffers want it."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

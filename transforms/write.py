@@ -156,18 +156,18 @@ def data_table(texts: pa.Table) -> pa.Table:
     """The columns of `data/` for rows of `sign.SIGNED`."""
     count = texts.num_rows
     columns = {
-        "id": _hex(texts.column("id")),
+        "id": hex_ids(texts.column("id")),
         "messages": texts.column("messages"),
         "tools": texts.column("tools"),
         "kind": texts.column("kind"),
         "metadata": texts.column("metadata"),
-        "group": _hex(texts.column("group")),
+        "group": hex_ids(texts.column("group")),
         "n_chars": texts.column("n_chars"),
         "n_redactions": texts.column("n_redactions"),
     }
     return pa.table([columns.get(field.name, pa.nulls(count, field.type)) for field in DATA], schema=DATA)
 
 
-def _hex(values: pa.ChunkedArray) -> pa.Array:
+def hex_ids(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """16-byte ids as 32 hex digits."""
     return pa.array([None if value is None else value.hex() for value in values.to_pylist()], pa.string())
