@@ -43,8 +43,8 @@ def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event) -> N
         while not stop.wait(every):
             try:
                 stage, done, total = _look(work, plan)
-            except OSError:
-                continue  # a look may fail; the run tells of what matters
+            except Exception:
+                continue  # a look may fail, and every client has errors of its own; the run tells of what matters
             progress.update(bar, description=stage, completed=done, total=total)
             if not live and time.monotonic() - told >= _LINE_EVERY:
                 told = time.monotonic()

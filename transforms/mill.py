@@ -98,7 +98,7 @@ def _mill_blocks(
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
     _check_unchanged(source, storage)
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
         for lines in reader.blocks():
             stage = "Parse"
