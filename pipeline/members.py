@@ -120,6 +120,7 @@ def id_of_line(line: bytes) -> str:
 
 
 def data_files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The files that hold each record once: Parquet where it is written, else JSONL."""
+    """The files that hold each record once, the newest snapshot's first: Parquet where it is written, else JSONL."""
     kind = "parquet" if any(one["kind"] == "parquet" for one in manifest["files"]) else "jsonl"
-    return [one for one in manifest["files"] if one["kind"] == kind]
+    files = [one for one in manifest["files"] if one["kind"] == kind]
+    return sorted(files, key=lambda one: one["path"].split("/")[1], reverse=True)
