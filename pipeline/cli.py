@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pipeline.cli_history import COMMANDS
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
@@ -257,13 +258,16 @@ def verify(output: str, sample: int, as_json: bool) -> None:
 @_output_argument
 @click.option("--split", type=click.Choice(["train", "val", "eval"]), help="Only files of this split.")
 @click.option(
-    "--kind", type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs"]), help="Only files of this kind."
+    "--kind",
+    type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs", "index"]),
+    help="Only files of this kind.",
 )
+@click.option("--snapshot", type=click.IntRange(min=1), metavar="N", help="Those of snapshot N, not of the newest.")
 @_json_option
-def files(output: str, split: str | None, kind: str | None, as_json: bool) -> None:
-    """Print the current snapshot's files, one a line."""
+def files(output: str, split: str | None, kind: str | None, snapshot: int | None, as_json: bool) -> None:
+    """Print the current snapshot's files, one a line, whichever snapshot wrote them."""
     dataset = _dataset(output)
-    found = dataset.files(dataset.manifest(), kind, split)
+    found = dataset.files(dataset.manifest(snapshot), kind, split)
     if as_json:
         _print_json(found)
     else:
@@ -313,6 +317,10 @@ def config_command(init: bool, schema: bool) -> None:
         click.echo(commented_config(), nl=False)
     else:
         _print_json(Config.model_json_schema(by_alias=True))
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:
