@@ -54,7 +54,7 @@ def ancestors(dataset: Dataset, manifest: Manifest) -> Iterator[Manifest]:
 
 def night_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The accounting of what a snapshot took in itself."""
-    return dict(manifest.get("night") or manifest["accounting"])
+    return dict(manifest.get("added") or manifest["accounting"])
 
 
 def list_snapshots(dataset: Dataset) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
             "parent": number,
             "plan": content_digest(identity, 6).hex(),
             "operation": "rollback",
-            "night": add_accounts([]),
+            "added": add_accounts([]),
         }
         dataset.commit(manifest)
         there = dataset.manifest(after)

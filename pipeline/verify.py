@@ -285,7 +285,11 @@ def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen
             yield f"{uri[len(dataset.root) + 1 :]}: {own['read']} lines were read, {total(own)} accounted for"
     if add_accounts(accounts) != manifest["accounting"]:
         yield "the accounts of the inputs don't add up to those of the manifest"
-    if "night" in manifest and manifest["operation"] == "run" and manifest["night"] not in accounts:
+    if (
+        "added" in manifest
+        and manifest["operation"] in ("run", "refresh", "rebuild")
+        and manifest["added"] not in accounts
+    ):
         yield "the accounts of the night are not those of its inputs"
     wrong = sum(+named[shard] != +seen.fates[shard] for shard in named.keys() | seen.fates.keys())
     if wrong:

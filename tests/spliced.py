@@ -60,7 +60,7 @@ def splice(dataset: Dataset, night: Dataset, operation: str = "run") -> dict[str
         "operation": operation,
         "files": files,
         "accounting": add_accounts([old["accounting"], new["accounting"]]),
-        "night": new["accounting"],
+        "added": new["accounting"],
         "config": old["config"],
         "config_fingerprint": old["config_fingerprint"],
     }
