@@ -165,7 +165,7 @@ def test_an_address_where_nobody_listens(local):
         assert HINTS[kind] in said
 
 
-def test_an_address_that_never_answers(local):
+def test_an_address_that_never_answers():
     with socket.create_server((LOOPBACK, 0), backlog=64) as silent:  # the kernel takes connections, nobody reads them
         url = f"http://{LOOPBACK}:{silent.getsockname()[1]}"
         began = time.monotonic()
