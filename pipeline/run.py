@@ -20,7 +20,7 @@ from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFaile
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
-from pipeline.runner import beam_options, is_local, run_pipeline
+from pipeline.runner import beam_options, is_local, run_pipeline, waiting_for
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
 from pipeline.templates import human_bytes
@@ -250,11 +250,10 @@ def execute(
 
 def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Console) -> None:
     try:
-        with shown(work, plan, console):
+        with shown(work, plan, console, waiting_for(options)):
             run_pipeline(job, options)
     except KeyboardInterrupt:
-        if not is_local(options):  # a cluster may go on in spite of being told to end (seen on Flink)
-            job.storage.put(stop_uri(job.work), b"")
+        if not is_local(options):
             console.print("corpusmill: the job was told to end; if it goes on it will not commit")
         raise
     except CorpusmillError:

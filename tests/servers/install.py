@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,22 +172,34 @@ def install_job_server() -> Path:
     return _once(_JOB_SERVER_FOLDER, build) / "job-server.jar"
 
 
-def install_stores() -> Iterator[tuple[str, Path]]:
-    """Name and path of each server of an object store, as it becomes ready."""
-    yield "MinIO", install_minio()
-    yield "fake-gcs-server", install_fake_gcs()
-    yield "Azurite", install_azurite()
+_Installer = Callable[[], Path]
+
+# What each group of tests needs, by the name for people.
+GROUPS: dict[str, dict[str, _Installer]] = {
+    "stores": {"MinIO": install_minio, "fake-gcs-server": install_fake_gcs, "Azurite": install_azurite},
+    "flink": {
+        "MinIO": install_minio,
+        "Beam's boot binary": install_boot,
+        "Flink": install_flink,
+        "Beam's job server": install_job_server,
+    },
+}
 
 
-def install_all() -> Iterator[tuple[str, Path]]:
-    """Each server's name and path as it becomes ready; raises first when any tool is missing."""
+def install(group: str | None = None) -> Iterator[tuple[str, Path, float]]:
+    """Each server's name, its path and the seconds it took, as it becomes ready; of all groups without one.
+
+    Raises InstallError before any work when a tool is missing.
+    """
+    wanted = {name: make for one in ([group] if group else GROUPS) for name, make in GROUPS[one].items()}
     home = servers_folder()
-    absent = [tools for name, tools in _TOOLS.items() if not (home / name).is_dir()]
-    require_tools(*sorted({"java"}.union(*absent)))
-    yield from install_stores()
-    yield "Beam's boot binary", install_boot()
-    yield "Flink", install_flink()
-    yield "Beam's job server", install_job_server()
+    needed = {tool for folder, tools in _TOOLS.items() if not (home / folder).is_dir() for tool in tools}
+    of_group = {"stores": {"go", "npm"}, "flink": {"go", "java", "mvn"}}.get(group or "", needed)
+    run_by = {"npm"} if group == "stores" else {"java"}
+    require_tools(*sorted((needed & of_group) | run_by))
+    for name, make in wanted.items():
+        began = time.monotonic()
+        yield name, make(), time.monotonic() - began
 
 
 def _once(name: str, build: Callable[[Path, Path], None]) -> Path:
