@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import fsspec
 
-PATIENCE = 15.0  # seconds
+PATIENCE = 12.0  # seconds
 CONNECT_SECONDS = 10
 READ_SECONDS = 30  # without a byte
 
