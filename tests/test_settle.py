@@ -87,6 +87,12 @@ def test_a_near_duplicate_names_whom_it_resembles():
     assert told["similarity"] == pytest.approx(0.9)
 
 
+def test_copies_of_a_near_duplicate_name_who_is_kept():
+    verdicts = pa.Table.from_pylist([verdict(9, kept=3)], VERDICTS)
+    rows = settle_records(facts([{"id": 9}, {"id": 9}]), verdicts, KEYS, exact=True).rows.to_pylist()
+    assert [(one["fate"], one["kept_id"], one["near"]) for one in rows] == [(DUPLICATE, one_id(3), True)] * 2
+
+
 def test_a_group_goes_where_it_is():
     told = settle({"id": 9, "group": 6}, owned=owners([(6, VAL, None)]))
     assert (told["fate"], told["bin"]) == (VAL, PINNED + VAL)
