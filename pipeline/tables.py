@@ -102,6 +102,7 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         table.add_row(
             "line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)")
         )
+        table.add_row("snapshot", f"{fate['snapshot']:06d}")
         table.add_row("fate", Text(fate["explanation"]))
         for name in ("id", "kept_id", "group"):
             if fate[name]:

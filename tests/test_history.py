@@ -22,25 +22,15 @@ from pipeline.history import compare_snapshots, list_snapshots, pinned, roll_bac
 from pipeline.members import Members, firsts, unhex
 from pipeline.plan import plan_uri
 from pipeline.snapshots import Dataset
-from tests.spliced import commit_changed, every_file, mill_nights
+from tests.spliced import commit_changed, every_file
 from tests.test_run import mill
 from transforms.exact import id_words
 from transforms.storage import Storage
 
 
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two nights, never changed."""
-    folder = tmp_path_factory.mktemp("nights")
-    mill_nights(folder, 2)
-    return folder / "out"
-
-
 @pytest.fixture
-def dataset(nights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Dataset:
-    shutil.copytree(nights, tmp_path / "out")
-    capsys.readouterr()
-    return Dataset(Storage(), str(tmp_path / "out"))
+def dataset(dataset_of_nights: Dataset) -> Dataset:
+    return dataset_of_nights
 
 
 def move_a_record(dataset: Dataset) -> None:
