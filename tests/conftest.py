@@ -34,7 +34,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of two nights, never changed."""
-    from tests.spliced import mill_nights
+    from tests.nights import mill_nights
 
     folder = tmp_path_factory.mktemp("nights")
     mill_nights(folder, 2)

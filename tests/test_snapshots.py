@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.history import roll_back
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest
-from tests.spliced import commit_changed
+from tests.nights import commit_changed
 from tests.test_run import mill
 from transforms.reasons import SPLITS
 from transforms.write import file_digest
@@ -141,10 +141,10 @@ def test_verify_finds_an_altered_ancestor(dataset, capsys):
 
 
 def test_verify_checks_the_accounts_of_the_night(dataset, capsys):
-    night = dataset.manifest()["night"]
-    commit_changed(dataset, operation="run", night=add_accounts([night, night]))
+    added = dataset.manifest()["added"]
+    commit_changed(dataset, operation="refresh", added=add_accounts([added, added]))
     assert mill("verify", dataset.root) == 3
-    assert "accounts of the night" in capsys.readouterr().out
+    assert "accounts of what the snapshot took in" in capsys.readouterr().out
 
 
 def test_verify_and_diff_read_lines_where_there_is_no_parquet(dataset, capsys):
