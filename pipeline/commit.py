@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.carry import Carried, carry_eval
 from pipeline.plan import Plan, load_plan
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
@@ -55,17 +56,21 @@ def commit_run(
         written = [(stage, _done(done, stage, number)) for stage, number in tasks]
         accounts = _accounts(plan, units, [result for stage, result in written if stage == "merge"])
         parent = dataset.manifest(plan.number - 1) if plan.number > 1 else None
-        added = add_accounts(accounts.values())
-        accounting = add_accounts([added, *([parent["accounting"]] if parent else [])])
+        carried = _carried(dataset, plan, parent, storage.spool(work))
+        own = add_accounts(accounts.values())
+        added = add_accounts([own, carried.accounting]) if plan.is_rebuild else own
+        accounting = add_accounts([own, carried.accounting])
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
         if breaches:
             storage.put(breach_uri(work), orjson.dumps({"breaches": breaches, "accounting": accounting}))
             return
         files = [file for _, result in written for file in result["files"]]
-        files += [one for one in parent["files"] if one["kind"] != "report"] if parent else []
+        files += carried.files
         files.sort(key=lambda one: one["path"])
         notes = _notes(plan, units)
-        files.append(_put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}))
+        files.append(
+            _put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}, carried)
+        )
         summary: dict[str, Any] = {
             "units": units,
             "cut": _done(done, "look_alikes", 0),
@@ -101,6 +106,15 @@ def commit_run(
             storage.remove(work)
             if work.startswith(dataset.uri("work", "")):
                 storage.remove(dataset.uri("work"))  # of plans that came to nothing: no other can commit this number
+
+
+def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
+    """What the parent hands on: all but its report, or to a rebuild eval alone."""
+    if parent is None:
+        return Carried([], [], add_accounts([]))
+    if plan.is_rebuild:
+        return carry_eval(dataset, plan, parent, spool)
+    return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
 
 
 def eval_frozen(plan: Plan, accounting: Mapping[str, Any]) -> bool:
@@ -229,6 +243,7 @@ def _put_inputs(
     accounts: Mapping[int, Mapping[str, Any]],
     notes: Mapping[int, Mapping[str, int]],
     corrupt: set[int],
+    carried: Carried,
 ) -> dict[str, Any]:
     """Writes the inputs with size, etag and accounting of each; returns the manifest's entry."""
     rows = []
@@ -243,6 +258,7 @@ def _put_inputs(
             "corrupt": number in corrupt,
         }
         rows.append({**accounts[number], **maps, **known, "notes": list(notes[number].items())})
+    rows += carried.inputs
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, INPUTS), out, compression="zstd")
     path = join("snapshots", f"{plan.number:06d}-inputs.parquet")

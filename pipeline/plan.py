@@ -32,6 +32,7 @@ MAX_SEGMENTS = 4096
 MAX_PAIRS = 4_000_000  # unit x segment pairs, each of which may be a read
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
+REBUILD = "rebuild"  # the operation that reads again what is published
 UNPACKED = 5  # what an archive is taken to grow by
 
 _PACKAGES = (
@@ -66,12 +67,14 @@ class Input:
 class Base:
     """What is published before the run: the snapshot it starts from, nothing for the first.
 
-    `index` and `suppressed` are paths of files in the dataset's folder; the counts are records in the splits.
+    `index`, `suppressed` and `guards` are paths of files in the dataset's folder; the counts are records in the
+    splits. `guards` hold records that a rebuild must not come near: those of eval.
     """
 
     index: tuple[str, ...] = ()
     index_bytes: int = 0
     suppressed: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
     train: int = 0
     val: int = 0
     eval: int = 0
@@ -107,6 +110,10 @@ class Plan:
     operation: str
     base: Base
     date: str | None  # that the run was asked for, YYYY-MM-DD
+
+    @property
+    def is_rebuild(self) -> bool:
+        return self.operation == REBUILD
 
     @property
     def name(self) -> str:

@@ -79,14 +79,29 @@ def start_refresh(
     other = sorted(name for name in now if manifest["versions"].get(name) != now[name])
     if other and not rebuild:
         warnings.append(f"new records are made with other versions than those published: {', '.join(other)}")
-    if not rebuild:
-        known = consumed(dataset, manifest)
-        files = [file for file in files if input_digest(file[0], keys) not in known]
-    return Start(list(files), base_of(manifest, config), manifest["digest"]), warnings
+    known = consumed(dataset, manifest)
+    old = [file for file in files if input_digest(file[0], keys) in known]
+    new = [file for file in files if input_digest(file[0], keys) not in known]
+    if rebuild:
+        _check_complete(len(known), len(old), accept=accept)
+        if new:
+            warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
+    base = base_of(manifest, config, rebuild=rebuild)
+    return Start(old if rebuild else new, base, manifest["digest"]), warnings
 
 
-def base_of(manifest: Mapping[str, Any], config: Config) -> Base:
-    """What a snapshot leaves to the next."""
+def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
+    """Raises UsageError where a rebuild would lose what can't be read again."""
+    if found < consumed and not accept:
+        raise UsageError(
+            f"{consumed - found} of the {consumed} inputs that the dataset was made of are not there as they were: "
+            "a rebuild would lose their records from train and val",
+            "name all inputs, or let them go: add --accept",
+        )
+
+
+def base_of(manifest: Mapping[str, Any], config: Config, *, rebuild: bool) -> Base:
+    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval."""
     accounting, split = manifest["accounting"], manifest["split"]
     full = config.split.eval_records is not None and accounting["eval"] >= config.split.eval_records
     index = [one for one in manifest["files"] if one["kind"] == "index"]
@@ -94,12 +109,22 @@ def base_of(manifest: Mapping[str, Any], config: Config) -> Base:
         tuple(one["path"] for one in index),
         sum(one["bytes"] for one in index),
         tuple(one["path"] for one in manifest["files"] if one["kind"] == "suppressed"),
-        train=accounting[Outcome.TRAIN],
-        val=accounting[Outcome.VAL],
+        guards=_eval_files(manifest) if rebuild else (),
+        train=0 if rebuild else accounting[Outcome.TRAIN],
+        val=0 if rebuild else accounting[Outcome.VAL],
         eval=accounting[Outcome.EVAL],
         eval_end=split["eval_end"],
         frozen=split["eval_frozen"] or full,
     )
+
+
+def _eval_files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the files of eval, in Parquet where there are any."""
+    for kind in ("parquet", "jsonl"):
+        found = [one["path"] for one in manifest["files"] if one["kind"] == kind and one.get("split") == Outcome.EVAL]
+        if found:
+            return tuple(found)
+    return ()
 
 
 def consumed(dataset: Dataset, manifest: Mapping[str, Any]) -> set[str]:

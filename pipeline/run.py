@@ -17,7 +17,7 @@ from rich.console import Console
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
+from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
 from pipeline.runner import beam_options, is_local, run_pipeline
@@ -124,7 +124,7 @@ def _prepare_next(
         start.files,
         number=dataset.latest() + 1,
         parent=start.parent,
-        operation="rebuild" if asked.rebuild else "refresh",
+        operation=REBUILD if asked.rebuild else "refresh",
         base=start.base,
         date=asked.date,
     )

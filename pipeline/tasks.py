@@ -190,6 +190,7 @@ class Tasks:
                 published=self.job.index.read("records", segment, options.segments),
                 owned=self._runs("owned").table(_segments(kinds["owned"])),
                 eval_open=not plan.base.frozen,
+                rebuild=plan.is_rebuild,
             )
             return {
                 "runs": {"settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows))},

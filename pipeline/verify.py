@@ -285,7 +285,7 @@ def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen
             yield f"{uri[len(dataset.root) + 1 :]}: {own['read']} lines were read, {total(own)} accounted for"
     if add_accounts(accounts) != manifest["accounting"]:
         yield "the accounts of the inputs don't add up to those of the manifest"
-    if manifest["operation"] in ("run", "refresh") and manifest["added"] not in accounts:
+    if manifest["operation"] in ("run", "refresh", "rebuild") and manifest["added"] not in accounts:
         yield "the accounts of what the snapshot took in are not those of its inputs"
     wrong = sum(+named[shard] != +seen.fates[shard] for shard in named.keys() | seen.fates.keys())
     if wrong:

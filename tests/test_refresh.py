@@ -146,7 +146,7 @@ def test_the_same_night_twice_is_nothing_new(nights, capsys):
     assert sorted((nights / "out").rglob("*")) == before
 
 
-def test_a_night_that_has_nothing_is_no_error(nights, capsys):
+def test_a_night_that_has_nothing_is_no_error(nights):
     assert night(nights / "out", nights / "logs", "2026-11-09") == 0
     assert night(nights / "out", nights / "logs", "2026-11-09", "--require-input") == 2
 

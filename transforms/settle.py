@@ -8,6 +8,9 @@ The first that holds decides:
     of a published group       goes where the group is; left out where the group is in a frozen eval
     resembles published train  goes to train, unless its group decides
     else                       kept, in the bin of its unit of splitting: the cut decides
+
+A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
+where it was, if it is kept.
 """
 
 from __future__ import annotations
@@ -75,6 +78,7 @@ def settle_records(
     published: pa.Table | None = None,
     owned: pa.Table | None = None,
     eval_open: bool = True,
+    rebuild: bool = False,
 ) -> Settled:
     """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
 
@@ -89,13 +93,14 @@ def settle_records(
     # Copies of a near-duplicate are copies first: they name the id that they share.
     fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
     kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
-    known = _known(facts, published, owned, exact=exact, eval_open=eval_open)
+    known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & (fates == OPEN)
     fates, kept_id = _decide(fates, kept_id, np.where(near, DUPLICATE, OPEN), near_of)
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
     group_split = _split_of(groups, owned)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
+    fates, kept_id = _decide(fates, kept_id, known.splits, None)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
     units = verdicts.column("unit").take(place)
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
@@ -130,30 +135,25 @@ def settle_records(
 class _Known(NamedTuple):
     fates: npt.NDArray[np.int8]
     kept_id: pa.ChunkedArray
+    splits: npt.NDArray[np.int8]  # where a record belongs that is not a duplicate for being known
 
 
-def _known(facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool, eval_open: bool) -> _Known:
+def _known(facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool, rebuild: bool) -> _Known:
     """Which records are published already, by id or by source id, and as what.
 
-    Where copies are wanted (without `exact`), one goes to the split of the first, but never into a frozen eval.
+    What was in eval is never in train or val, so copies of it are duplicates even where copies are wanted.
     """
     by_id = pc.index_in(facts.column("id"), value_set=published.column("id"))
-    replaced_by = published.column("replaced_by").take(by_id)
     sources = owned.filter(pc.is_valid(owned.column("id")))
-    source = pc.index_in(facts.column("source_id"), value_set=sources.column("owner"), skip_nulls=True)
-    by_source = sources.column("id").take(source)
-    same = pc.if_else(pc.is_valid(by_id), facts.column("id"), by_source)
-    fates = np.where(np.asarray(pc.is_valid(same).to_numpy(), bool), DUPLICATE, OPEN)
-    if not exact:
-        splits = pc.coalesce(
-            published.column("split").take(by_id),
-            sources.column("split").take(source),
-        )
-        there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
-        fates = np.where((there == EVAL) & (not eval_open), fates, there)
-        same = pc.if_else(pa.array(fates == DUPLICATE), same, pa.scalar(None, pa.binary(16)))
+    by_source = pc.index_in(facts.column("source_id"), value_set=sources.column("owner"), skip_nulls=True)
+    splits = pc.coalesce(published.column("split").take(by_id), sources.column("split").take(by_source))
+    there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
+    replaced_by = published.column("replaced_by").take(by_id)
+    is_copy = (there == EVAL) | ((there != OPEN) & (exact and not rebuild))
+    fates = np.where(is_copy, DUPLICATE, OPEN).astype(np.int8)
     fates[np.asarray(pc.is_valid(replaced_by).to_numpy(), bool)] = drop_code(Drop.SUPERSEDED)
-    return _Known(fates.astype(np.int8), pc.coalesce(replaced_by, same))
+    same = pc.if_else(pc.is_valid(by_id), facts.column("id"), sources.column("id").take(by_source))
+    return _Known(fates, pc.coalesce(replaced_by, same), np.where(is_copy, OPEN, there).astype(np.int8))
 
 
 def _split_of(groups: pa.ChunkedArray, owned: pa.Table) -> npt.NDArray[np.int8]:
