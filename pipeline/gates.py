@@ -127,6 +127,9 @@ def distance(shares: Mapping[str, float], others: Sequence[Mapping[str, float]])
     if not shares or not there:
         return 0.0
     names = set(shares).union(*there)
-    return sum(
-        abs(shares.get(name, 0.0) - sum(one.get(name, 0.0) for one in there) / len(there)) for name in sorted(names)
-    ) / 2
+    return (
+        sum(
+            abs(shares.get(name, 0.0) - sum(one.get(name, 0.0) for one in there) / len(there)) for name in sorted(names)
+        )
+        / 2
+    )

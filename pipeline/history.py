@@ -168,7 +168,7 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
         after = newest["snapshot"] + 1
         identity = canonical_json(["rollback", newest["digest"], target["digest"]])
         manifest = {
-            **{key: value for key, value in target.items() if key not in ("digest", "summary")},
+            **{key: value for key, value in target.items() if key not in ("digest", "measures")},
             "snapshot": after,
             "parent": number,
             "plan": content_digest(identity, 6).hex(),

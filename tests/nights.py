@@ -28,10 +28,10 @@ def mill_nights(folder: Path, nights: int) -> Dataset:
     return Dataset(Storage(), str(folder / "out"))
 
 
-def take_in(logs: Path, output: Path) -> int:
+def take_in(logs: Path, output: Path, *more: str) -> int:
     """Runs the mill on all logs; returns the exit code."""
     return mill("run", "--input", logs, "--output", output, *FAST, "--set", "dedupe.near=false",
-                "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=4096")  # fmt: skip
+                "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=4096", *more)  # fmt: skip
 
 
 def commit_changed(dataset: Dataset, **changes: Any) -> dict[str, Any]:

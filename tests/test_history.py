@@ -149,7 +149,7 @@ def test_rollback_lists_the_old_files_and_frees_the_inputs(dataset, capsys):
     assert [one["undone"] for one in list_snapshots(dataset)] == [False, False, True, False]
 
 
-def test_what_was_rolled_back_can_be_taken_in_again(dataset, nights, capsys):
+def test_what_was_rolled_back_can_be_taken_in_again(dataset, nights):
     before = dataset.manifest()
     roll_back(dataset, 1)
     assert take_in(nights.parent / "logs", Path(dataset.root)) == 0

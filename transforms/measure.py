@@ -24,7 +24,9 @@ SCRIPTS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Beng
 REFUSAL_CHARS = 64  # of a turn's beginning that are looked at
 
 # English only. It need not be right about a turn, only alike from night to night.
-_SORRY = r"(?:(?:i'm |i am )?(?:so |very |really )?sorry[,.]? (?:but )?|i apologi[sz]e[,.]? (?:but )?|unfortunately,? )?"
+_SORRY = (
+    r"(?:(?:i'm |i am )?(?:so |very |really )?sorry[,.]? (?:but )?|i apologi[sz]e[,.]? (?:but )?|unfortunately,? )?"
+)
 _REFUSES = r"(?:i can't|i cannot|i can not|i'm unable|i am unable|i'm not able|i am not able|i won't|i must decline|as an ai\b)"
 _REFUSAL = rf"^\W*{_SORRY}{_REFUSES}"
 
