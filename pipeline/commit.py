@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,8 +114,7 @@ def commit_run(
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
-            if work.startswith(dataset.uri("work", "")):
-                storage.remove(dataset.uri("work"))  # of plans that came to nothing: no other can commit this number
+            _remove_left_work(dataset, plan.number)
 
 
 def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
@@ -123,6 +124,18 @@ def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spo
     if plan.is_rebuild:
         return carry_eval(dataset, plan, parent, spool)
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
+
+
+def _remove_left_work(dataset: Dataset, number: int) -> None:
+    """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
+    work = dataset.uri("work")
+    for name in dataset.storage.names(work, "directory"):
+        with contextlib.suppress(FileNotFoundError):
+            if load_plan(dataset.storage, join(work, name)).number <= number:
+                dataset.storage.remove(join(work, name))
+    if dataset.storage.is_local(work):
+        with contextlib.suppress(OSError):
+            os.rmdir(dataset.storage.filesystem(work)[1])  # unless there is more in it
 
 
 def eval_frozen(plan: Plan, accounting: Mapping[str, Any]) -> bool:
@@ -269,7 +282,10 @@ def _put_inputs(
     rows += carried.inputs
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, INPUTS), out, compression="zstd")
-    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
     content = out.getvalue()
-    dataset.storage.put(dataset.uri(path), content)
+    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
+    if not dataset.storage.create(dataset.uri(path), content) and dataset.storage.read(dataset.uri(path)) != content:
+        # Another run has got as far as this for the same number: one of both will be the snapshot.
+        path = join("snapshots", f"{plan.name}-inputs.parquet")
+        dataset.storage.put(dataset.uri(path), content)
     return Written(path, "inputs", None, len(rows), len(content), file_digest(io.BytesIO(content))).as_dict()
