@@ -231,37 +231,78 @@ def find_leaks(dataset: Dataset, manifest: dict[str, Any], sample: int | None = 
     return Leaks(len(held), strong, weak)
 
 
-def compare_with_full(nightly: Dataset, full: Dataset) -> tuple[dict[str, int], list[str]]:
-    """Where lines fared otherwise night by night than in one build, by kind of case; findings for what none explains.
+@dataclass(frozen=True)
+class Fate:
+    """What became of what one id stands for: a split or `dropped`, `duplicate`; why; and the snapshot that said so."""
 
-    Lines that say the same have one id; what is compared is the fate of each id, the best of its lines.
-    """
-    fates = [_best_fates(one) for one in (nightly, full)]
-    cases: Counter[str] = Counter()
-    findings = []
-    for one in sorted(fates[0].keys() | fates[1].keys()):
-        if one not in fates[0] or one not in fates[1]:
-            findings.append(f"{one} is in the lineage of only one of the two")
-            continue
-        mine, other = fates[0][one], fates[1][one]
-        if mine == other:
-            continue
-        cases[f"{other} in one build, {mine} night by night"] += 1
-    return dict(sorted(cases.items(), key=lambda case: (-case[1], case[0]))), findings
+    outcome: str
+    reason: str
+    kept_id: str | None
+    group: str | None
+    snapshot: int
+
+    def __str__(self) -> str:
+        return f"{self.outcome} ({self.reason})" if self.reason else self.outcome
 
 
-def _best_fates(dataset: Dataset) -> dict[str, str]:
-    """What became of each id: its split, or the reason that it is in none."""
-    fates: dict[str, str] = {}
-    for row in lineage(dataset, dataset.manifest()):
-        if row["id"] is None:
-            continue
-        fate = row["outcome"]
-        if fate in ("dropped", "duplicate"):
-            fate = row["reasons"][0] if fate == "dropped" else f"duplicate ({row['reasons'][0]})"
-        if row["outcome"] in SPLITS or fates.get(row["id"]) in (None, "duplicate (exact)"):
-            fates[row["id"]] = fate
+def best_fates(dataset: Dataset) -> dict[str, Fate]:
+    """The fate of each id: where it is kept, else why its first line is not."""
+    fates: dict[str, Fate] = {}
+    manifest = dataset.manifest()
+    for number in dataset.numbers():
+        for row in lineage(dataset, manifest, number):
+            if row["id"] is None:
+                continue
+            before = fates.get(row["id"])
+            kept = row["outcome"] in SPLITS
+            if before is None or kept or (before.reason == "exact" and before.outcome == "duplicate"):
+                reason = "" if kept else row["reasons"][0]
+                fates[row["id"]] = Fate(row["outcome"], reason, row["kept_id"], row["group"], number)
     return fates
+
+
+def compare_with_full(nightly: Dataset, full: Dataset) -> tuple[dict[str, int], list[str]]:
+    """Ids that fared otherwise night by night than in one build, counted by why; findings for those that nothing
+    explains."""
+    mine, other = best_fates(nightly), best_fates(full)
+    owners: dict[str, tuple[int, str]] = {}  # the snapshot and split in which each group was first published
+    for fate in sorted(mine.values(), key=lambda one: one.snapshot):
+        if fate.group and fate.outcome in SPLITS:
+            owners.setdefault(fate.group, (fate.snapshot, fate.outcome))
+    cases: Counter[str] = Counter()
+    findings: Counter[str] = Counter()
+    for one in mine.keys() | other.keys():
+        if one not in mine or one not in other:
+            findings["ids are in the lineage of only one of the two"] += 1
+        elif (mine[one].outcome, mine[one].reason) != (other[one].outcome, other[one].reason):
+            why = explain(mine[one], other[one], mine, owners)
+            if why:
+                cases[f"{why}: {other[one]} in one build, {mine[one]} night by night"] += 1
+            else:
+                findings[f"ids are {other[one]} in one build, {mine[one]} night by night"] += 1
+    counted = [f"{count} {text}" for text, count in sorted(findings.items())]
+    return dict(sorted(cases.items(), key=lambda case: (-case[1], case[0]))), counted
+
+
+def explain(mine: Fate, other: Fate, fates: dict[str, Fate], owners: dict[str, tuple[int, str]]) -> str | None:
+    """Why stickiness let a record fare otherwise night by night (`mine`) than in one build; None where it did not."""
+    if mine.outcome == "dropped":
+        return "the newcomer gave way"
+    if mine.outcome == "duplicate":
+        kept = fates.get(mine.kept_id or "")
+        return "another of its look-alikes was published first" if kept and kept.snapshot <= mine.snapshot else None
+    if other.outcome == "duplicate":
+        kept = fates.get(other.kept_id or "")
+        # The one build found it to be alike enough; had both been kept here, a duplicate would have been missed.
+        return None if kept and kept.outcome in SPLITS else "the other of its look-alikes came later, or gave way"
+    if other.outcome == "dropped":
+        return "what it gave way to is elsewhere"
+    since, split = owners.get(mine.group or "", (mine.snapshot, ""))
+    if since < mine.snapshot and split == mine.outcome:
+        return "its group was published there"
+    if "eval" in (mine.outcome, other.outcome):
+        return "eval is cut from the first night"
+    return "val is cut night by night"
 
 
 def index_bytes(manifest: dict[str, Any]) -> float:
