@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
+from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
@@ -103,6 +104,7 @@ def _mill_blocks(
     quarantined: Counter[str] = Counter()
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
+    measures: Counter[str] = Counter()
     _check_unchanged(source, storage)
     with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
@@ -134,6 +136,7 @@ def _mill_blocks(
                 stage = "Sign"
                 sound = is_sound(records)
                 signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
+                measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
@@ -161,6 +164,7 @@ def _mill_blocks(
         "quarantined": dict(quarantined),
         "examples": examples,
         "entities": dict(entities),
+        "measures": dict(measures),
     }
 
 
