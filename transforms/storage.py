@@ -33,6 +33,7 @@ from transforms.stores import (
     client_options,
     in_words,
     is_taken,
+    no_account,
     range_reader,
     reach,
 )
@@ -104,7 +105,7 @@ class Storage:
         try:
             file_system = client(**options, **client._get_kwargs_from_urls(uri))
         except ValueError as error:  # adlfs, without an account
-            raise in_words(error, uri) from None
+            raise no_account(uri) if kind == "azure" else in_words(error, uri) from None
         return file_system, str(client._strip_protocol(uri))
 
     def reach(self, uri: str) -> None:

@@ -7,6 +7,7 @@ A client waits and tries again for minutes, as it should in the middle of a run.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import threading
@@ -76,6 +77,7 @@ def client_options(kind: Kind | None, endpoint: str | None, profile: str | None)
     elif kind == "gcs":
         # With these gcsfs asks for the type of every bucket, which needs one more permission.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs it raises too
         options["session_kwargs"] = {"timeout": _aiohttp_timeout()}
         if os.environ.get("STORAGE_EMULATOR_HOST"):
             options["token"] = "anon"
@@ -220,8 +222,8 @@ def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
     names = {type(one).__name__ for one in _chain(error)}
     if status in (401, 403) or isinstance(error, PermissionError) or names & _DENIED:
         return StorageError(f"{bucket} denies access", f"check the credentials: {_CREDENTIALS[kind]}")
-    if names & _NO_ACCOUNT:
-        return StorageError(f"{bucket}: no account or profile to use it with", f"set {_CREDENTIALS[kind]}")
+    if "ProfileNotFound" in names:
+        return StorageError(f"{bucket}: there is no such profile", f"set {_CREDENTIALS[kind]}")
     if status == 404 or isinstance(error, FileNotFoundError):
         what = _BUCKET[kind]
         return StorageError(f"there is no {what} {bucket}", f"create it, or check the name and {_ADDRESS[kind]}")
@@ -229,6 +231,12 @@ def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
         return StorageError(f"{bucket} is out of reach: nobody answers there", f"check the address: {_ADDRESS[kind]}")
     word = f" (HTTP {status})" if status else ""
     return StorageError(f"can't {what} {uri}: {type(error).__name__}{word}", f"check the address: {_ADDRESS[kind]}")
+
+
+def no_account(uri: str) -> StorageError:
+    """For a client that could not be made."""
+    hint = f"set {_CREDENTIALS[KINDS[uri.partition('://')[0]]]}"
+    return StorageError(f"{_bucket_of(uri)}: no account to use it with is named, or not rightly", hint)
 
 
 _DENIED = {
@@ -240,7 +248,6 @@ _DENIED = {
     "DefaultCredentialsError",
     "MalformedError",
 }
-_NO_ACCOUNT = {"ProfileNotFound", "NoAccount"}
 _UNREACHED = {
     "EndpointConnectionError",
     "ConnectTimeoutError",

@@ -137,7 +137,9 @@ def test_no_credentials(local):
     assert "s3://data denies access" in run(bare, "run", "--input", local, "--output", "s3://data/out")
     profile = ["--set", "storage.profile=nobody"]
     assert "profile" in run(bare, "run", "--input", local, "--output", "s3://data/out", *profile)
-    assert "AZURE_STORAGE_" in run({}, "run", "--input", local, "--output", "az://data/out")
+    said = run({}, "run", "--input", local, "--output", "az://data/out")
+    assert "no account" in said
+    assert "AZURE_STORAGE_" in said
 
 
 def test_a_store_that_denies_access(local):
