@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 
 EXACT = 32  # shingles
 BITS = 1024
@@ -91,16 +91,16 @@ def sketch_set(
         level += 1
         within = 0
         for one in range(count):
-            within += np.int64(hashes[one]) >> (32 - level) == 0
+            within += signed(hashes[one]) >> (32 - level) == 0
     out[place] = level
     place += 1
     while True:
         within = 0
         out[place : place + LEVEL_WORDS] = 0
         for one in range(count):
-            if np.int64(hashes[one]) >> (32 - level) == 0:
+            if signed(hashes[one]) >> (32 - level) == 0:
                 within += 1
-                bit = np.int64(hashes[one]) & (BITS - 1)
+                bit = signed(hashes[one]) & (BITS - 1)
                 out[place + 1 + (bit >> 5)] ^= np.uint32(1 << (bit & 31))
         out[place] = within
         place += LEVEL_WORDS
@@ -135,14 +135,14 @@ def estimate(
     if last - first <= EXACT:
         return _mixed(right, first, last, left, start)
     level = max(left[start], right[first])
-    a = start + 1 + LEVEL_WORDS * np.int64(level - left[start])
-    b = first + 1 + LEVEL_WORDS * np.int64(level - right[first])
+    a = start + 1 + LEVEL_WORDS * signed(level - left[start])
+    b = first + 1 + LEVEL_WORDS * signed(level - right[first])
     if a >= end or b >= last:
         return 0.0
     differ = np.uint32(0)
     for word in range(1, LEVEL_WORDS):
         differ += _ones(left[a + word] ^ right[b + word])
-    return _index(np.int64(left[a]), np.int64(right[b]), np.int64(differ), np.int64(level))
+    return _index(signed(left[a]), signed(right[b]), signed(differ), signed(level))
 
 
 @compiled
@@ -170,12 +170,12 @@ def _mixed(whole: npt.NDArray[np.uint32], start: int, end: int, odd: npt.NDArray
         return 0.0
     words = np.zeros(LEVEL_WORDS - 1, np.uint32)
     for one in range(start, end):
-        bit = np.int64(whole[one]) & (BITS - 1)
+        bit = signed(whole[one]) & (BITS - 1)
         words[bit >> 5] ^= np.uint32(1 << (bit & 31))
     differ = np.uint32(0)
     for word in range(LEVEL_WORDS - 1):
         differ += _ones(words[word] ^ odd[first + 2 + word])
-    return _index(np.int64(end - start), np.int64(odd[first + 1]), np.int64(differ), 0)
+    return _index(signed(end - start), signed(odd[first + 1]), signed(differ), 0)
 
 
 @compiled
@@ -188,4 +188,4 @@ def _index(left: int, right: int, differ: int, level: int) -> float:
     index = (union - apart) / union
     if level:  # the shingles of a level are a sample of all
         index += ERRORS * math.sqrt(index * (1 - index) / union * (1 - 0.5**level))
-    return min(index, 1.0)
+    return 1.0 if index > 1.0 else index
