@@ -69,6 +69,12 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "verified_pairs": clusters["edges"],
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
+            "look_alikes": {
+                "dropped": summary["cut"]["dropped"],
+                "unsearched": summary["cut"]["unsearched"],
+                "sampled": summary["cut"]["sampled"],
+                "recalled": summary["cut"]["recalled"],
+            },
         },
         "shards": summary["accounts"],
         "config": plan.config,
