@@ -12,12 +12,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pipeline import cli_rewrite
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-_MANY = ("--input", "-i")  # options that take every argument up to the next option
+_MANY = ("--input", "-i", "--group")  # options that take every argument up to the next option
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -306,6 +307,10 @@ def config_command(init: bool, schema: bool) -> None:
         click.echo(commented_config(), nl=False)
     else:
         _print_json(Config.model_json_schema(by_alias=True))
+
+
+for _command in cli_rewrite.COMMANDS:
+    cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:

@@ -24,13 +24,17 @@ def build_report(
     dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Writes report.json and index.html; returns the manifest's entries."""
-    report = report_values(plan, accounting, summary)
+    return put_report(dataset, plan.name, report_values(plan, accounting, summary))
+
+
+def put_report(dataset: Dataset, name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Writes report.json and index.html of a snapshot's name; returns the manifest's entries."""
     entries = []
-    for name, content in (
+    for file, content in (
         ("report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"),
         ("index.html", report_page(report).encode()),
     ):
-        path = join("report", plan.name, name)
+        path = join("report", name, file)
         dataset.storage.put(dataset.uri(path), content)
         entries.append(Written(path, "report", None, 0, len(content), file_digest(io.BytesIO(content))).as_dict())
     return entries
@@ -94,7 +98,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     ]
     return render(
         "report.html",
-        report=report,
+        report={"changes": {}, **report},
         flow=flow,
         reasons=reasons,
         shards=shards,

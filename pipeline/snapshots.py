@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,23 @@ class Dataset:
             for one in manifest["files"]
             if (kind is None or one["kind"] == kind) and (split is None or one.get("split") == split)
         ]
+
+
+def origin_of(path: str) -> str:
+    """The number of the snapshot that first wrote a file, of which this one may be a copy (see `rewrite`).
+
+    >>> origin_of("data/000001-0123456789ab/train-00000-of-00001.parquet")
+    '000001'
+    >>> origin_of("data/000003-0123456789ab/000001/train-00000-of-00001.parquet")
+    '000001'
+    >>> origin_of("snapshots/000003-inputs-000001.parquet")
+    '000001'
+    """
+    *folders, name = path.split("/")
+    if folders == ["snapshots"]:
+        found = re.fullmatch(r"(\d{6})-[a-z]+(?:-(\d{6}))?\.parquet", name, re.ASCII)
+        return found[2] or found[1] if found else name[:6]
+    return folders[2] if len(folders) > 2 else folders[1][:6]
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:

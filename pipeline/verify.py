@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
+from pipeline.rewrite import id_of_line
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
@@ -138,7 +139,7 @@ def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> It
             yield from _check_rows(name, table, lines, here)
             _note_rows(table, seen)
         else:
-            here = {_id_of_line(line) for line in lines or ()}
+            here = {id_of_line(line) for line in lines or ()}
             _note_rows(_table_of_lines(lines or []), seen)
         ids.update(here)
         if here != fates[split]:
@@ -177,14 +178,6 @@ def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None, here: set
         yield f"{name}: {wrong_twins} rows differ from their JSONL twins"
     if len(here) != table.num_rows:
         yield f"{name}: {table.num_rows - len(here)} records are there twice"
-
-
-def _id_of_line(line: bytes) -> str:
-    """The id of a JSONL line: that of the line without weights."""
-    said = orjson.loads(line)
-    for message in said["messages"]:
-        message.pop("weight", None)
-    return record_id(canonical_json(said)).hex()
 
 
 def _lineage_ids(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> dict[str, set[str]]:

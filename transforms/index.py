@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.candidates import BANDS
@@ -47,6 +48,8 @@ OWNERS = pa.schema(
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "id")}
+_RECORDS = {"records": "id", "owners": "id", "sketches": "id", "bands": "id"}  # what names a record
+_OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
@@ -123,6 +126,14 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     if pa.types.is_fixed_size_binary(column.type):
         return np.ascontiguousarray(id_words(column)[:, 0])
     return np.asarray(column.to_numpy(), np.uint64)
+
+
+def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids."""
+    gone = pc.is_in(rows.column(_RECORDS[kind]), value_set=pa.array(ids, pa.binary(16)))
+    for name in _OWNERS_IN.get(kind, ()):
+        gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
+    return rows.filter(pc.invert(gone)).combine_chunks()
 
 
 def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:
