@@ -65,6 +65,7 @@ class Rewrite:
         self.files: list[Entry] = [dict(one) for one in self.parent["files"] if one["kind"] != "report"]
         self.accounting: dict[str, Any] = orjson.loads(orjson.dumps(self.parent["accounting"]))
         self.copied: list[Copied] = []
+        self.deltas: dict[str, Counter[str]] = {}  # what changed in the accounts, by input shard
         self.removed_lines: set[bytes] = set()  # digests of JSONL lines that copies left out
         self._work = dataset.uri("work", self.plan)
 
@@ -160,14 +161,12 @@ class Rewrite:
     def copy_lineage(self, entry: Entry, change: Callable[[pa.Table], pa.Table]) -> None:
         """Copies lineage with the rows that `change` makes of a row group's; counts what came of it in the accounts."""
         shard = ParquetShard(self.writer(self.copy_path(entry), "lineage"), LINEAGE)
-        deltas: dict[str, Counter[str]] = {}
         with self.dataset.storage.open(self.uri(entry)) as stream:
             for rows in row_groups(stream, LINEAGE):
                 changed = change(rows)
-                count_changes(rows, changed, deltas)
+                count_changes(rows, changed, self.deltas)
                 shard.append(changed, np.full(changed.num_rows, 1, np.int64))
         self.replace(entry, shard.put())
-        self.account(deltas)
 
     def copy_index(self, entry: Entry, rows: pa.Table) -> None:
         """Copies a part of the index with other rows."""
@@ -177,25 +176,20 @@ class Rewrite:
         written = put_part(storage, root, folder, part.kind, part.number, part.count, rows.cast(SCHEMAS[part.kind]))
         self.replace(entry, written)
 
-    def account(self, deltas: Mapping[str, Mapping[str, int]]) -> None:
-        """Moves counts in the accounts: of each shard from outcome to outcome (`dropped.forgotten`), and in all."""
+    def _account(self) -> None:
+        """Brings the changes into the accounts of each shard, and of all."""
+        deltas = {shard: dict(counts) for shard, counts in self.deltas.items()}
         for counts in deltas.values():
             for outcome, count in counts.items():
                 add_to(self.accounting, outcome, count)
-        deltas = {name: dict(counts) for name, counts in deltas.items()}
         for entry in self.of_kind("inputs"):
             rows = pq.read_table(io.BytesIO(self.dataset.storage.read(self.uri(entry))))
             values = rows.to_pylist()
-            touched = [
-                _move_counts(row, deltas[row["shard"]]) for row in values if any(deltas.get(row["shard"], {}).values())
-            ]
-            if any(touched):
-                table = pa.Table.from_pylist(values, rows.schema)
+            if any([_move_counts(row, deltas.get(row["shard"], {})) for row in values]):
                 path = join("snapshots", f"{self.number:06d}-inputs-{origin_of(entry['path'])}.parquet")
-                self.replace(entry, self.put_table(path, "inputs", table))
-        left = {name: left for name, counts in deltas.items() if (left := {k: n for k, n in counts.items() if n})}
-        if left:
-            raise RuntimeError(f"the accounts of {len(left)} inputs lack lines that the lineage has")
+                self.replace(entry, self.put_table(path, "inputs", pa.Table.from_pylist(values, rows.schema)))
+        if any(count for counts in deltas.values() for count in counts.values()):
+            raise RuntimeError("the accounts of the inputs lack lines that the lineage has")
 
     def commit(
         self,
@@ -209,6 +203,7 @@ class Rewrite:
         `scrub` takes the newest report's values and gives those that may be shown. Raises OvertakenError where
         another run committed first.
         """
+        self._account()
         self._check_accounts()
         self.files += put_report(self.dataset, self.name, scrub(self._report(changes)))
         self.files.sort(key=lambda one: one["path"])

@@ -145,7 +145,8 @@ def test_forgetting_removes_a_person_and_nothing_else(people, capsys):
     data = live(people, "parquet")
     certificate = forget(people, capsys, "5")
     after = dataset.manifest()
-    assert certificate["groups"] == [group] and certificate["search"]["found"] == 0
+    assert certificate["groups"] == [group]
+    assert certificate["search"]["found"] == 0
     assert (after["operation"], after["parent"], after["snapshot"]) == ("forget", 1, 2)
     assert sum(certificate["removed"]["records"].values()) == len(published) > 0
     left = sorted(live(people, "parquet"), key=lambda row: str(row["id"]))
@@ -171,13 +172,15 @@ def test_forgetting_removes_a_person_and_nothing_else(people, capsys):
 def test_forgetting_twice_copies_copies_and_says_when_nothing_is_left(people, capsys):
     forget(people, capsys, "5", "6")
     second = forget(people, capsys, "7", "nobody")
-    assert second["snapshot"] == 3 and second["unknown"] == [2]
+    assert second["snapshot"] == 3
+    assert second["unknown"] == [2]
     assert second["removed"]["records"] != {"train": 0, "val": 0, "eval": 0}
     again = forget(people, capsys, "5", "nobody")
     assert (again["committed"], again["snapshot"], again["unknown"]) == (False, 3, [])
     assert len(live(people, "suppressed")) == 7
     groups = {one["group"] for one in live(people, "parquet")}
-    assert not groups & {KEYS.group(str(n).encode()).hex() for n in (5, 6, 7)} and len(groups) == 27
+    assert not groups & {KEYS.group(str(n).encode()).hex() for n in (5, 6, 7)}
+    assert len(groups) == 27
     paths = [one["path"] for one in Dataset(Storage(), str(people)).manifest()["files"]]
     assert len(paths) == len(set(paths))
     assert mill("verify", people) == 0
