@@ -185,7 +185,8 @@ class Rewrite:
         for entry in self.of_kind("inputs"):
             rows = pq.read_table(io.BytesIO(self.dataset.storage.read(self.uri(entry))))
             values = rows.to_pylist()
-            if any([_move_counts(row, deltas.get(row["shard"], {})) for row in values]):
+            moved = sum(_move_counts(row, deltas.get(row["shard"], {})) for row in values)
+            if moved:
                 path = join("snapshots", f"{self.number:06d}-inputs-{origin_of(entry['path'])}.parquet")
                 self.replace(entry, self.put_table(path, "inputs", pa.Table.from_pylist(values, rows.schema)))
         if any(count for counts in deltas.values() for count in counts.values()):
@@ -359,8 +360,8 @@ def add_to(accounting: dict[str, Any], outcome: str, count: int) -> None:
     accounting[name] = {one: number for one, number in sorted(accounting[name].items()) if number}
 
 
-def _move_counts(row: dict[str, Any], deltas: Any) -> bool:
-    """Takes what a row of the inputs can bear out of `deltas`; whether anything changed.
+def _move_counts(row: dict[str, Any], deltas: dict[str, int]) -> int:
+    """Takes what a row of the inputs can bear out of `deltas`; returns how many lines changed their outcome.
 
     A name that was read twice, as a log that grew, has two rows: each gives what it has.
     """
@@ -380,7 +381,7 @@ def _move_counts(row: dict[str, Any], deltas: Any) -> bool:
         deltas[outcome] -= give
         left -= give
     row.update({**account, **{name: list(account[name].items()) for name in _MAPS}})
-    return bool(moved)
+    return moved
 
 
 def _shard_account(row: Mapping[str, Any]) -> dict[str, Any]:
