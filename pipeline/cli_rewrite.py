@@ -29,7 +29,7 @@ def forget(output: str, groups: tuple[str, ...], file: str | None, as_json: bool
     """
     from pipeline.cli import _OUT, _dataset, _print_json
     from pipeline.forget import forget_groups
-    from pipeline.tables import forget_table
+    from pipeline.tables_rewrite import forget_table
 
     given = [*groups, *_lines(file)]
     dataset = _dataset(output)

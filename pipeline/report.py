@@ -21,10 +21,13 @@ MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the in
 
 
 def build_report(
-    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], summary: Mapping[str, Any]
+    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], added: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Writes report.json and index.html; returns the manifest's entries."""
-    return put_report(dataset, plan.name, report_values(plan, accounting, summary))
+    """Writes report.json and index.html; returns the manifest's entries.
+
+    The report is on one run, whose accounts are `added`; `accounting` is of all that the snapshot holds.
+    """
+    return put_report(dataset, plan.name, report_values(plan, added, summary) | {"dataset": accounting})
 
 
 def put_report(dataset: Dataset, name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -24,12 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.commit import remove_left_work
 from pipeline.errors import OvertakenError, UsageError
+from pipeline.members import id_of_line
 from pipeline.plan import versions
 from pipeline.report import put_report
 from pipeline.snapshots import Dataset, add_accounts, kept, origin_of, total
 from transforms.canonical import canonical_json, conversation_lines
-from transforms.hashing import content_digest, record_id
+from transforms.hashing import content_digest
 from transforms.index import SCHEMAS, parts_of, put_part
 from transforms.reasons import SPLITS
 from transforms.schema import DATA, LINEAGE
@@ -232,7 +234,8 @@ class Rewrite:
         dataset.derive()
         for folder in ("data", "jsonl", "lineage", "index"):
             dataset.storage.remove_temporary(dataset.uri(folder, self.name))
-        dataset.storage.remove(dataset.uri("work"))  # what is in it can't be committed any more
+        dataset.storage.remove(self._work)
+        remove_left_work(dataset, self.number)
         return manifest
 
     def cost(self) -> dict[str, int]:
@@ -299,14 +302,6 @@ def read_columns(dataset: Dataset, entry: Entry, columns: list[str]) -> pa.Table
             return pq.ParquetFile(stream).read(columns=columns)
     except (FileNotFoundError, StorageError, pa.ArrowInvalid):
         raise UsageError(f"{entry['path']} is missing or damaged", f"corpusmill verify {dataset.root}") from None
-
-
-def id_of_line(line: bytes) -> str:
-    """The id of a JSONL line: that of the line without weights."""
-    said = orjson.loads(line)
-    for message in said["messages"]:
-        message.pop("weight", None)
-    return record_id(canonical_json(said)).hex()
 
 
 def line_digests(dataset: Dataset, entry: Mapping[str, Any]) -> set[bytes]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
@@ -36,7 +38,7 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
         if uri.endswith(".html"):
             yield Text(f"report   {uri}")
     yield Text(
-        f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train"
+        f"next     corpusmill verify {short_path(dataset.root)}    corpusmill files {short_path(dataset.root)} --split train"
     )
 
 
@@ -107,46 +109,67 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         yield table
 
 
-def forget_table(certificate: Mapping[str, Any]) -> Iterable[Table | Text]:
-    """The certificate of `forget`."""
-    removed, search = certificate["removed"], certificate["search"]
-    number = f"{certificate['snapshot']:06d}"
-    yield Text(f"Forgotten in snapshot {number} of {certificate['dataset']}" if certificate["committed"]
-               else f"Nothing to forget: snapshot {number} of {certificate['dataset']} holds none of it")  # fmt: skip
-    table = Table(show_header=False, box=None)
-    table.add_row("groups found", f"{len(certificate['groups']):,}, of {certificate['given']:,} given")
-    for split, count in removed["records"].items():
-        table.add_row(f"records of {split}", f"{count:,}")
-    table.add_row("input lines", f"{removed['lines']:,} say `forgotten` and name nobody")
-    table.add_row("references", f"{removed['references']:,} lines of others no longer name a record that went")
-    for kind, count in removed["index_rows"].items():
-        table.add_row(f"index, {kind}", f"{count:,} rows")
-    table.add_row("suppressed", f"{certificate['suppressed']:,} groups, which every later run leaves out")
-    table.add_row("rewritten", _cost(certificate["cost"]))
-    table.add_row("search", f"{search['files']:,} files, {search['rows']:,} rows: {search['found']} found")
-    yield table
-    for digest in certificate["groups"]:
-        yield Text(f"group    {digest}")
-    if certificate["unknown"]:
-        which = ", ".join(f"{one:,}" for one in certificate["unknown"][:20])
-        yield Text(f"not known here, suppressed all the same: number {which}{' …' if len(certificate['unknown']) > 20 else ''} "
-                   "of those given", style="yellow")  # fmt: skip
-    if certificate["trial_removed"]:
-        yield Text("the folder trial/ was removed too")
-    if certificate["older_snapshots"]:
-        yield Text(
-            f"still on disk in {len(certificate['older_snapshots']):,} older snapshots, until they expire",
-            style="yellow",
+def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
+    """Snapshots, a row each."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    counts = ("read", *SPLITS, "out", "duplicate", "quarantined", "dropped", "kept")
+    for column in ("snapshot", "written (UTC)", "operation", *counts):
+        table.add_column(column, justify="right" if column in counts else "left")
+    before = 0
+    for one in listed:
+        if one["snapshot"] > before + 1:
+            gap = f"{before + 1:06d}" + (f"–{one['snapshot'] - 1:06d}" if one["snapshot"] > before + 2 else "")
+            table.add_row(gap, "", Text("expired", style="dim"))
+        before = one["snapshot"]
+        written = "" if one["written"] is None else f"{datetime.fromtimestamp(one['written'], UTC):%Y-%m-%d %H:%M}"
+        operation = f"{one['operation']} to {one['parent']:06d}" if one["operation"] == "rollback" else one["operation"]
+        table.add_row(
+            f"{one['snapshot']:06d}",
+            written,
+            Text(operation + (", undone" if one["undone"] else ""), style="dim" if one["undone"] else ""),
+            f"{one['read']:,}",
+            *(f"+{one['in'][split]:,}" for split in SPLITS),
+            "?" if one["out"] is None else f"-{sum(one['out'].values()):,}",
+            *(f"{one[name]:,}" for name in ("duplicate", "quarantined", "dropped")),
+            f"{sum(one['kept'].values()):,}",
         )
-        yield Text(f"next     corpusmill expire {_short(certificate['dataset'])} --keep 1")
-    yield Text("exports, copies and the logs themselves are out of reach of this command", style="dim")
+    yield table
 
 
-def _cost(cost: Mapping[str, int]) -> str:
-    return (
-        f"{cost['files_rewritten']:,} of {cost['files']:,} files, "
-        f"{human_bytes(cost['bytes_rewritten'])} of {human_bytes(cost['bytes'])}"
+def diff_table(found: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """Records and files between two snapshots."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("split", "in", "out", "stayed"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split in SPLITS:
+        table.add_row(split, *(f"{found[name][split]:,}" for name in ("in", "out", "stayed")))
+    yield table
+    moved = sum(found["moved"].values())
+    yield Text(f"{moved:,} records moved between splits", style="red" if moved else "")
+    for way, count in found["moved"].items():
+        yield Text(f"  {way}: {count:,}")
+    for one in found["moved_ids"]:
+        yield Text(f"  {one}")
+    for name, text in (("shared", "files of both"), ("in", "only of the second"), ("out", "only of the first")):
+        yield Text(f"{text}: {found['files'][name]['files']:,} ({human_bytes(found['files'][name]['bytes'])})")
+
+
+def expire_table(gone: Mapping[str, Any], dry_run: bool) -> Iterable[Table | Text]:
+    """What went, or would go, by folder."""
+    numbers = gone["snapshots"]
+    would = "would go" if dry_run else "went"
+    which = (
+        f" ({', '.join(f'{number:06d}' for number in numbers[:8])}{' …' if len(numbers) > 8 else ''})"
+        if numbers
+        else ""
     )
+    yield Text(f"{len(numbers):,} snapshots{which}, {len(gone['files']):,} files and {len(gone['work']):,} work folders "
+               f"{would}, {human_bytes(gone['bytes'])}")  # fmt: skip
+    folders = Counter("/".join(path.split("/")[:2]) for path in gone["files"])
+    for folder, count in sorted(folders.items()):
+        yield Text(f"  {folder}: {count:,} files")
+    for plan in gone["work"]:
+        yield Text(f"  work/{plan}")
 
 
 def _table(*columns: str) -> Table:
@@ -160,6 +183,6 @@ def _row(table: Table, name: str, count: int, read: int, meaning: str) -> None:
     table.add_row(str(name), f"{count:,}", f"{count / read:.1%}", Text(meaning, style="dim"))
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     relative = os.path.relpath(path) if path.startswith("/") else path
     return shlex.quote(relative if len(relative) < len(path) else path)
