@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -92,6 +93,7 @@ def commit_run(
                 "accounting": accounting,
                 "added": added,
                 "split": {"eval_end": cut[0], "val_end": cut[1], "eval_frozen": eval_frozen(plan, accounting)},
+                "benchmarks": [asdict(one) for one in plan.benchmarks],
                 "config": plan.config,
                 "config_fingerprint": plan.fingerprint,
                 "versions": plan.versions,

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.decontaminate import contamination_of
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.snapshots import Dataset, kept
@@ -74,6 +75,7 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
         },
+        "benchmarks": contamination_of(plan, summary["units"]),
         "shards": summary["accounts"],
         "config": plan.config,
         "versions": plan.versions,
@@ -101,7 +103,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     ]
     return render(
         "report.html",
-        report={"changes": {}, **report},
+        report={"changes": {}, "benchmarks": [], **report},
         flow=flow,
         reasons=reasons,
         shards=shards,
@@ -109,14 +111,20 @@ def report_page(report: Mapping[str, Any]) -> str:
     )
 
 
+def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a snapshot's report. Raises UsageError where it is missing or damaged."""
+    try:
+        (uri,) = [uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json")]
+        return dict(orjson.loads(dataset.storage.read(uri)))
+    except (FileNotFoundError, ValueError):
+        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
+
+
 def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
     uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
-    try:
-        page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
-    except (FileNotFoundError, KeyError, ValueError):
-        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
+    page = report_page(newest_report(dataset, manifest)).encode()
     if not dataset.storage.exists(uris["index.html"]) or dataset.storage.read(uris["index.html"]) != page:
         dataset.storage.put(uris["index.html"], page)
     dataset.derive()

@@ -28,7 +28,7 @@ from pipeline.commit import remove_left_work
 from pipeline.errors import OvertakenError, UsageError
 from pipeline.members import id_of_line
 from pipeline.plan import versions
-from pipeline.report import put_report
+from pipeline.report import newest_report, put_report
 from pipeline.snapshots import Dataset, add_accounts, kept, origin_of, total
 from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import content_digest
@@ -259,8 +259,7 @@ class Rewrite:
 
     def _report(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The newest report with the numbers of this snapshot; its accounts are of all that the dataset holds."""
-        (uri,) = [uri for uri in self.dataset.files(self.parent, "report") if uri.endswith("/report.json")]
-        report = read_report(self.dataset, uri)
+        report = newest_report(self.dataset, self.parent)
         shards = [_shard_account(row) for entry in self.of_kind("inputs") for row in self._inputs(entry)]
         return {
             **report,
@@ -277,15 +276,6 @@ class Rewrite:
 
     def _inputs(self, entry: Entry) -> list[dict[str, Any]]:
         return list(pq.read_table(io.BytesIO(self.dataset.storage.read(self.uri(entry)))).to_pylist())
-
-
-def read_report(dataset: Dataset, uri: str) -> dict[str, Any]:
-    """The values of a report. Raises UsageError where it is missing or damaged."""
-    try:
-        report = orjson.loads(dataset.storage.read(uri))
-    except (FileNotFoundError, ValueError):
-        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
-    return dict(report)
 
 
 def row_groups(stream: IO[bytes], schema: pa.Schema) -> Iterator[pa.Table]:
