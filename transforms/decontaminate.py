@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 
 from transforms.canonical import canonical_json
 from transforms.hashing import Keys, content_digest
-from transforms.minhash import band_hashes, permutations, sign
+from transforms.minhash import band_hashes, band_keys, permutations, sign
 from transforms.options import DedupeOptions
 from transforms.reasons import Reason
 from transforms.shapes import read_record
@@ -149,7 +149,7 @@ class Hasher:
         """uint64[N, B]: band hashes."""
         options = self.options
         signatures = sign(shingles, permutations(options.num_perm, self.keys))
-        return band_hashes(signatures, options.bands, options.rows, self.keys)
+        return band_hashes(signatures, band_keys(options.bands, options.rows, self.keys))
 
 
 def join_texts(tokens: Ragged, bounds: Ints) -> Ragged:

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.candidates import BANDS
+from transforms.bands import BANDS, refs_of
 from transforms.exact import id_words
+from transforms.split import EVAL
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -46,14 +47,23 @@ OWNERS = pa.schema(
     ]
 )
 
+REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
+
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
-_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "id")}
-_RECORDS = {"records": "id", "owners": "id", "sketches": "id", "bands": "id"}  # what names a record
+_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
+_BY_KIND: dict[str, dict[str, Any]] = {
+    # Bytes of one significance together: of sorted hashes the upper ones vanish, refs don't compress.
+    "bands": {
+        "use_dictionary": ["order", "published"],
+        "column_encoding": {"band": "BYTE_STREAM_SPLIT", "ref": "BYTE_STREAM_SPLIT"},
+    },
+    "sketches": {"use_dictionary": ["rank", "group", "published"]},
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Index:
                 table = pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
                 if not part.lies_in(segment, segments):
                     words = key_words(kind, table)
-                    low, high = (segment << 64) // segments, ((segment + 1) << 64) // segments - 1
+                    low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
                     table = table.filter(pa.array((words >= np.uint64(low)) & (words <= np.uint64(high))))
                 tables.append(table)
         return pa.concat_tables(tables).combine_chunks()
@@ -130,8 +140,16 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
 
 
 def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
-    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids."""
-    gone = pc.is_in(rows.column(_RECORDS[kind]), value_set=pa.array(ids, pa.binary(16)))
+    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
+
+    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
+    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    """
+    named = pa.array(ids, pa.binary(16))
+    if kind == "bands":
+        refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
+        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+    gone = pc.is_in(rows.column("id"), value_set=named)
     for name in _OWNERS_IN.get(kind, ()):
         gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
     return rows.filter(pc.invert(gone)).combine_chunks()
@@ -141,11 +159,37 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
     out = io.BytesIO()
-    pq.write_table(rows, out, **_PARQUET)
+    pq.write_table(rows, out, **_PARQUET, **_BY_KIND.get(kind, {}))
     content = out.getvalue()
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
+
+
+def publish_sketches(sketches: pa.Table, published: pa.Table) -> pa.Table:
+    """SKETCHES of those records that are in PUBLISHED, with their split."""
+    place = pc.index_in(sketches.column("id"), value_set=published.column("id"))
+    kept = sketches.filter(pc.is_valid(place))
+    columns = {
+        "published": published.column("split").take(place.drop_null()),
+        "tie": pa.array(np.zeros(kept.num_rows, np.uint64)),
+    }
+    return pa.table([columns.get(name, kept.column(name)) for name in SKETCHES.names], schema=SKETCHES)
+
+
+def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
+    """BANDS rows of records whose ref is in `kept`, as published ones.
+
+    A row does not tell the split, which its sketch has: it stands as 0.
+    """
+    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
+    split = pa.array(np.zeros(mine.num_rows, np.int8))
+    return mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
+
+
+def in_eval(rows: pa.Table) -> pa.Table:
+    """Those of PUBLISHED or OWNERS that are in eval."""
+    return rows.filter(pc.equal(rows.column("split"), EVAL))
 
 
 def distinct_owners(owners: pa.Table) -> pa.Table:
