@@ -91,6 +91,15 @@ NOTHING_PUBLISHED = Base()
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """What records are looked at for: its place after redaction, how many items, and their digest."""
+
+    name: str
+    items: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a run depends on. `number` is that of the snapshot it would commit."""
 
@@ -110,6 +119,7 @@ class Plan:
     operation: str
     base: Base
     date: str | None  # that the run was asked for, YYYY-MM-DD
+    benchmarks: tuple[Benchmark, ...] = ()
 
     @property
     def is_rebuild(self) -> bool:
@@ -148,6 +158,7 @@ class Plan:
             key: tuple(one) if isinstance(one, list) else one for key, one in values["base"].items()
         }
         values["base"] = Base(**base)
+        values["benchmarks"] = tuple(Benchmark(**one) for one in values["benchmarks"])
         return Plan(**values)
 
 
@@ -197,8 +208,9 @@ def make_plan(
     operation: str = "run",
     base: Base = NOTHING_PUBLISHED,
     date: str | None = None,
+    benchmarks: Sequence[tuple[str, int, str]] = (),
 ) -> Plan:
-    """The plan for these files."""
+    """The plan for these files; `benchmarks` are URIs with the items and digest of each."""
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
     files = list(files)
     names = shard_names([one.uri for one, _ in files], redact)
@@ -224,7 +236,9 @@ def make_plan(
         known,
         keys.check,
         layout,
+        [digest for _, _, digest in benchmarks],
     ]
+    looked_for = shard_names([uri for uri, _, _ in benchmarks], redact)
     return Plan(
         content_digest(canonical_json(identity), 6).hex(),
         number,
@@ -242,6 +256,7 @@ def make_plan(
         operation,
         base,
         date,
+        tuple(Benchmark(name, items, digest) for name, (_, items, digest) in zip(looked_for, benchmarks, strict=True)),
     )
 
 
@@ -254,6 +269,7 @@ def _without_values(values: dict[str, Any], redact: Callable[[str], str]) -> dic
     """The config with its places redacted: names of files and folders may name people."""
     for source in [values, *values["sources"]]:
         source["input"] = [redacted_place(pattern, redact) for pattern in source["input"]]
+    values["decontaminate"] = [redacted_place(pattern, redact) for pattern in values["decontaminate"]]
     for key in ("output", "work"):
         values[key] = values[key] and redacted_place(values[key], redact)
     endpoint = values["storage"]["endpoint"]
@@ -294,7 +310,7 @@ def _segments(weight: int, target: int, units: int) -> int:
     return segments if segments <= most else segments // 2
 
 
-def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
+def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str) -> MillOptions:
     """What the stages of a unit need of the config."""
     return MillOptions(
         config.read,
@@ -306,7 +322,13 @@ def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
         plan.segments,
         plan.band_segments,
         bool(plan.base.index),
+        tuple(join(output, path) for path in plan.base.suppressed),
+        benchmarks_uri(work) if plan.benchmarks else None,
     )
+
+
+def benchmarks_uri(work: str) -> str:
+    return join(work, "benchmarks.npz")
 
 
 def plan_uri(work: str) -> str:

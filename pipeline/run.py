@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
+from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
@@ -46,6 +47,7 @@ class Prepared:
     keys: Keys
     dataset: Dataset
     plan: Plan
+    benchmarks: tuple[BenchmarkFile, ...] = ()
 
     @property
     def work(self) -> str:
@@ -97,22 +99,32 @@ def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None
             f"{len(inside)} inputs lie in a folder that the output keeps for itself, as {inside[0]}",
             "write to another output, or move the inputs",
         )
+    benchmarks = read_benchmarks(config, storage)
     if latest:
-        return _prepare_next(config, storage, keys, dataset, files, say, asked)
+        return _prepare_next(config, storage, keys, dataset, files, benchmarks, say, asked)
     if asked.rebuild:
         raise UsageError(f"there is nothing to rebuild at {config.output}", "run without --rebuild")
-    plan = make_plan(config, keys, files, operation="trial" if limit else "run", date=asked.date)
+    looked_for = [(one.uri, len(one.items), one.digest) for one in benchmarks]
+    operation = "trial" if limit else "run"
+    plan = make_plan(config, keys, files, operation=operation, date=asked.date, benchmarks=looked_for)
     if limit:
         plan = limited(plan, storage, config, limit)
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _prepare_next(
-    config: Config, storage: Storage, keys: Keys, dataset: Dataset, files: Sequence[File], say: Say, asked: Asked
+    config: Config,
+    storage: Storage,
+    keys: Keys,
+    dataset: Dataset,
+    files: Sequence[File],
+    benchmarks: Sequence[BenchmarkFile],
+    say: Say,
+    asked: Asked,
 ) -> Prepared | None:
     """Plans a run on a dataset that is there."""
     start, warnings = start_refresh(config, dataset, files, keys, accept=asked.accept, rebuild=asked.rebuild)
-    for warning in warnings:
+    for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks)]:
         say(f"warning: {warning}")
     if not start.files:
         dataset.derive()
@@ -127,8 +139,9 @@ def _prepare_next(
         operation=REBUILD if asked.rebuild else "refresh",
         base=start.base,
         date=asked.date,
+        benchmarks=[(one.uri, len(one.items), one.digest) for one in benchmarks],
     )
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _check_ours(dataset: Dataset) -> None:
@@ -212,6 +225,8 @@ def execute(
     options = beam_options(arguments, plan.input_bytes, len(plan.units))
     _check_writable(storage, prepared.dataset.root)
     check_space(prepared)
+    if prepared.benchmarks:
+        put_benchmarks(prepared.benchmarks, prepared.config, prepared.keys, storage, work)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
     for left in (breach_uri(work), stop_uri(work)):
@@ -221,7 +236,7 @@ def execute(
         storage,
         prepared.dataset.root,
         work,
-        mill_options(config, prepared.keys, plan),
+        mill_options(config, prepared.keys, plan, prepared.dataset.root, work),
         config.split,
         config.write,
         accept,
