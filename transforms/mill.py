@@ -121,7 +121,7 @@ def _mill_blocks(
     benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
     contamination = Contamination(benchmarks.items if benchmarks else ())
     _check_unchanged(source, storage)
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
         for lines in reader.blocks():
             stage = "Parse"
