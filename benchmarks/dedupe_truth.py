@@ -13,10 +13,12 @@ from typing import Any
 import regex
 
 SHINGLE = 5
-SHORT = 15  # tokens; a shorter text is compared by characters
+SHORT = 15  # tokens; a pair with a shorter text is compared by characters
+GRAM = 5  # characters
 
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _TOKEN = regex.compile(rf"(?V1)[{_ALONE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_ALONE}]]+")
+_GAP = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 
 
 def body_of(messages: Iterable[Mapping[str, Any]]) -> str:
@@ -38,6 +40,14 @@ def shingles_of(text: str) -> set[tuple[str, ...]]:
     return {tuple(tokens[place : place + SHINGLE]) for place in range(max(1, len(tokens) - SHINGLE + 1))}
 
 
+def grams_of(text: str) -> set[str]:
+    """The set of 5-grams of the letters, marks and numbers, with one space where anything else stood."""
+    spelt = _GAP.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip(" ")
+    if not spelt:
+        return set()
+    return {spelt[place : place + GRAM] for place in range(max(1, len(spelt) - GRAM + 1))}
+
+
 def jaccard(left: set[Any], right: set[Any]) -> float:
     """Jaccard index of two sets; 0 where both are empty."""
     union = len(left | right)
@@ -45,5 +55,7 @@ def jaccard(left: set[Any], right: set[Any]) -> float:
 
 
 def similarity(left: str, right: str) -> float:
-    """Exact similarity of two texts, as the README defines it."""
+    """Exact similarity of two texts, as the README defines it: by grams where either is short, else by words."""
+    if min(len(tokens_of(left)), len(tokens_of(right))) < SHORT:
+        return jaccard(grams_of(left), grams_of(right))
     return jaccard(shingles_of(left), shingles_of(right))
