@@ -4,7 +4,7 @@
                   ├─ sketches ──────────── Attach ──┴─ Verify ─ edges ─ Cluster ─ verdicts ─┐
                   ├─ facts ─── Count (distinct) ────────────────────────┘                   │
                   │    └──────────────────────────────────────────── Settle ────────────────┘
-                  │                                                    ├─ counts ─ Cut ─ LookAlikes ─ drops
+                  │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─ LookAlikes
                   └─ texts, rejects ──────────────────────────────── Merge (a task a shard) ─ Commit
 
 Every grouping is a barrier and holds references (a segment of a run: three integers) or counts. A task
@@ -58,7 +58,15 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | "Add counts" >> beam.CombinePerKey(tasks.add_counts)
     )
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsSingleton(totals))
-    looked = cut | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(clustered)).with_output_types(dict)
+    crowds, seats = found | _references("crowds"), settled | _references("seats")
+    members = {"crowds": crowds, "seats": seats, "sketches": sketches}
+    held = members | _task("Hold", tasks.hold, AsSingleton(cut))
+    resolved = cut | "Resolve" >> beam.Map(
+        tasks.resolve, AsIter(held | _references("held")), AsSingleton(clustered)
+    ).with_output_types(dict)
+    searched = members | _task("Search", tasks.search, AsSingleton(resolved))
+    sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
+    looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(sums)).with_output_types(dict)
 
     size = AsSingleton(looked)
     spread = {
@@ -68,7 +76,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
             "texts": texts,
             "rejects": rejects,
             "settled": settled | _references("settled"),
-            "drops": looked | _references("drops"),
+            "drops": (resolved | _references("drops"), searched | "Searched" >> _references("drops")) | beam.Flatten(),
         }.items()
     }
     spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(

@@ -15,28 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
-from transforms.candidates import PAIRS, find_candidates
+from transforms.bands import unpack_bands
+from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
-from transforms.exact import elect_records, id_words, ids_of
+from transforms.exact import elect_records, id_words
 from transforms.merge import Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
+from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seats_of
 from transforms.settle import SETTLED, settle_records
-from transforms.split import BINS, DROPS, Cut, choose_cut, drop_lookalikes
+from transforms.split import BINS, DROPS, TRAIN, Cut, choose_cut
 from transforms.storage import Storage
-from transforms.verify import EDGES, SKETCHES, compare_pairs, distinct_pairs, elect_sketches
+from transforms.verify import EDGES, SKETCHES, attach_sketches, compare_pairs, elect_sketches, sketch_refs
 
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"pairs": PAIRS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS,
-         "settled": SETTLED, "drops": DROPS}  # fmt: skip
+_RUNS = {"pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "held": HELD, "guards": HELD, "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
@@ -94,37 +95,42 @@ class Tasks:
         return int(self._once("count", segment, make)["distinct"])
 
     def candidates(self, group: Grouped) -> Result:
-        """Pairs of a segment of bands, by the first id."""
+        """Pairs of a segment of bands, by their leaders; members of crowded bands."""
         segment, kinds = group
 
         def make() -> Result:
-            pairs = find_candidates(self._runs("bands").table(_segments(kinds["bands"])))
-            return {"runs": {"pairs": self._write("pairs", segment, pairs, _by_id(pairs, "a"))}}
+            found = find_candidates(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))))
+            return {
+                "runs": {
+                    "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
+                    "crowds": self._write("crowds", segment, found.crowds, _by_ref(found.crowds, "ref")),
+                }
+            }
 
         return self._once("candidates", segment, make, segment)
 
     def attach(self, group: Grouped) -> Result:
-        """Distinct pairs whose first id is in the segment, and the sketches of those ids, by the second id."""
+        """Distinct pairs whose leader is in the segment, and the sketches of the leaders, by the follower."""
         segment, kinds = group
 
         def make() -> Result:
-            pairs = distinct_pairs(self._runs("pairs").table(_segments(kinds["pairs"])))
+            pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
             if pairs.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(kinds["sketches"], pairs.column("a"))
-            targets = _by_id(pairs, "b")
-            sides, side_targets = _sides(pairs, sketches, targets, self.job.options.segments)
+            sketches = self._sketches(kinds["sketches"], pairs.column("a").to_numpy())
+            sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
+            keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             return {
                 "runs": {
-                    "met": self._write("met", segment, pairs, targets),
-                    "sides": self._write("sides", segment, sides, side_targets),
+                    "met": self._write("met", segment, pairs, _by_ref(pairs, "b")),
+                    "sides": self._write("sides", segment, sides, keys),
                 }
             }
 
         return self._once("attach", segment, make, segment)
 
     def verify(self, group: Grouped) -> Result:
-        """Edges of the pairs whose second id is in the segment."""
+        """Edges of the pairs whose follower is in the segment."""
         segment, kinds = group
 
         def make() -> Result:
@@ -132,9 +138,9 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(kinds["sketches"], pairs.column("b"))
+            right = self._sketches(kinds["sketches"], pairs.column("b").to_numpy())
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
-            return {"runs": {"edges": self._write("edges", segment, edges)}}
+            return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
         return self._once("verify", segment, make, segment)
 
@@ -167,8 +173,12 @@ class Tasks:
             verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
             options = self.job.options
             settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            seats = seats_of(settled.rows) if options.dedupe.near else SEATS.empty_table()
             return {
-                "runs": {"settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows))},
+                "runs": {
+                    "settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows)),
+                    "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
+                },
                 "kept": int(settled.counts.sum()),
                 "n_bytes": settled.n_bytes,
                 "counts": _pack_counts(settled.counts),
@@ -202,17 +212,85 @@ class Tasks:
 
         return self._once("cut", 0, make)
 
-    def look_alikes(self, cut: Result, clustered: Result) -> Result:
-        """Records that give way to look-alikes in another split; the number of shards of what is left."""
+    def hold(self, group: Grouped, cut: Result) -> Result:
+        """Held-out records of a segment of ids that look-alikes are searched for in crowds, and a sample of all."""
+        segment, kinds = group
 
         def make() -> Result:
+            crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
+            splits = cut_of(cut).splits(seats.column("bin").to_numpy().astype(np.int64))
+            sample = -(-SAMPLE // self.job.options.segments)
+            some = (seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample] >> np.uint64(32)).astype(np.uint32)
+            refs = np.concatenate([crowds.column("ref").to_numpy(), some])
+            sketches = self._sketches(kinds["sketches"], refs)
+            held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
+            return {"runs": {"held": self._write("held", segment, held)}}
+
+        return self._once("hold", segment, make, segment)
+
+    def resolve(self, cut: Result, held: Iterable[tuple[int, Reference]], clustered: Result) -> Result:
+        """Records that give way to verified look-alikes in another split; who is held out then."""
+
+        def make() -> Result:
+            options = self.job.options
             cross = self._runs("cross").table(_all_segments(clustered, "cross"))
-            drops = drop_lookalikes(cross, cut_of(cut), self.job.options.keys)
-            n_bytes = cut["n_bytes"] - int(np.sum(drops.column("n_bytes").to_numpy()))
+            table = self._runs("held").table(_segments(reference for _, reference in held))
+            guards, drops = resolve_held(table, cross, cut_of(cut), options.keys, options.dedupe.leak_threshold)
+            writer = options.segments  # after those of the searches
             return {
                 **cut,
-                "runs": {"drops": self._write("drops", 0, drops, self._by_key(drops))},
+                "runs": {
+                    "drops": self._write("drops", writer, drops, self._by_key(drops)),
+                    "guards": self._write("guards", writer, guards),
+                },
                 "dropped": drops.num_rows,
+                "dropped_bytes": int(np.sum(drops.column("n_bytes").to_numpy())),
+            }
+
+        return self._once("resolve", 0, make, self.job.options.segments)
+
+    def search(self, group: Grouped, resolved: Result) -> Result:
+        """Train records of a segment of ids that resemble a held-out one of a crowded band."""
+        segment, kinds = group
+
+        def make() -> Result:
+            runs, threshold = self._runs, self.job.options.dedupe.leak_threshold
+            guards = runs("guards").table(_all_segments(resolved, "guards"))
+            if guards.num_rows == 0:
+                return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
+            gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
+            sketches = elect_sketches(runs("sketches").table(_segments(kinds["sketches"])))
+            crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
+            found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
+            return {
+                "runs": {"drops": self._write("drops", segment, found.drops, self._by_key(found.drops))},
+                "dropped": found.drops.num_rows,
+                "dropped_bytes": int(np.sum(found.drops.column("n_bytes").to_numpy())),
+                "unsearched": found.unsearched,
+                "sampled": found.sampled,
+                "recalled": found.recalled,
+            }
+
+        return self._once("search", segment, make, segment)
+
+    @staticmethod
+    def add_searches(results: Iterable[Result]) -> Result:
+        """The sums of what searches tell; associative."""
+        sums = dict.fromkeys(("dropped", "dropped_bytes", "unsearched", "sampled", "recalled"), 0)
+        for result in results:
+            for name in sums:
+                sums[name] += result[name]
+        return sums
+
+    def look_alikes(self, resolved: Result, searched: Result) -> Result:
+        """What gave way to look-alikes in all, how well they were found, and the number of shards of what is left."""
+
+        def make() -> Result:
+            n_bytes = resolved["n_bytes"] - resolved["dropped_bytes"] - searched["dropped_bytes"]
+            return {
+                **{name: resolved[name] for name in ("cut", "kept", "n_bytes")},
+                **searched,
+                "dropped": resolved["dropped"] + searched["dropped"],
                 "shards": max(1, -(-n_bytes // self.job.write.shard_bytes)),
             }
 
@@ -312,12 +390,23 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, references: Iterable[Reference], ids: pa.ChunkedArray) -> pa.Table:
-        """The elected sketch of each of the ids."""
-        wanted = ids.unique()
+    def _sketches(self, references: Iterable[Reference], refs: npt.NDArray[np.uint32]) -> pa.Table:
+        """The elected sketches that the refs name."""
+        wanted = np.unique(refs)
         runs = self._runs("sketches")
-        batches = [_only(batch, wanted) for _, batch in runs.read(_segments(references))]
+        batches = [
+            batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for _, batch in runs.read(_segments(references))
+        ]
         return elect_sketches(pa.Table.from_batches(batches, SKETCHES))
+
+    def _crowds(self, references: Iterable[Reference]) -> pa.Table:
+        """CROWDS of a segment of ids, sorted."""
+        crowds = self._runs("crowds").table(_segments(references))
+        return crowds.sort_by([("ref", "ascending"), ("band", "ascending")]).combine_chunks()
+
+    def _seats(self, references: Iterable[Reference]) -> pa.Table:
+        """SEATS of a segment of ids, sorted."""
+        return self._runs("seats").table(_segments(references)).sort_by("word").combine_chunks()
 
     def _by_key(self, rows: pa.Table) -> npt.NDArray[np.uint64]:
         """uint64[N]: the shuffle keys of the ids."""
@@ -341,26 +430,9 @@ def _all_segments(result: Result, kind: str) -> list[Segment]:
     return [Segment(writer, start, end) for writer, _, start, end in Tasks.references(result, kind)]
 
 
-def _by_id(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
-    """uint64[N]: the first words of ids, which route as keys do."""
-    return np.ascontiguousarray(id_words(rows.column(column))[:, 0])
-
-
-def _only(batch: pa.RecordBatch, ids: pa.Array) -> pa.RecordBatch:
-    return batch.filter(pc.is_in(batch.column("id"), value_set=ids))
-
-
-def _sides(
-    pairs: pa.Table, sketches: pa.Table, targets: npt.NDArray[np.uint64], segments: int
-) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
-    """The sketch of each first id, once for each segment that it is needed in, with a key of that segment."""
-    numbers = segment_of(targets, segments)
-    _, first = np.unique(numbers, return_index=True)
-    key_of = dict(zip(numbers[first].tolist(), targets[first].tolist(), strict=True))
-    words = np.column_stack([id_words(pairs.column("a")), numbers.astype(np.uint64)])
-    distinct = np.unique(words, axis=0)
-    place = pc.index_in(ids_of(distinct[:, :2]), value_set=sketches.column("id").combine_chunks())
-    return sketches.take(place), np.array([key_of[number] for number in distinct[:, 2].tolist()], np.uint64)
+def _by_ref(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
+    """uint64[N]: refs as the keys that they begin."""
+    return np.asarray(rows.column(column).to_numpy().astype(np.uint64) << np.uint64(32))
 
 
 def _pack_counts(counts: npt.NDArray[np.int64]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from pipeline.config import Config
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
-from transforms.minhash import band_hashes, permutations, sign
+from transforms.minhash import band_hashes, band_keys, permutations, sign
 from transforms.options import DedupeOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
@@ -356,13 +356,17 @@ def _prints(
             content = dataset.storage.read(dataset.uri(one["path"]))
             for texts in _texts(content, kind):
                 shingles = shingle_texts(texts, options.shingle, _KEYS)
-                yield split, shingles, band_hashes(sign(shingles, permuted), options.bands, options.rows, _KEYS)
+                yield (
+                    split,
+                    shingles,
+                    band_hashes(sign(shingles, permuted), band_keys(options.bands, options.rows, _KEYS)),
+                )
 
 
 def _silent_bands(options: DedupeOptions) -> npt.NDArray[np.uint64]:
     """The band hashes of records that say nothing, which resemble nobody."""
     nothing = sign(Ragged(np.zeros(2, np.int64), np.empty(0, np.uint64)), permutations(options.num_perm, _KEYS))
-    return band_hashes(nothing, options.bands, options.rows, _KEYS).ravel()
+    return band_hashes(nothing, band_keys(options.bands, options.rows, _KEYS)).ravel()
 
 
 def _texts(content: bytes, kind: str) -> Iterator[list[str]]:

@@ -181,7 +181,9 @@ def similarity(left: Sketches, a: int, right: Sketches, b: int) -> float:
     return estimate(left.values, *left.offsets[a : a + 2].tolist(), right.values, *right.offsets[b : b + 2].tolist())
 
 
-@pytest.mark.parametrize(("size", "error"), [(20, 0.0), (60, 0.02), (190, 0.02), (700, 0.03), (1500, 0.04), (9000, 0.045)])
+@pytest.mark.parametrize(
+    ("size", "error"), [(20, 0.0), (60, 0.02), (190, 0.02), (700, 0.03), (1500, 0.04), (9000, 0.045)]
+)
 def test_sketches_estimate_the_jaccard_index(size, error):
     """The standard deviation over pairs; a bottom-128 sketch would have 0.035 at 0.8."""
     chooser = random.Random(size)

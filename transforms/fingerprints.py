@@ -97,9 +97,7 @@ def fingerprint_messages(
     )
 
 
-def fingerprint_texts(
-    texts: pa.Array, options: DedupeOptions, keys: Keys, *, signatures: bool = False
-) -> Fingerprints:
+def fingerprint_texts(texts: pa.Array, options: DedupeOptions, keys: Keys, *, signatures: bool = False) -> Fingerprints:
     """Fingerprints of texts, each of which is all that a conversation says."""
     return fingerprint_messages(texts, np.arange(len(texts) + 1), options, keys, signatures=signatures)
 
@@ -252,9 +250,7 @@ def _spelling(
 
 
 @compiled
-def _windows(
-    values: npt.NDArray[np.uint64], count: int, factors: npt.NDArray[np.uint64], seed: np.uint64
-) -> int:
+def _windows(values: npt.NDArray[np.uint64], count: int, factors: npt.NDArray[np.uint64], seed: np.uint64) -> int:
     """Puts the hashes of the windows of `len(factors)` values in the place of the values; returns their number."""
     size = len(factors)
     if count == 0:
@@ -282,9 +278,7 @@ def _finalized(value: np.uint64) -> np.uint32:
 
 
 @compiled
-def _sign(
-    hashes: npt.NDArray[np.uint64], count: int, permuted: Permutations, out: npt.NDArray[np.uint32]
-) -> None:
+def _sign(hashes: npt.NDArray[np.uint64], count: int, permuted: Permutations, out: npt.NDArray[np.uint32]) -> None:
     """Puts the least value of each permutation into `out`; eight hashes at a time, to keep it in registers."""
     out[:] = np.uint32(0xFFFFFFFF)
     place, a, b = 0, permuted.a, permuted.b
@@ -299,8 +293,12 @@ def _sign(
         )  # fmt: skip
         for one in range(len(a)):
             x, y = a[one], b[one]
-            low = min(min(np.uint32(x * h0 + y), np.uint32(x * h1 + y)), min(np.uint32(x * h2 + y), np.uint32(x * h3 + y)))
-            high = min(min(np.uint32(x * h4 + y), np.uint32(x * h5 + y)), min(np.uint32(x * h6 + y), np.uint32(x * h7 + y)))
+            low = min(
+                min(np.uint32(x * h0 + y), np.uint32(x * h1 + y)), min(np.uint32(x * h2 + y), np.uint32(x * h3 + y))
+            )
+            high = min(
+                min(np.uint32(x * h4 + y), np.uint32(x * h5 + y)), min(np.uint32(x * h6 + y), np.uint32(x * h7 + y))
+            )
             out[one] = min(out[one], min(low, high))
         place += 8
     while place < count:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.candidates import BANDS
+from transforms.bands import BANDS
 from transforms.exact import id_words
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
@@ -46,10 +46,18 @@ OWNERS = pa.schema(
 
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
-_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "id")}
+_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
+_BY_KIND: dict[str, dict[str, Any]] = {
+    # Bytes of one significance together: of sorted hashes the upper ones vanish, refs don't compress.
+    "bands": {
+        "use_dictionary": ["order", "published"],
+        "column_encoding": {"band": "BYTE_STREAM_SPLIT", "ref": "BYTE_STREAM_SPLIT"},
+    },
+    "sketches": {"use_dictionary": ["rank", "group", "published"]},
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
     out = io.BytesIO()
-    pq.write_table(rows, out, **_PARQUET)
+    pq.write_table(rows, out, **_PARQUET, **_BY_KIND.get(kind, {}))
     content = out.getvalue()
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)

@@ -89,7 +89,10 @@ def _joining() -> npt.NDArray[np.int64]:
             point
             for point in range(sys.maxunicode + 1)
             if not 0xD800 <= point < 0xE000
-            and ((first := unicodedata.normalize("NFKD", chr(point))[:1]) in seconds or unicodedata.combining(first or "a"))
+            and (
+                (first := unicodedata.normalize("NFKD", chr(point))[:1]) in seconds
+                or unicodedata.combining(first or "a")
+            )
         ],
         np.int64,
     )

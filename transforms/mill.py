@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.candidates import BANDS
+from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
@@ -28,7 +28,7 @@ from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
 from transforms.validate import validate_records
-from transforms.verify import SKETCHES
+from transforms.verify import SKETCHES, sketch_rows
 
 # What Merge needs of a record, and no more.
 TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
@@ -37,7 +37,7 @@ REJECTS = pa.schema(
     [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
 )
 
-_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
+_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": PACKED}
 
 
 class RecordFault(RuntimeError):
@@ -79,8 +79,10 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
     runs = runs_of(storage, folder)
     sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
     writers = {kind: RunWriter(runs[kind].schema, size, storage.spool(folder)) for kind, size in sizes.items()}
+    bands = BandRows()
     try:
-        counts = _mill_blocks(source, options, storage, writers)
+        counts = _mill_blocks(source, options, storage, writers, bands)
+        _put_bands(bands, options, writers)
         offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}
     finally:
         for writer in writers.values():
@@ -89,7 +91,7 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
 
 
 def _mill_blocks(
-    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter]
+    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter], bands: BandRows
 ) -> dict[str, Any]:
     """Carries every block of the unit into the writers; returns the unit's counts."""
     unit = source.unit
@@ -128,7 +130,7 @@ def _mill_blocks(
                 stage = "Sign"
                 sound = is_sound(records)
                 signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
-                _write_signed(signed, source.number, options, writers)
+                _write_signed(signed, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -170,7 +172,9 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
         raise InputChanged("an input changed since the run was planned; run again")
 
 
-def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+def _write_signed(
+    signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter], bands: BandRows
+) -> None:
     """Texts and facts of all records; sketches and bands of each distinct one."""
     keys = signed.column("key").to_numpy()
     by_key = segment_of(keys, options.segments)
@@ -182,14 +186,17 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
         return
     distinct = signed.take(pa.array(_first_of_each_id(signed)))
     prints = fingerprint_records(distinct, options.dedupe, options.keys)
-    filled = np.flatnonzero(np.diff(prints.shingles.offsets) > 0)
-    offsets = pa.array(prints.shingles.offsets.astype(np.int32))
-    sets = pa.ListArray.from_arrays(offsets, pa.array(prints.shingles.values))
-    columns = [sets if name == "shingles" else distinct.column(name) for name in SKETCHES.names]
-    sketches = pa.RecordBatch.from_arrays(columns, schema=SKETCHES).take(pa.array(filled))
-    ids = sketches.column("id")
-    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.segments))
-    _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
+    ids = id_words(distinct.column("id"))[:, 0]
+    sketches = sketch_rows(distinct, prints)
+    writers["sketches"].append(sketches, segment_of(id_words(sketches.column("id"))[:, 0], options.segments))
+    orders = orders_of(distinct.column("rank"))
+    if bands.append(prints.bands, refs_of(ids)[prints.owners], orders[prints.owners]):
+        _put_bands(bands, options, writers)
+
+
+def _put_bands(bands: BandRows, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+    for packed, targets in bands.take(options.band_segments):
+        writers["bands"].append(packed, targets)
 
 
 def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
@@ -199,20 +206,6 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
     first = np.ones(len(order), bool)
     first[1:] = (words[1:] != words[:-1]).any(axis=1)
     return np.sort(order[first]).astype(np.int64)
-
-
-def _write_bands(
-    bands: npt.NDArray[np.uint64],
-    ranks: pa.Array,
-    ids: pa.Array,
-    options: MillOptions,
-    writers: dict[str, RunWriter],
-) -> None:
-    """A row for each band of each record."""
-    owners = pa.array(np.repeat(np.arange(len(ids)), bands.shape[1]))
-    flat = bands.ravel()
-    rows = pa.RecordBatch.from_arrays([pa.array(flat), ranks.take(owners), ids.take(owners)], schema=BANDS)
-    writers["bands"].append(rows, segment_of(flat, options.band_segments))
 
 
 def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
