@@ -23,18 +23,20 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.dedupe_corpus import BATCH, open_corpus
+from benchmarks.dedupe_corpus import BATCH, bodies_of, make_corpus, open_corpus
 from pipeline.plan import BAND_SEGMENT_BYTES, SEGMENT_BYTES, _segments
 from pipeline.tasks import Job, Tasks
+from transforms.bands import BandRows
 from transforms.cluster import VERDICTS
 from transforms.exact import id_words, ids_of
+from transforms.fingerprints import fingerprint_texts
 from transforms.hashing import Keys
-from transforms.mill import MillOptions, _write_signed, runs_of
-from transforms.minhash import permutations, sign
+from transforms.mill import MillOptions, _put_bands, _write_signed, runs_of
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, SplitOptions, ValidateOptions, WriteOptions
 from transforms.runs import Runs, RunWriter, Segment
-from transforms.shingles import mix, shingle_texts
-from transforms.sign import SIGNED, bodies
+from transforms.shingles import SHORT, mix
+from transforms.sign import SIGNED
+from transforms.sketches import estimate
 from transforms.storage import Storage
 
 KEYS = Keys("benchmark")
@@ -113,14 +115,16 @@ def _sign(corpus: Path, options: MillOptions, storage: Storage, work: str) -> tu
         writers: dict[str, Any] = {kind: _Nowhere() for kind in runs} | {
             kind: RunWriter(runs[kind].schema, size, storage.spool(work)) for kind, size in sizes.items()
         }
+        rows = BandRows()
         for number in range(first, min(first + per_unit, reader.num_record_batches)):
             signed = signed_records(reader.get_batch(number))
             now = time.process_time()
             reading += now - start
-            _write_signed(signed, unit, options, writers)
+            _write_signed(signed, unit, options, writers, rows)
             start = time.process_time()
             spent += start - now
         now = time.process_time()
+        _put_bands(rows, options, writers)
         offsets = {kind: writers[kind].finish(runs[kind], unit) for kind in sizes}
         start = time.process_time()
         spent += start - now
@@ -147,12 +151,24 @@ def signed_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=SIGNED.names)
 
 
-def signatures_of(reader: pa.ipc.RecordBatchFileReader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    """uint32[N, P]: the signatures of some records."""
-    options = DedupeOptions()
-    rows = [reader.get_batch(int(one) // BATCH).slice(int(one) % BATCH, 1) for one in numbers]
-    messages = pa.concat_arrays([row.column("messages") for row in rows])
-    return sign(shingle_texts(bodies(messages), options.shingle, KEYS), permutations(options.num_perm, KEYS))
+def estimates_of(corpus: Path, pairs: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    """float64[N, 2]: how alike pairs are by MinHash values, and by the sketches that verify candidates."""
+    reader, options = open_corpus(corpus), DedupeOptions()
+    found = []
+    for start in range(0, len(pairs), 4096):
+        part = pairs[start : start + 4096]
+        prints = []
+        for side in "ab":
+            bodies = bodies_of(reader, np.array([one[side] for one in part]))
+            texts = pa.array([bodies[one[side]] for one in part])
+            prints.append(fingerprint_texts(texts, options, KEYS, signatures=True))
+        for row, one in enumerate(part):
+            grams = int(one["tokens"] < SHORT)
+            left, right = (side.signatures[row, grams] for side in prints)  # type: ignore[index]
+            sketches = [(side.words, side.grams)[grams] for side in prints]
+            ends = [(side.values, side.offsets[row], side.offsets[row + 1]) for side in sketches]
+            found.append(((left == right).mean(), estimate(*ends[0], *ends[1])))
+    return np.array(found)
 
 
 def _references(result: dict[str, Any], kind: str) -> Iterator[tuple[int, tuple[int, int, int]]]:
@@ -187,8 +203,7 @@ def _kept_for(corpus: Path, verdicts: pa.Table, count: int) -> npt.NDArray[np.in
 
 def main() -> None:
     corpus, work, target = (Path(one) for one in sys.argv[1:4])
-    warm = open_corpus(corpus, mapped=False).get_batch(0).slice(0, 64)
-    _write_signed(signed_records(warm), 0, _options(64), defaultdict(_Nowhere))  # compiled code is loaded
+    run_engine(make_corpus(work.parent, "chat", 300), work)  # compiled code is loaded
     base = peak_bytes()
     start = time.monotonic()
     result, kept_for = run_engine(corpus, work)

@@ -14,6 +14,7 @@ import regex
 
 SHINGLE = 5
 SHORT = 15  # tokens; a pair with a shorter text is compared by characters
+BRIDGE = 24  # tokens; a text that long is not compared with a short one at all
 GRAM = 5  # characters
 
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -56,6 +57,7 @@ def jaccard(left: set[Any], right: set[Any]) -> float:
 
 def similarity(left: str, right: str) -> float:
     """Exact similarity of two texts, as the README defines it: by grams where either is short, else by words."""
-    if min(len(tokens_of(left)), len(tokens_of(right))) < SHORT:
-        return jaccard(grams_of(left), grams_of(right))
+    least, most = sorted(len(tokens_of(text)) for text in (left, right))
+    if least < SHORT:
+        return jaccard(grams_of(left), grams_of(right)) if most < BRIDGE else 0.0
     return jaccard(shingles_of(left), shingles_of(right))
