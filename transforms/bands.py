@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 from transforms.minhash import BAND_BITS
 
 NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
@@ -125,7 +125,7 @@ def _pack_gaps(keys: npt.NDArray[np.uint64], shift: int, words: npt.NDArray[np.u
     place = 0
     for row in range(1, len(keys)):
         gap = keys[row] - keys[row - 1]
-        place += np.int64(gap >> np.uint64(shift))
+        place += signed(gap >> np.uint64(shift))
         words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
         place += 1
         rest = gap & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))

@@ -110,7 +110,7 @@ def _splits_of(units: pa.ChunkedArray, cut: Cut, keys: Keys) -> npt.NDArray[np.i
     if isinstance(distinct, pa.ChunkedArray):
         return np.empty(0, np.int8)
     bins = np.array([bin_of(unit, keys) for unit in distinct.dictionary.to_pylist()], np.int64)
-    return cut.splits(bins)[distinct.indices.to_numpy()]
+    return np.asarray(cut.splits(bins)[distinct.indices.to_numpy()])
 
 
 def _share(fraction: float, total: int) -> int:
