@@ -265,8 +265,8 @@ def mark_differences(left: str, right: str) -> tuple[list[Piece], list[Piece]]:
     ([(False, 'a '), (True, 'parcel'), (False, ' came')], [(False, 'a '), (True, 'letter'), (False, ' came')])
     """
     a, b = (_PIECE.findall(text[:SHOWN]) for text in (left, right))
-    start = len(os.path.commonprefix([a, b]))
-    end = min(len(os.path.commonprefix([a[start:][::-1], b[start:][::-1]])), min(len(a), len(b)) - start)
+    start = _shared(a, b)
+    end = _shared(a[start:][::-1], b[start:][::-1])
     middles = a[start : len(a) - end], b[start : len(b) - end]
     if max(map(len, middles)) <= _MOST_MARKED:
         blocks = difflib.SequenceMatcher(None, *middles, autojunk=False).get_opcodes()
@@ -279,6 +279,13 @@ def mark_differences(left: str, right: str) -> tuple[list[Piece], list[Piece]]:
             _add(out, kind != "equal", middles[side][bounds[2 * side] : bounds[2 * side + 1]])
         _add(out, False, pieces[len(pieces) - end :])
     return marked
+
+
+def _shared(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many pieces both begin with."""
+    return next(
+        (place for place, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b))
+    )
 
 
 def _add(out: list[Piece], differs: bool, pieces: Sequence[str]) -> None:
