@@ -36,8 +36,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | _map("Mill", tasks.mill)
     )
 
-    bands, sketches, facts, texts, rejects = (
-        milled | _references(kind) for kind in ("bands", "sketches", "facts", "texts", "rejects")
+    bands, sketches, facts, claims, texts, rejects = (
+        milled | _references(kind) for kind in ("bands", "sketches", "facts", "claims", "texts", "rejects")
     )
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
@@ -50,7 +50,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
     verdicts = clustered | _references("verdicts")
-    settled = {"facts": facts, "verdicts": verdicts} | _task("Settle", tasks.settle)
+    owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
+    settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
     totals = settled | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
@@ -62,7 +63,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     members = {"crowds": crowds, "seats": seats, "sketches": sketches}
     held = members | _task("Hold", tasks.hold, AsSingleton(cut))
     resolved = cut | "Resolve" >> beam.Map(
-        tasks.resolve, AsIter(held | _references("held")), AsSingleton(clustered)
+        tasks.resolve, AsIter(held | _references("held")), AsIter(seats), AsSingleton(clustered)
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
     sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
@@ -83,9 +84,15 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         tuple[int, tuple[int, Reference]]
     )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
-    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases), result=int)
+    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
     count = merged | "Merged" >> beam.combiners.Count.Globally()
-    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, result=int)
+
+    published, owners = merged | _references("published"), merged | _references("owners")
+    ids = {"published": published, "owners": owners, "sketches": sketches} | _task(
+        "Index ids", tasks.index_ids, result=int
+    )
+    banded = {"bands": bands} | _task("Index bands", tasks.index_bands, AsIter(published), result=int)
+    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 
 def _map(label: str, task: Callable[[int], dict[str, Any]]) -> beam.ParDo:
@@ -127,7 +134,8 @@ def _once(label: str, task: Callable[..., Any], *sides: Any, result: type = dict
 
 def _add_totals(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Kept records and their bytes, over segments; associative."""
-    kept, n_bytes = 0, 0
+    kept, n_bytes, pinned = 0, 0, [0, 0, 0]
     for result in results:
         kept, n_bytes = kept + result["kept"], n_bytes + result["n_bytes"]
-    return {"kept": kept, "n_bytes": n_bytes}
+        pinned = [one + more for one, more in zip(pinned, result["pinned"], strict=True)]
+    return {"kept": kept, "n_bytes": n_bytes, "pinned": pinned}

@@ -15,28 +15,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
-from transforms.bands import unpack_bands
+from transforms.bands import publish_bands, refs_of, unpack_bands
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
-from transforms.merge import Places, Shard, merge_shard, shards_of
+from transforms.index import OWNERS, Index, distinct_owners, match_owners, parts_of, put_part
+from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seats_of
+from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, settle_records
-from transforms.split import BINS, DROPS, TRAIN, Cut, choose_cut
+from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage
-from transforms.verify import EDGES, SKETCHES, attach_sketches, compare_pairs, elect_sketches, sketch_refs
+from transforms.verify import (
+    EDGES,
+    SKETCHES,
+    attach_sketches,
+    compare_pairs,
+    elect_sketches,
+    publish_sketches,
+    sketch_refs,
+)
 
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+_RUNS = {"owned": OWNERS, **PUBLISHED_RUNS, "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "held": HELD, "guards": HELD, "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
@@ -60,6 +70,11 @@ class Job:
     @property
     def plan(self) -> Plan:
         return load_plan(self.storage, self.work)
+
+    @property
+    def index(self) -> Index:
+        """What is published already."""
+        return Index(self.storage, self.output, parts_of(self.plan.base.index))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrives in a worker."""
@@ -99,7 +114,9 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            found = find_candidates(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))))
+            bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
+            there = self._there("bands", segment, self.job.options.band_segments)
+            found = find_candidates(pa.concat_tables([bands, there]))
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
@@ -117,7 +134,7 @@ class Tasks:
             pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
             if pairs.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(kinds["sketches"], pairs.column("a").to_numpy())
+            sketches = self._sketches(segment, kinds["sketches"], pairs.column("a").to_numpy())
             sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             return {
@@ -138,7 +155,7 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(kinds["sketches"], pairs.column("b").to_numpy())
+            right = self._sketches(segment, kinds["sketches"], pairs.column("b").to_numpy())
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
             return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
@@ -164,15 +181,34 @@ class Tasks:
 
         return self._once("cluster", 0, make)
 
+    def owners(self, group: Grouped) -> Result:
+        """What is published of the groups and source ids of a segment of owners, for the segments that ask."""
+        segment, kinds = group
+
+        def make() -> Result:
+            claims = self._runs("claims").table(_segments(kinds["claims"]))
+            owners = self.job.index.read("owners", segment, self.job.options.segments)
+            owned, keys = match_owners(claims, owners)
+            return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
+
+        return self._once("owners", segment, make, segment)
+
     def settle(self, group: Grouped) -> Result:
         """What becomes of the records of a segment of keys before the cut."""
         segment, kinds = group
 
         def make() -> Result:
-            facts = self._runs("facts").table(_segments(kinds["facts"]))
-            verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
-            options = self.job.options
-            settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            options, plan = self.job.options, self.job.plan
+            settled = settle_records(
+                self._runs("facts").table(_segments(kinds["facts"])),
+                self._runs("verdicts").table(_segments(kinds["verdicts"])),
+                options.keys,
+                exact=options.dedupe.exact,
+                published=self.job.index.read("records", segment, options.segments),
+                owned=self._runs("owned").table(_segments(kinds["owned"])),
+                eval_open=not plan.base.frozen,
+                rebuild=plan.is_rebuild,
+            )
             seats = seats_of(settled.rows) if options.dedupe.near else SEATS.empty_table()
             return {
                 "runs": {
@@ -180,6 +216,7 @@ class Tasks:
                     "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
                 },
                 "kept": int(settled.counts.sum()),
+                "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
                 "counts": _pack_counts(settled.counts),
             }
@@ -207,8 +244,8 @@ class Tasks:
             counts = np.zeros((_CHUNKS, BINS // _CHUNKS), np.int64)
             for chunk, packed in chunks:
                 counts[chunk] = np.frombuffer(zlib.decompress(packed), np.int64)
-            cut = choose_cut(counts.ravel(), self.job.split)
-            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped], **totals}
+            cut = choose_cut(counts.ravel(), self.job.split, self.job.plan.base.settlement(totals["pinned"]))
+            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped, cut.frozen], **totals}
 
         return self._once("cut", 0, make)
 
@@ -218,24 +255,35 @@ class Tasks:
 
         def make() -> Result:
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
-            splits = cut_of(cut).splits(seats.column("bin").to_numpy().astype(np.int64))
+            splits = seat_splits(seats, cut_of(cut))
             sample = -(-SAMPLE // self.job.options.segments)
-            some = (seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample] >> np.uint64(32)).astype(np.uint32)
+            some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
             refs = np.concatenate([crowds.column("ref").to_numpy(), some])
-            sketches = self._sketches(kinds["sketches"], refs)
+            sketches = self._sketches(segment, kinds["sketches"], refs)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
             return {"runs": {"held": self._write("held", segment, held)}}
 
         return self._once("hold", segment, make, segment)
 
-    def resolve(self, cut: Result, held: Iterable[tuple[int, Reference]], clustered: Result) -> Result:
+    def resolve(
+        self,
+        cut: Result,
+        held: Iterable[tuple[int, Reference]],
+        seats: Iterable[tuple[int, Reference]],
+        clustered: Result,
+    ) -> Result:
         """Records that give way to verified look-alikes in another split; who is held out then."""
 
         def make() -> Result:
             options = self.job.options
             cross = self._runs("cross").table(_all_segments(clustered, "cross"))
             table = self._runs("held").table(_segments(reference for _, reference in held))
-            guards, drops = resolve_held(table, cross, cut_of(cut), options.keys, options.dedupe.leak_threshold)
+            words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
+            batches = self._runs("seats").read(_segments(reference for _, reference in seats) if len(words) else ())
+            seated = pa.Table.from_batches(
+                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for _, batch in batches), SEATS
+            ).sort_by("word")
+            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold)
             writer = options.segments  # after those of the searches
             return {
                 **cut,
@@ -259,7 +307,7 @@ class Tasks:
             if guards.num_rows == 0:
                 return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
-            sketches = elect_sketches(runs("sketches").table(_segments(kinds["sketches"])))
+            sketches = self._sketches(segment, kinds["sketches"])
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
             return {
@@ -326,8 +374,8 @@ class Tasks:
 
     def merge(
         self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]
-    ) -> int:
-        """The files of a shard."""
+    ) -> Result:
+        """The files of a shard, and the runs of which the index is made."""
         number, kinds = group
         job, plan = self.job, self.job.plan
         references: dict[str, dict[int, list[Segment]]] = {}
@@ -352,14 +400,52 @@ class Tasks:
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
-        return number
+        return {name: result[name] for name in ("writer", "runs")}
 
-    def commit(self, _: int, merged: int, size: Result) -> int:
+    def index_ids(self, group: Grouped) -> int:
+        """The parts of the index by id and by owner, of a segment of either."""
+        segment, kinds = group
+
+        def make() -> Result:
+            published = self._runs("published").table(_segments(kinds["published"]))
+            owners = self._runs("owners").table(_segments(kinds["owners"]))
+            new = self._runs("sketches").table(_segments(kinds["sketches"]))
+            sketches = publish_sketches(elect_sketches(new), published)
+            count = self.job.options.segments
+            return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
+                              self._part("sketches", segment, count, sketches)]}  # fmt: skip
+
+        self._once("index_ids", segment, make)
+        return segment
+
+    def index_bands(self, group: Grouped, published: Iterable[tuple[int, Reference]]) -> int:
+        """The part of the index of a segment of bands."""
+        segment, kinds = group
+
+        def make() -> Result:
+            segments = sorted({Segment(*reference) for _, reference in published})
+            records = self._runs("published").table(segments).select(["id", "split"])
+            bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
+            rows = publish_bands(bands, records)
+            return {"files": [self._part("bands", segment, self.job.options.band_segments, rows)]}
+
+        self._once("index_bands", segment, make)
+        return segment
+
+    def _part(self, kind: str, number: int, count: int, rows: pa.Table) -> dict[str, Any]:
+        job = self.job
+        return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
+
+    def commit(self, _: int, merged: int, size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""
         if merged != size["shards"]:
             raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
         job = self.job
-        commit_run(job.storage, job.output, job.work, size["shards"], accept=job.accept, keep_work=job.keep_work)
+        tasks = [("merge", number) for number in range(size["shards"])]
+        tasks += [("index_ids", number) for number in sorted(ids)] + [
+            ("index_bands", number) for number in sorted(bands)
+        ]
+        commit_run(job.storage, job.output, job.work, tasks, accept=job.accept, keep_work=job.keep_work)
         return merged
 
     @staticmethod
@@ -390,14 +476,25 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, references: Iterable[Reference], refs: npt.NDArray[np.uint32]) -> pa.Table:
-        """The elected sketches that the refs name."""
-        wanted = np.unique(refs)
-        runs = self._runs("sketches")
-        batches = [
-            batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for _, batch in runs.read(_segments(references))
+    def _sketches(
+        self, segment: int, references: Iterable[Reference], refs: npt.NDArray[np.uint32] | None = None
+    ) -> pa.Table:
+        """The elected sketches of a segment of ids that the refs name, or all; published ones among them."""
+        wanted = None if refs is None else np.unique(refs)
+        there = self._there("sketches", segment, self.job.options.segments).to_batches()
+        new = (batch for _, batch in self._runs("sketches").read(_segments(references)))
+        chosen = [
+            batch if wanted is None else batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
+            for batch in (*there, *new)
         ]
-        return elect_sketches(pa.Table.from_batches(batches, SKETCHES))
+        return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
+
+    def _there(self, kind: str, segment: int, segments: int) -> pa.Table:
+        """The rows of the index that new records are compared with: in a rebuild, those of eval."""
+        rows = self.job.index.read(kind, segment, segments)
+        if self.job.plan.is_rebuild:
+            rows = rows.filter(pc.equal(rows.column("published"), EVAL))
+        return rows
 
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""
@@ -418,8 +515,8 @@ class Tasks:
 
 def cut_of(result: Result) -> Cut:
     """The cut in a result of `Tasks.cut`."""
-    eval_end, val_end, passed, val_capped = result["cut"]
-    return Cut(eval_end, val_end, tuple(passed), val_capped)
+    eval_end, val_end, passed, val_capped, frozen = result["cut"]
+    return Cut(eval_end, val_end, tuple(passed), val_capped, frozen)
 
 
 def _segments(references: Iterable[Reference]) -> list[Segment]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.compiled import compiled, signed
+from transforms.exact import id_words
 from transforms.minhash import BAND_BITS
 
 NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
@@ -117,6 +118,19 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
     return pa.table(
         [pa.array(bands), pa.array(refs), pa.array(orders), pa.array(np.full(total, NEW, np.int8))], schema=BANDS
     )
+
+
+def publish_bands(bands: pa.Table, records: pa.Table) -> pa.Table:
+    """The BANDS rows of published records (with `id` and `split`), each once, as the index has them."""
+    words, splits = id_words(records.column("id"))[:, 0], records.column("split").to_numpy()
+    order = np.argsort(words, kind="stable")
+    known, splits = refs_of(words[order]), splits[order]
+    refs = bands.column("ref").to_numpy()
+    place = np.minimum(np.searchsorted(known, refs), max(len(known) - 1, 0))
+    mine = known[place] == refs if len(known) else np.zeros(len(refs), bool)
+    columns = [*(bands.column(name).filter(pa.array(mine)) for name in BANDS.names[:-1]), pa.array(splits[place[mine]])]
+    rows = pa.table(columns, schema=BANDS)
+    return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)
 
 
 @compiled

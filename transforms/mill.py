@@ -37,7 +37,10 @@ REJECTS = pa.schema(
     [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
 )
 
-_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": PACKED}
+# Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
+CLAIMS = pa.schema([pa.field("owner", pa.binary(16), nullable=False), pa.field("key", pa.uint64(), nullable=False)])
+
+_SCHEMAS = {"claims": CLAIMS, "texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": PACKED}
 
 
 class RecordFault(RuntimeError):
@@ -56,6 +59,7 @@ class MillOptions:
     keys: Keys
     segments: int  # of keys and ids; a power of two
     band_segments: int
+    refresh: bool = False  # there is something published that records may belong to
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,10 @@ def _write_signed(
     numbers = pa.array(np.full(len(keys), writer, np.int32))
     facts = [numbers if name == "writer" else signed.column(name) for name in FACTS.names]
     writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
+    if options.refresh:
+        claims = _claims(signed, by_key)
+        owners = np.ascontiguousarray(id_words(claims.column("owner"))[:, 0])
+        writers["claims"].append(claims, segment_of(owners, options.segments))
     if not options.dedupe.near:
         return
     distinct = signed.take(pa.array(_first_of_each_id(signed)))
@@ -197,6 +205,18 @@ def _write_signed(
 def _put_bands(bands: BandRows, options: MillOptions, writers: dict[str, RunWriter]) -> None:
     for packed, targets in bands.take(options.band_segments):
         writers["bands"].append(packed, targets)
+
+
+def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """CLAIMS of a block: each owner once for each segment."""
+    tables = [
+        pa.table({"owner": signed.column(name), "segment": by_key, "key": signed.column("key")})
+        for name in ("group", "source_id")
+    ]
+    claims = pa.concat_tables(one.filter(pc.is_valid(one.column("owner"))) for one in tables)
+    claims = claims.group_by(["owner", "segment"]).aggregate([("key", "min")]).sort_by("owner")
+    columns = [claims.column(name).combine_chunks() for name in ("owner", "key_min")]
+    return pa.RecordBatch.from_arrays(columns, schema=CLAIMS)
 
 
 def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:

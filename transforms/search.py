@@ -23,13 +23,12 @@ import pyarrow as pa
 
 from transforms.compiled import compiled
 from transforms.exact import among_ids, id_words
-from transforms.hashing import Keys
 from transforms.reasons import Drop
 from transforms.sketches import Sketches
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
 from transforms.verify import sets_of, similarity_of, sketch_refs
 
-# The bin of each kept record, by the first half of its id.
+# The bin of each kept record, by the first half of its id; -1 - split where its split is settled before the cut.
 SEATS = pa.schema([pa.field("word", pa.uint64(), nullable=False), pa.field("bin", pa.int32(), nullable=False)])
 
 # Held-out records that look-alikes are searched for.
@@ -60,12 +59,30 @@ class Found(NamedTuple):
 
 
 def seats_of(settled: pa.Table) -> pa.Table:
-    """SEATS, sorted, of the kept among rows with `id` and `bin` (-1: not kept)."""
-    bins = settled.column("bin").to_numpy()
+    """SEATS, sorted, of the records that stay among rows with `id`, `fate` (a split, or -1: the cut decides) and `bin`."""
+    fates, bins = settled.column("fate").to_numpy(), settled.column("bin").to_numpy()
     words = id_words(settled.column("id"))[:, 0]
-    kept = np.flatnonzero(bins >= 0)
-    order = kept[np.argsort(words[kept], kind="stable")]
-    return pa.table([pa.array(words[order]), pa.array(bins[order])], schema=SEATS)
+    stays = np.flatnonzero(fates <= EVAL)
+    order = stays[np.argsort(words[stays], kind="stable")]
+    seats = np.where(fates < 0, bins, -1 - fates)[order]
+    return pa.table([pa.array(words[order]), pa.array(seats.astype(np.int32))], schema=SEATS)
+
+
+def seat_splits(seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of each of SEATS."""
+    bins = seats.column("bin").to_numpy().astype(np.int64)
+    return np.where(bins < 0, -1 - bins, cut.splits(np.maximum(bins, 0))).astype(np.int8)
+
+
+def splits_of_words(words: npt.NDArray[np.uint64], seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of the record whose id begins with each word; -1 where it has no seat. `seats` are sorted."""
+    seated = seats.column("word").to_numpy()
+    splits = np.full(len(words), -1, np.int8)
+    if len(seated):
+        place = np.minimum(np.searchsorted(seated, words), len(seated) - 1)
+        has = seated[place] == words
+        splits[has] = seat_splits(seats, cut)[place[has]]
+    return splits
 
 
 def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sample: int) -> pa.Table:
@@ -95,14 +112,18 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
     ).combine_chunks()
 
 
-def resolve_held(held: pa.Table, cross: pa.Table, cut: Cut, keys: Keys, threshold: float) -> tuple[pa.Table, pa.Table]:
+def resolve_held(
+    held: pa.Table, cross: pa.Table, seats: pa.Table, cut: Cut, threshold: float
+) -> tuple[pa.Table, pa.Table]:
     """(HELD that stay, sorted; DROPS of new records that `cross` edges or, if they are held, crowds tell to give way).
 
-    Val gives way to eval first, so that who is dropped costs nobody in train their place.
+    Val gives way to eval first, so that who is dropped costs nobody in train their place. `seats` are those of the
+    records in `cross`.
     """
     held = held.take(pa.array(np.lexsort(id_words(held.column("id")).T[::-1]))).combine_chunks()
     ids, splits = id_words(held.column("id")), held.column("split").to_numpy()
-    near_eval = drop_lookalikes(cross, cut, keys, EVAL)
+    first, second = (splits_of_words(id_words(cross.column(side))[:, 0], seats, cut) for side in "ab")
+    near_eval = drop_lookalikes(cross, (first, second), EVAL)
     gone = among_ids(ids, id_words(near_eval.column("id")))
     asked = (splits == VAL) & (held.column("published").to_numpy() < 0) & ~gone
     found, _ = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
@@ -110,7 +131,7 @@ def resolve_held(held: pa.Table, cross: pa.Table, cut: Cut, keys: Keys, threshol
     gone[rows] = True
     in_crowds = _drops(held.take(pa.array(rows)), np.full(len(rows), EVAL))
     before = np.concatenate([id_words(one.column("id")) for one in (near_eval, in_crowds)])
-    near_val = drop_lookalikes(cross, cut, keys, VAL, before)
+    near_val = drop_lookalikes(cross, (first, second), VAL, before)
     return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_eval, in_crowds, near_val])
 
 
@@ -142,13 +163,8 @@ def search_segment(
 
 def _splits_of(sketches: pa.Table, seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
     """int8[N]: the split of each of SKETCHES; -1 where it has no seat. Published ones keep theirs."""
-    words, seated = id_words(sketches.column("id"))[:, 0], seats.column("word").to_numpy()
     published = sketches.column("published").to_numpy()
-    splits = np.full(len(words), -1, np.int8)
-    if len(seated):
-        place = np.minimum(np.searchsorted(seated, words), len(seated) - 1)
-        has = seated[place] == words
-        splits[has] = cut.splits(seats.column("bin").to_numpy()[place[has]].astype(np.int64))
+    splits = splits_of_words(id_words(sketches.column("id"))[:, 0], seats, cut)
     return np.asarray(np.where(published >= 0, published, splits), np.int8)
 
 
