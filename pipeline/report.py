@@ -99,6 +99,7 @@ def look_alikes(cut: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     sampled, found = cut["sampled"], cut["recalled"]
     return {
+        "dropped": cut["dropped"],
         "sampled": sampled,
         "found": found,
         "missed": sampled - found,

@@ -89,6 +89,8 @@ def test_the_report_shows_train_and_what_gave_way_to_it_alone():
 
 def test_recall_is_told_only_where_it_was_measured():
     assert look_alikes({}) is None
-    told = {"sampled": 8, "recalled": 6, "unsearched": 0}
-    assert look_alikes(told) == {"sampled": 8, "found": 6, "missed": 2, "recall": 0.75, "unsearched": 0}
+    told = {"dropped": 9, "sampled": 8, "recalled": 6, "unsearched": 0}
+    assert look_alikes(told) == {
+        "dropped": 9, "sampled": 8, "found": 6, "missed": 2, "recall": 0.75, "unsearched": 0
+    }  # fmt: skip
     assert look_alikes(told | {"sampled": 0, "recalled": 0})["recall"] is None
