@@ -48,7 +48,7 @@ SIZE  ?= 100000
 PEERS ?=
 PEER  := out/peers
 $(PEER)/.setup: $(DEV) benchmarks/dedupe_peers.txt
-	$(BIN)/uv venv --quiet --clear $(PEER)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEER)
 	$(BIN)/uv pip install --quiet --python $(PEER)/bin/python --requirements benchmarks/dedupe_peers.txt
 	@touch $@
 
