@@ -314,6 +314,40 @@ def why(output: str, what: str, as_json: bool) -> None:
             _OUT.print(table)
 
 
+@cli.group()
+def tune() -> None:
+    """Try settings on a sample of the input before a run."""
+
+
+@tune.command("dedupe")
+@_config_options
+@click.option("--sample", type=click.IntRange(min=2), default=10_000, show_default=True, metavar="N",
+              help="Lines to read: the first ones of every input, an equal share of each.")  # fmt: skip
+@click.option(
+    "--html", "page", metavar="FILE", help="Write a page with pairs beside each threshold; it shows redacted texts."
+)
+@_json_option
+def tune_dedupe_command(
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    sample: int,
+    page: str | None,
+    as_json: bool,
+) -> None:
+    """Say how many records each `dedupe.threshold` would drop, and show pairs on both sides of it."""
+    from pipeline.tune import tune_dedupe
+
+    values = tune_dedupe(_load(config_path, assignments, input=list(inputs)), sample, page, _say)
+    if as_json:
+        _print_json(values)
+    else:
+        from pipeline.tables import tune_table
+
+        for table in tune_table(values):
+            _OUT.print(table)
+
+
 @cli.command("config")
 @click.option("init", "--init", is_flag=True, help="Print a commented config with every key; its salt is drawn anew.")
 @click.option("schema", "--schema", is_flag=True, help="Print the config's JSON schema.")

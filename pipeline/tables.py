@@ -18,6 +18,8 @@ from pipeline.snapshots import Dataset, kept
 from pipeline.templates import human_bytes
 from transforms.reasons import MEANING, SPLITS, Drop, Reason
 
+_NUMBERS = ("lines", "share", "pairs", "dropped", "kept", "found")
+
 
 def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table | Text]:
     """Where the dataset is, and what was lost why."""
@@ -125,6 +127,24 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         yield table
 
 
+def tune_table(values: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What each threshold would keep and drop."""
+    yield Text(
+        f"{values['lines']:,} lines of {values['inputs']:,} inputs: {values['sound']:,} sound records, "
+        f"{values['exact']:,} exact copies, {values['distinct']:,} distinct"
+    )
+    table = _table("threshold", "pairs", "dropped", "share", "kept", "found")
+    for one in values["thresholds"]:
+        share = one["dropped"] / values["distinct"] if values["distinct"] else 0.0
+        cells = (f"{one['pairs']:,}", f"{one['dropped']:,}", f"{share:.1%}", f"{one['kept']:,}", f"{one['found']:.1%}")
+        now = " (set)" if one["threshold"] == values["threshold"] else ""
+        table.add_row(f"{one['threshold']:.2f}{now}", *cells)
+    yield table
+    yield Text("found: the expected share of pairs of just that similarity that the bands find", style="dim")
+    if "html" in values:
+        yield Text(f"pairs    {values['html']}")
+
+
 def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
     """Snapshots, a row each."""
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -192,7 +212,7 @@ def expire_table(gone: Mapping[str, Any], dry_run: bool) -> Iterable[Table | Tex
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in ("lines", "share") else "left")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
     return table
 
 

@@ -23,6 +23,7 @@ from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
+from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
@@ -200,7 +201,8 @@ class Tasks:
 
         def make() -> Result:
             table = self._runs("edges").table(_segments(reference for _, reference in edges))
-            clusters = cluster_edges(table, self.job.options.dedupe.threshold, distinct)
+            dedupe = self.job.options.dedupe
+            clusters = cluster_edges(table, dedupe.threshold, distinct)
             targets = self._by_key(clusters.verdicts)
             return {
                 "runs": {
@@ -211,6 +213,8 @@ class Tasks:
                 "edges": table.num_rows,
                 "largest": clusters.largest,
                 "divided": clusters.divided,
+                "borderline": borderline_pairs(table, clusters.verdicts, dedupe.threshold),
+                "similarities": similarity_counts(table, clusters.verdicts, dedupe.leak_threshold),
             }
 
         return self._once("cluster", 0, make)
@@ -437,7 +441,14 @@ class Tasks:
             "merge",
             number,
             lambda: merge_shard(
-                shard, references, plan.segments, cut_of(size), job.write, places, self._in_eval(shard)
+                shard,
+                references,
+                plan.segments,
+                cut_of(size),
+                job.write,
+                places,
+                self._in_eval(shard),
+                self._watched(),
             ),
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
@@ -489,6 +500,12 @@ class Tasks:
         """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
         plan = self.job.plan
         return [(segment, (0, 0, 0)) for segment in range(plan.segments)] if plan.is_rebuild else []
+
+    def _watched(self) -> list[str]:
+        """Ids of which the report says what became of them."""
+        told = Work(self.job.storage, self.job.work).result("cluster", 0) or {"largest": [], "borderline": []}
+        pairs = told["borderline"]
+        return sorted({one["id"] for one in told["largest"]} | {pair[side] for pair in pairs for side in "ab"})
 
     def index_ids(self, group: Grouped) -> int:
         """The parts of the index by id and by owner, of a segment of either."""
