@@ -105,7 +105,6 @@ def settle_records(
     ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
-    # Copies of a near-duplicate are copies first: they name the id that they share.
     fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
     kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
     known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
@@ -113,8 +112,11 @@ def settle_records(
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
-    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & (fates == OPEN)
-    fates, kept_id = _decide(fates, kept_id, np.where(near, DUPLICATE, OPEN), near_of)
+    # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
+    copies = ~elected & (known.fates == OPEN) & (like < LIKE_VAL)
+    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
+    kept_id = pc.if_else(pa.array(near), near_of, kept_id)
+    fates[near] = DUPLICATE
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
     fates, kept_id = _decide(fates, kept_id, known.splits, None)
     group_split = _split_of(groups, owned)
