@@ -288,7 +288,9 @@ def explain(mine: Fate, other: Fate, fates: dict[str, Fate], owners: dict[str, t
         return "the newcomer gave way"
     if mine.outcome == "duplicate":
         kept = fates.get(mine.kept_id or "")
-        return "another of its look-alikes was published first" if kept and kept.snapshot <= mine.snapshot else None
+        if kept is None or kept.outcome == "duplicate" or kept.snapshot > mine.snapshot:
+            return None
+        return "another of its look-alikes was published first"
     if other.outcome == "duplicate":
         kept = fates.get(other.kept_id or "")
         # The one build found it to be alike enough; had both been kept here, a duplicate would have been missed.
