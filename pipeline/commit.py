@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -100,6 +101,7 @@ def commit_run(
                 "added": added,
                 "measures": measures,
                 "split": {"eval_end": cut[0], "val_end": cut[1], "eval_frozen": eval_frozen(plan, accounting)},
+                "benchmarks": [asdict(one) for one in plan.benchmarks],
                 "config": plan.config,
                 "config_fingerprint": plan.fingerprint,
                 "versions": plan.versions,
@@ -114,7 +116,7 @@ def commit_run(
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
-            _remove_left_work(dataset, plan.number)
+            remove_left_work(dataset, plan.number)
 
 
 def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
@@ -126,7 +128,7 @@ def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spo
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
 
 
-def _remove_left_work(dataset: Dataset, number: int) -> None:
+def remove_left_work(dataset: Dataset, number: int) -> None:
     """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
     work = dataset.uri("work")
     for name in dataset.storage.names(work, "directory"):

@@ -306,14 +306,19 @@ def _fates(
 
 
 def _rejected(segment: int, shard: Shard, references: References, places: Places) -> pa.Table:
-    """_FATES of the quarantined lines of a segment that the shard covers."""
+    """_FATES of the lines of a segment that the shard covers and that came no further than the mill."""
     tables = [_FATES.empty_table()]
     for writer, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         count = batch.num_rows
         columns: dict[str, Any] = {
             "writer": pa.array(np.full(count, writer, np.int32)),
-            "outcome": pa.array([str(Outcome.QUARANTINED)] * count, pa.string()),
+            "outcome": pc.if_else(
+                pc.is_in(pc.list_element(batch.column("reasons"), 0), value_set=_REASONS),
+                str(Outcome.DROPPED),
+                str(Outcome.QUARANTINED),
+            ),
+            **{name: hex_ids(batch.column(name)) for name in ("id", "source_id", "group")},
             **{name: batch.column(name) for name in ("line", "offset", "length", "reasons")},
         }
         arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in _FATES]
