@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.history import ancestors, kept_snapshots
-from pipeline.snapshots import Dataset
+from pipeline.snapshots import Dataset, origin_of
 from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -150,12 +150,12 @@ def _rows(number: int, batch: pa.RecordBatch, mask: pa.Array) -> list[dict[str, 
 
 
 def _lineage(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of the snapshot that wrote it, record batch) of the lineage, the newest snapshot's first."""
+    """(number of the snapshot that took the lines in, record batch) of the lineage, the newest snapshot's first."""
     files = [one["path"] for one in manifest["files"] if one["kind"] == "lineage"]
-    for path in sorted(files, key=lambda one: one.split("/")[1][:6], reverse=True):
+    for path in sorted(files, key=origin_of, reverse=True):
         try:
             with dataset.storage.open(dataset.uri(path)) as stream:
                 for batch in pq.ParquetFile(stream).iter_batches():
-                    yield int(path.split("/")[1][:6]), batch
+                    yield int(origin_of(path)), batch
         except (FileNotFoundError, pa.ArrowInvalid):
             raise UsageError(f"{path} is missing or damaged", f"corpusmill verify {dataset.root}") from None
