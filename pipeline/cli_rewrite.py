@@ -41,6 +41,34 @@ def forget(output: str, groups: tuple[str, ...], file: str | None, as_json: bool
             _OUT.print(table)
 
 
+@click.command()
+@_output
+@click.argument("decisions", metavar="DECISIONS.jsonl")
+@click.option(
+    "config_path", "--config", metavar="CONFIG.yaml", help="The dataset's config; needed where it has deny lists."
+)
+@_json
+def apply(output: str, decisions: str, config_path: str | None, as_json: bool) -> None:
+    """Carry out human decisions, a line each: {"id": …, "decision": "keep" | "cut" | "fix", "messages": […]}.
+
+    A corrected record takes the original's place in its split and wins over it for good; what is cut stays away.
+    Records of eval are not corrected. One decision that can't be carried out stops them all (exit 2).
+    """
+    from pipeline.apply import apply_decisions
+    from pipeline.cli import _OUT, _dataset, _print_json
+    from pipeline.config import load_config
+    from pipeline.tables_rewrite import apply_table
+
+    dataset = _dataset(output)
+    config = load_config(config_path) if config_path else None
+    done = apply_decisions(dataset, decisions, _keys(dataset), config)
+    if as_json:
+        _print_json(done)
+    else:
+        for table in apply_table(done):
+            _OUT.print(table)
+
+
 def _keys(dataset: Any) -> Any:
     from pipeline.config import load_keys
 
@@ -60,4 +88,4 @@ def _lines(file: str | None) -> list[str]:
         raise UsageError(f"{file} is not UTF-8") from None
 
 
-COMMANDS = (forget,)
+COMMANDS = (forget, apply)
