@@ -71,9 +71,9 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     resolved = cut | "Resolve" >> beam.Map(
         tasks.resolve,
         AsIter(held | _references("held")),
+        AsIter(seats),
         AsSingleton(clustered),
         AsIter(settled | _references("torn")),
-        AsIter(settled | _references("pins")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
     sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)

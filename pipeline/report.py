@@ -74,6 +74,12 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "verified_pairs": clusters["edges"],
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
+            "look_alikes": {
+                "dropped": summary["cut"]["dropped"],
+                "unsearched": summary["cut"]["unsearched"],
+                "sampled": summary["cut"]["sampled"],
+                "recalled": summary["cut"]["recalled"],
+            },
         },
         "benchmarks": contamination_of(plan, summary["units"]),
         "shards": summary["accounts"],
@@ -114,7 +120,7 @@ def report_page(report: Mapping[str, Any]) -> str:
 def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a snapshot's report. Raises UsageError where it is missing or damaged."""
     try:
-        (uri,) = [uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json")]
+        uri = max(uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json"))
         return dict(orjson.loads(dataset.storage.read(uri)))
     except (FileNotFoundError, ValueError):
         raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
@@ -123,7 +129,8 @@ def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, An
 def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
-    uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
+    # In the order of the snapshots: of a manifest that lists the reports of several, the last.
+    uris = {uri.rsplit("/", 1)[1]: uri for uri in sorted(dataset.files(manifest, "report"))}
     page = report_page(newest_report(dataset, manifest)).encode()
     if not dataset.storage.exists(uris["index.html"]) or dataset.storage.read(uris["index.html"]) != page:
         dataset.storage.put(uris["index.html"], page)

@@ -20,7 +20,7 @@ from apache_beam.metrics import Metrics
 from pipeline.commit import commit_run
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
-from transforms.bands import BANDS, refs_of, unpack_bands
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
@@ -34,8 +34,6 @@ from transforms.index import (
     key_words,
     match_owners,
     parts_of,
-    publish_bands,
-    publish_sketches,
     put_part,
 )
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
@@ -44,16 +42,25 @@ from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seats_of
+from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, TORN, drop_torn, settle_records
-from transforms.split import BINS, DROPS, EVAL, PINS, TRAIN, Cut, choose_cut
+from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
-from transforms.verify import EDGES, SKETCHES, attach_sketches, compare_pairs, elect_sketches, sketch_refs
+from transforms.verify import (
+    EDGES,
+    SKETCHES,
+    attach_sketches,
+    compare_pairs,
+    elect_sketches,
+    publish_sketches,
+    sketch_refs,
+)
 
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS, "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES,
-         "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN,
-         "pins": PINS, "held": HELD, "guards": HELD, "drops": DROPS}  # fmt: skip
+_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
+         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
+         "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
@@ -222,7 +229,6 @@ class Tasks:
                     "settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows)),
                     "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
                     "torn": self._write("torn", segment, settled.torn),
-                    "pins": self._write("pins", segment, settled.pins),
                 },
                 "kept": int(settled.counts.sum()),
                 "pinned": settled.pinned.tolist(),
@@ -264,9 +270,9 @@ class Tasks:
 
         def make() -> Result:
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
-            splits = cut_of(cut).splits(seats.column("bin").to_numpy().astype(np.int64))
+            splits = seat_splits(seats, cut_of(cut))
             sample = -(-SAMPLE // self.job.options.segments)
-            some = (seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample] >> np.uint64(32)).astype(np.uint32)
+            some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
             refs = np.concatenate([crowds.column("ref").to_numpy(), some])
             sketches = self._sketches(segment, kinds, refs)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
@@ -278,23 +284,26 @@ class Tasks:
         self,
         cut: Result,
         held: Iterable[tuple[int, Reference]],
+        seats: Iterable[tuple[int, Reference]],
         clustered: Result,
         torn: Iterable[tuple[int, Reference]],
-        pins: Iterable[tuple[int, Reference]],
     ) -> Result:
         """Records that give way to verified look-alikes in another split; who is held out then."""
 
         def make() -> Result:
             options = self.job.options
             cross = self._runs("cross").table(_all_segments(clustered, "cross"))
-            table, undecided, known = (
+            table, undecided = (
                 self._runs(kind).table(_segments(reference for _, reference in references))
-                for kind, references in (("held", held), ("torn", torn), ("pins", pins))
+                for kind, references in (("held", held), ("torn", torn))
             )
+            words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
+            batches = self._runs("seats").read(_segments(reference for _, reference in seats) if len(words) else ())
+            seated = pa.Table.from_batches(
+                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for _, batch in batches), SEATS
+            ).sort_by("word")
             near_train = drop_torn(undecided, cut_of(cut))
-            guards, drops = resolve_held(
-                table, cross, cut_of(cut), options.keys, options.dedupe.leak_threshold, known, near_train
-            )
+            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
             writer = options.segments  # after those of the searches
             return {
                 **cut,
@@ -318,7 +327,7 @@ class Tasks:
             if guards.num_rows == 0:
                 return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
-            sketches = elect_sketches(runs("sketches").table(_segments(kinds["sketches"])))
+            sketches = self._sketches(segment, kinds)
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
             return {
@@ -546,18 +555,16 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32]) -> pa.Table:
-        """The elected sketches that the refs name, new and published."""
-        wanted = np.unique(refs)
-        published = self._published("sketches", segment, self.job.options.segments, kinds)
-        batches = [
-            batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
-            for batch in (
-                *(batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"]))),
-                *published.to_batches(),
-            )
+    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
+        """The elected sketches of a segment of ids that the refs name, or all; published ones among them."""
+        wanted = None if refs is None else np.unique(refs)
+        published = self._published("sketches", segment, self.job.options.segments, kinds).to_batches()
+        new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
+        chosen = [
+            batch if wanted is None else batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
+            for batch in (*published, *new)
         ]
-        return elect_sketches(pa.Table.from_batches(batches, SKETCHES))
+        return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
 
     def _published(self, kind: str, segment: int, segments: int, kinds: Kinds) -> pa.Table:
         """Bands or sketches of what is published before the run: of all, or to a rebuild of eval."""

@@ -166,27 +166,6 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
 
 
-def publish_sketches(sketches: pa.Table, published: pa.Table) -> pa.Table:
-    """SKETCHES of those records that are in PUBLISHED, with their split."""
-    place = pc.index_in(sketches.column("id"), value_set=published.column("id"))
-    kept = sketches.filter(pc.is_valid(place))
-    columns = {
-        "published": published.column("split").take(place.drop_null()),
-        "tie": pa.array(np.zeros(kept.num_rows, np.uint64)),
-    }
-    return pa.table([columns.get(name, kept.column(name)) for name in SKETCHES.names], schema=SKETCHES)
-
-
-def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
-    """BANDS rows of records whose ref is in `kept`, as published ones.
-
-    A row does not tell the split, which its sketch has: it stands as 0.
-    """
-    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
-    split = pa.array(np.zeros(mine.num_rows, np.int8))
-    return mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
-
-
 def in_eval(rows: pa.Table) -> pa.Table:
     """Those of PUBLISHED or OWNERS that are in eval."""
     return rows.filter(pc.equal(rows.column("split"), EVAL))

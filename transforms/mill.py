@@ -20,6 +20,7 @@ from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.decontaminate import Contamination, Hasher, load_benchmarks
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
+from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
@@ -118,6 +119,7 @@ def _mill_blocks(
     hasher = Hasher(options.dedupe, options.keys)
     benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
     contamination = Contamination(benchmarks.items if benchmarks else ())
+    measures: Counter[str] = Counter()
     _check_unchanged(source, storage)
     with storage.open(unit.uri) as stream:
         reader = LineReader(unit, stream, options.read)
@@ -159,6 +161,7 @@ def _mill_blocks(
                     hit = pa.array(found.records)
                     _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), unit.shard, options, writers)
                     signed = signed.filter(pc.invert(hit))
+                measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
@@ -188,6 +191,7 @@ def _mill_blocks(
         "examples": examples,
         "entities": dict(entities),
         "benchmarks": contamination.as_list(),
+        "measures": dict(measures),
     }
 
 

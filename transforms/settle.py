@@ -29,7 +29,7 @@ from transforms.exact import elect_records
 from transforms.hashing import Keys
 from transforms.index import OWNERS, PUBLISHED
 from transforms.reasons import SPLITS, Drop
-from transforms.split import BINS, DROPS, EVAL, LOST, PINNED, PINS, TRAIN, VAL, Cut, bin_of
+from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
 # Fates: a split, or one of these.
 DUPLICATE = len(SPLITS)
@@ -68,12 +68,11 @@ TORN = pa.schema(
 
 
 class Settled(NamedTuple):
-    """SETTLED rows, TORN records, PINS of units that look-alikes are known of; open records by bin (int64[BINS]);
-    records whose split is settled (int64[3]); canonical JSON bytes of both."""
+    """SETTLED rows; TORN records; open records by bin (int64[BINS]); records whose split is settled (int64[3]);
+    canonical JSON bytes of both."""
 
     rows: pa.Table
     torn: pa.Table
-    pins: pa.Table
     counts: npt.NDArray[np.int64]
     pinned: npt.NDArray[np.int64]
     n_bytes: int
@@ -105,7 +104,6 @@ def settle_records(
     ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
-    # Copies of a near-duplicate are copies first: they name the id that they share.
     fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
     kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
     known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
@@ -113,13 +111,15 @@ def settle_records(
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
-    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & (fates == OPEN)
-    fates, kept_id = _decide(fates, kept_id, np.where(near, DUPLICATE, OPEN), near_of)
+    # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
+    copies = ~elected & (known.fates == OPEN) & (like < LIKE_VAL)
+    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
+    kept_id = pc.if_else(pa.array(near), near_of, kept_id)
+    fates[near] = DUPLICATE
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
     fates, kept_id = _decide(fates, kept_id, known.splits, None)
     group_split = _split_of(groups, owned)
-    group_pin = np.where((group_split == EVAL) & (not eval_open), LOST, group_split)
-    group_fate = np.where(group_pin == LOST, drop_code(Drop.GROUP_IN_EVAL), group_split)
+    group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
     torn = like & LIKE_TRAIN > 0
     group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
@@ -150,17 +150,10 @@ def settle_records(
     return Settled(
         rows,
         pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
-        _pins(owners, np.where(to_train & alone, TRAIN, group_pin)),
         np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
         np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
         int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
     )
-
-
-def _pins(owners: pa.ChunkedArray, codes: npt.NDArray[np.integer]) -> pa.Table:
-    """PINS of the owners whose split, or loss, is known."""
-    pins = pa.table([owners, pa.array(codes, pa.int8())], schema=PINS).filter(pa.array(codes != OPEN))
-    return pins.group_by(["owner"]).aggregate([("split", "min")]).rename_columns(PINS.names).cast(PINS)
 
 
 def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:
