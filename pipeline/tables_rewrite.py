@@ -59,6 +59,20 @@ def apply_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
     yield table
 
 
+def compact_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What was merged."""
+    number = f"{done['snapshot']:06d}"
+    if not done["committed"]:
+        yield Text(f"Snapshot {number} of {done['dataset']}, as it was: too few small files to merge")
+        return
+    yield Text(f"Snapshot {number} of {done['dataset']}: {done['files_before']:,} files became {done['files_after']:,}, "
+               f"{human_bytes(done['bytes_written'])} written")  # fmt: skip
+    table = Table(show_header=False, box=None)
+    for name, count in done["merged"].items():
+        table.add_row(name.replace("_", " "), f"{count:,} small files merged")
+    yield table
+
+
 def _cost(cost: Mapping[str, int]) -> str:
     return (
         f"{cost['files_rewritten']:,} of {cost['files']:,} files, "
