@@ -332,11 +332,15 @@ for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
 
 
 def _dataset(output: str) -> Any:
+    from pipeline.plan import usable
     from pipeline.run import absolute
     from pipeline.snapshots import Dataset
     from transforms.storage import Storage
 
-    return Dataset(Storage(), absolute(output))
+    dataset = Dataset(Storage(), absolute(output))
+    with usable(dataset.root):
+        dataset.storage.reach(dataset.root)
+    return dataset
 
 
 def _print_json(value: Any) -> None:

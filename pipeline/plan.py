@@ -5,18 +5,19 @@ The plan is a file in the work folder. Workers load it; elements of the pipeline
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
 from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusmillError, UsageError
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
@@ -24,7 +25,8 @@ from transforms.read import WorkUnit, cut_units
 from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import Settlement
-from transforms.storage import Found, Storage, StorageError, join
+from transforms.storage import Found, Storage, join
+from transforms.stores import in_words
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment of keys
 BAND_SEGMENT_BYTES = 32 << 20  # of text, whose bands weigh about as much
@@ -184,18 +186,25 @@ def find_inputs(config: Config, storage: Storage) -> tuple[list[tuple[Found, str
     unmatched: list[str] = []
     for source in config.inputs():
         for pattern in source.input:
-            try:
+            with usable(pattern, "list"):
+                storage.reach(pattern)
                 files = storage.find(pattern)
-            except StorageError as error:
-                raise UsageError(str(error)) from None
-            except PermissionError:
-                raise UsageError(f"no permission to list {pattern}", "check the credentials") from None
-            except OSError as error:
-                raise UsageError(f"can't list {pattern}: {type(error).__name__}") from None
             unmatched += [] if files else [pattern]
             for one in files:
                 found.setdefault(one.uri, (one, source.kind))
     return [found[uri] for uri in sorted(found)], unmatched
+
+
+@contextlib.contextmanager
+def usable(uri: str, what: str = "use") -> Iterator[None]:
+    """Raises UsageError for what storage raises in the block, with what to do about it."""
+    try:
+        yield
+    except CorpusmillError:
+        raise
+    except Exception as error:
+        told = in_words(error, uri, what)
+        raise UsageError(f"{told} ({uri})" if uri not in str(told) else str(told), told.hint) from None
 
 
 def make_plan(

@@ -6,10 +6,11 @@ A task's result is a small mapping: counts, and for every kind of run that it wr
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
+from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
+from transforms.hashing import Keys
 from transforms.index import (
     OWNERS,
     PUBLISHED,
@@ -38,7 +41,7 @@ from transforms.index import (
 )
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
-from transforms.once import Work
+from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
@@ -55,6 +58,8 @@ from transforms.verify import (
     publish_sketches,
     sketch_refs,
 )
+
+KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
 _CHUNKS = 64  # in which counts by bin travel
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
@@ -90,8 +95,23 @@ class Job:
         """What is published already."""
         return Index(self.storage, self.output, parts_of(self.plan.base.index))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves for the workers: with the secret key, unless the workers are said to have it themselves."""
+        state = dict(self.__dict__)
+        keys = self.options.keys
+        if keys.secret is not None and os.environ.get(KEY_ON_WORKERS):
+            state |= {"options": replace(self.options, keys=Keys(keys.salt)), "key_check": keys.check}
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrives in a worker."""
+        """Arrives in a worker. Raises TaskFault where the worker's own key is not the driver's."""
+        state = dict(state)
+        check = state.pop("key_check", None)
+        if check is not None:
+            keys = load_keys(state["options"].keys.salt)
+            if keys.check != check:
+                raise TaskFault("a worker has another secret key than the driver, or none: set CORPUSMILL_KEY there")
+            state["options"] = replace(state["options"], keys=keys)
         self.__dict__.update(state)
         hush_threads()
 

@@ -115,13 +115,13 @@ def _mill_blocks(
     quarantined: Counter[str] = Counter()
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
+    measures: Counter[str] = Counter()
     suppressed = load_suppressed(storage, options.suppressed)
     hasher = Hasher(options.dedupe, options.keys)
     benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
     contamination = Contamination(benchmarks.items if benchmarks else ())
-    measures: Counter[str] = Counter()
     _check_unchanged(source, storage)
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
         for lines in reader.blocks():
             stage = "Parse"
@@ -190,8 +190,8 @@ def _mill_blocks(
         "quarantined": dict(quarantined),
         "examples": examples,
         "entities": dict(entities),
-        "benchmarks": contamination.as_list(),
         "measures": dict(measures),
+        "benchmarks": contamination.as_list(),
     }
 
 
