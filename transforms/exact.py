@@ -19,6 +19,7 @@ FACTS = pa.schema(
         pa.field("rank", pa.binary(), nullable=False),
         pa.field("tie", pa.binary(16), nullable=False),
         pa.field("group", pa.binary(16)),
+        pa.field("source_id", pa.binary(16)),
         pa.field("n_bytes", pa.int64(), nullable=False),
         pa.field("line", pa.int64(), nullable=False),
         pa.field("writer", pa.int32(), nullable=False),
