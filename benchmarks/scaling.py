@@ -1,8 +1,11 @@
-"""What the model in pipeline/scale.py rests on: bytes and seconds of each stage of whole runs, and what it says of them.
+"""What pipeline/scale.py rests on: bytes and CPU seconds of each stage of whole runs, and how well the model foretells them.
 
 .venv/bin/python benchmarks/scaling.py --sizes 1024 4096     # MiB, redaction off, one process
+.venv/bin/python benchmarks/scaling.py --sizes 64 --redact   # for the rate of redaction
+.venv/bin/python benchmarks/scaling.py --read RESULTS.jsonl  # compare kept results with the model again
 
-A stage's seconds are those between the task results of the work folder, which one process writes one after the other.
+CPU seconds, since other work on the machine stretches the clock's. A stage's are those between its tasks' results in
+the work folder, which one process writes one after the other.
 """
 
 from __future__ import annotations
@@ -10,62 +13,109 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
+import time
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.corpus import make_corpus
-from benchmarks.pipeline import run_once
+from pipeline.scale import estimate_stages
 
 
-def measure(work: Path, start: float) -> dict[str, Any]:
-    """Seconds and tasks of each stage, bytes and non-empty segments of each kind of run below a kept work folder."""
-    marks = sorted((path.stat().st_mtime, path.parent.name) for path in work.glob("*/done/*/*.json"))
+def run_once(corpus: Path, output: Path, redact: bool) -> dict[str, Any]:
+    """One run in one process; its clock and CPU seconds, and peak of resident memory."""
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-m", "pipeline", "run", "--input", str(corpus), "--output", str(output), "--json",
+               "--keep-work", "--set", f"redact.enabled={str(redact).lower()}", "--", "--direct_num_workers=1"]  # fmt: skip
+    process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+    samples, peak = [], 0
+    while process.poll() is None:
+        try:
+            spent, peak = process.cpu_times(), max(peak, process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            break
+        samples.append((time.time(), spent.user + spent.system))
+        time.sleep(0.1)
+    assert process.stdout is not None
+    accounting = json.loads(process.stdout.read())["accounting"]
+    return {"samples": samples, "peak_bytes": peak, "records": accounting["read"]}
+
+
+def measure(output: Path, samples: list[tuple[float, float]]) -> dict[str, Any]:
+    """CPU seconds and tasks of each stage, bytes and non-empty segments of each kind of run, of a kept work folder."""
+    marks = sorted((path.stat().st_mtime, path.parent.name) for path in output.glob("work/*/done/*/*.json"))
+    clock, spent = np.array(samples).T
     seconds: dict[str, float] = defaultdict(float)
     tasks: dict[str, int] = defaultdict(int)
-    for (before, _), (after, stage) in pairwise([(start, ""), *marks]):
-        seconds[stage] += after - before
+    (started,) = (path.stat().st_mtime for path in output.glob("work/*/plan.json"))
+    for (before, _), (after, stage) in pairwise([(started, ""), *marks]):
+        low, high = np.interp([before, after], clock, spent)
+        seconds[stage] += float(high - low)
         tasks[stage] += 1
     run_bytes: dict[str, int] = defaultdict(int)
-    for path in work.glob("*/*/*.run"):
+    for path in output.glob("work/*/*/*.run"):
         run_bytes[path.parent.name] += path.stat().st_size
-    segments: dict[str, int] = defaultdict(int)
-    marker_bytes = 0
-    for path in work.glob("*/done/*/*.json"):
-        marker_bytes += path.stat().st_size
+    reads: dict[str, int] = defaultdict(int)
+    for path in output.glob("work/*/done/*/*.json"):
         for kind, offsets in json.loads(path.read_bytes()).get("runs", {}).items():
-            segments[kind] += sum(end > begin for begin, end in pairwise(offsets))
-    return {
-        "seconds": dict(seconds),
-        "tasks": dict(tasks),
-        "run_bytes": dict(run_bytes),
-        "segments": dict(segments),
-        "marker_bytes": marker_bytes,
+            reads[kind] += sum(end > begin for begin, end in pairwise(offsets))
+    written = {
+        folder: sum(path.stat().st_size for path in (output / folder).rglob("*") if path.is_file())
+        for folder in ("data", "jsonl", "lineage")
     }
+    return {"seconds": seconds, "tasks": tasks, "bytes": {**run_bytes, **written}, "reads": reads}
+
+
+def compare(found: dict[str, Any]) -> None:
+    """Prints what was measured beside what the model says."""
+    size = found["input_bytes"]
+    stages = {stage.name: stage for stage in estimate_stages(size, redact=found["redact"])}
+    print(f"\n{size / 1e6:,.0f} MB, {found['records']:,} records, {sum(found['seconds'].values()):,.0f} CPU s, "
+          f"peak {found['peak_bytes'] / 1e6:,.0f} MB of a process")  # fmt: skip
+    print(f"{'stage':<12} {'tasks':>11} {'CPU s':>17} {'ratio':>6} {'s/MB':>8}")
+    for name, seconds in found["seconds"].items():
+        stage = stages.get(name)
+        said = f"{stage.tasks:>6,} {seconds:>8.1f} {stage.seconds:>8.1f} {seconds / stage.seconds:>6.2f}" if stage else ""
+        print(f"{name:<12} {found['tasks'][name]:>4,} {said} {seconds / size * 1e6:>8.5f}")
+    print(f"{'kind':<12} {'MB measured, said':>17} {'ratio':>6} {'of input':>8}")
+    wrote: dict[str, float] = {}
+    for stage in stages.values():
+        wrote |= stage.writes
+    for kind, measured in found["bytes"].items():
+        if measured > size / 10_000:
+            said = wrote.get(kind, 0.0)
+            print(f"{kind:<12} {measured / 1e6:>8.1f} {said / 1e6:>8.1f} {measured / max(said, 1):>6.2f} {measured / size:>8.4f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024], help="MiB")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[], help="MiB")
     parser.add_argument("--redact", action="store_true")
+    parser.add_argument("--read", type=Path, help="results kept from an earlier run")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/corpusmill-bench"))
     options = parser.parse_args()
+    kept = options.folder / "scaling.jsonl"
+    if options.read:
+        for line in options.read.read_text().splitlines():
+            compare(json.loads(line))
     for size in options.sizes:
         corpus = make_corpus(options.folder, size << 20)
         output = options.folder / f"scaling-{size}"
-        whole = run_once(corpus, output, 1, options.redact, ["--keep-work"])
-        started = min(path.stat().st_mtime for path in output.glob("work/*/plan.json"))
-        found = measure(output / "work", started)
-        found["output_bytes"] = {
-            folder: sum(path.stat().st_size for path in (output / folder).rglob("*") if path.is_file())
-            for folder in ("data", "jsonl", "lineage", "report", "snapshots")
-        }
+        ran = run_once(corpus, output, options.redact)
+        found = {"input_bytes": sum(path.stat().st_size for path in corpus.glob("*.jsonl")), "redact": options.redact,
+                 **measure(output, ran.pop("samples")), **ran}  # fmt: skip
         shutil.rmtree(output)
-        print(json.dumps({"input_bytes": size << 20, **whole, **found}), flush=True)
+        with kept.open("a") as out:
+            out.write(json.dumps(found) + "\n")
+        compare(found)
 
 
 if __name__ == "__main__":

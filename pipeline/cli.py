@@ -168,7 +168,11 @@ def run(
     _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
          f"{len(prepared.plan.units):,} work units")  # fmt: skip
     manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
-    if as_json:
+    if manifest is None:
+        _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
+        if as_json:
+            _print_json({"submitted": True, "plan": prepared.plan.id})
+    elif as_json:
         _print_json({"dataset": prepared.dataset.root, **{key: manifest[key] for key in
                      ("snapshot", "plan", "accounting", "warnings")}})  # fmt: skip
     else:

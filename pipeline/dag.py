@@ -25,6 +25,8 @@ Reference = tuple[int, int, int]  # transforms.runs.Segment as a plain tuple
 Keyed = tuple[int, Reference]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
 
+_KINDS = ("bands", "sketches", "facts", "texts", "rejects")  # that units write
+
 
 def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     """Adds the run of a plan to a pipeline: its work units in, a committed snapshot out."""
@@ -36,9 +38,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | _map("Mill", tasks.mill)
     )
 
-    bands, sketches, facts, texts, rejects = (
-        milled | _references(kind) for kind in ("bands", "sketches", "facts", "texts", "rejects")
-    )
+    runs = milled if not job.plan.shape.is_regrouped else milled | _regroup(tasks)
+    bands, sketches, facts, texts, rejects = (runs | _references(kind) for kind in _KINDS)
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
     found = {"bands": bands} | _task("Candidates", tasks.candidates)
@@ -105,6 +106,21 @@ def _group_and_run(
 
 def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict) -> beam.PTransform:
     return cast(beam.PTransform, label >> _group_and_run(task, result, *sides))
+
+
+def _regroup(tasks: Tasks) -> beam.PTransform:
+    """For very many units: the runs of blocks of them as fewer runs, cut finer."""
+    return cast(beam.PTransform, "Regroup" >> _group_blocks(tasks))
+
+
+@beam.ptransform_fn  # type: ignore[untyped-decorator]
+def _group_blocks(milled: beam.PCollection[dict[str, Any]], tasks: Tasks) -> beam.PCollection[dict[str, Any]]:
+    kinds = {
+        kind: milled
+        | f"Blocks of {kind}" >> beam.FlatMap(tasks.blocks, kind).with_output_types(tuple[int, tuple[int, int, int]])
+        for kind in _KINDS
+    }
+    return kinds | _task("Runs", tasks.regroup)
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]

@@ -65,4 +65,4 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
         found = len(work.storage.names(work.stage(stage)))
         if found:
             current, done = stage, found
-    return current, done, plan.segments if current in ("count", "attach", "verify", "settle") else None
+    return current, done, plan.shape.segments if current in ("count", "attach", "verify", "settle") else None

@@ -11,12 +11,19 @@ import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.dag import build
+from pipeline.dataflow import is_dataflow, submit
 from pipeline.errors import RunFailed, UsageError
 from pipeline.tasks import Job
 
@@ -49,14 +56,22 @@ def is_local(options: PipelineOptions) -> bool:
     return (options.view_as(StandardOptions).runner or "DirectRunner") in ("DirectRunner", "FnApiRunner")
 
 
+def is_left(options: PipelineOptions) -> bool:
+    """Whether the job is submitted and left to itself, or only written down as a template."""
+    left = options.view_as(StandardOptions).no_wait_until_finish
+    return not is_local(options) and bool(left or options.view_as(GoogleCloudOptions).template_location)
+
+
 def run_pipeline(job: Job, options: PipelineOptions) -> None:
-    """Runs the job's pipeline to its end. Errors are the runner's own."""
+    """Runs the job's pipeline to its end, or leaves it once submitted. Errors are the runner's own."""
     for name in ("apache_beam", None):  # its tracebacks are ours to tell; those of a job server come to the root
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     runner = _local_runner(options) if is_local(options) else None
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, _dealt(job))
-    running = pipeline.run()
+    running = submit(pipeline) if is_dataflow(options) else pipeline.run()
+    if is_left(options):
+        return
     try:
         running.wait_until_finish()
     except KeyboardInterrupt:

@@ -66,8 +66,9 @@ def plan_values(plan: Plan, dataset: Dataset, work: str, space: Mapping[str, int
         "input_bytes": plan.input_bytes,
         "unpacked_bytes": plan.unpacked_bytes,
         "units": len(plan.units),
-        "segments": plan.segments,
-        "band_segments": plan.band_segments,
+        "segments": plan.shape.segments,
+        "band_segments": plan.shape.band_segments,
+        "text_segments": plan.shape.text_segments,
         "space": dict(space),
     }
 

@@ -28,6 +28,7 @@ from transforms.merge import Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
+from transforms.regroup import regroup_segment
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.settle import SETTLED, settle_records
 from transforms.split import BINS, DROPS, Cut, choose_cut, drop_lookalikes
@@ -81,6 +82,26 @@ class Tasks:
         Metrics.counter("corpusmill", "read").inc(result["read"])
         Metrics.counter("corpusmill", "quarantined").inc(sum(result["quarantined"].values()))
         return result
+
+    def blocks(self, result: Result, kind: str) -> Iterator[tuple[int, Reference]]:
+        """References to a unit's run, each keyed by its block of units and its segment, as the number of a task."""
+        shape = self.job.plan.shape
+        for writer, number, start, end in self.references(result, kind):
+            yield writer // shape.block * shape.unit_segments + number, (writer, start, end)
+
+    def regroup(self, group: Grouped) -> Result:
+        """The runs of a segment of a block of units, cut finer."""
+        number, kinds = group
+        plan, options, job = self.job.plan, self.job.options, self.job
+        coarse = number % plan.shape.unit_segments
+        writer = len(plan.units) + number
+
+        def make() -> Result:
+            mine = {kind: _segments(references) for kind, references in kinds.items()}
+            cuts = {kind: options.cut(kind) for kind in mine}
+            return regroup_segment(coarse, plan.shape.unit_segments, mine, cuts, writer, job.storage, job.work)
+
+        return self._once("regroup", number, make, writer)
 
     def count(self, group: Grouped) -> int:
         """Distinct records of a segment of keys."""
@@ -167,8 +188,11 @@ class Tasks:
             verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
             options = self.job.options
             settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            share = options.text_segments // options.segments
+            below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
             return {
-                "runs": {"settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows))},
+                "runs": {"settled": self._write("settled", segment, settled.rows, below, share)},
+                "first": {"settled": segment * share},
                 "kept": int(settled.counts.sum()),
                 "n_bytes": settled.n_bytes,
                 "counts": _pack_counts(settled.counts),
@@ -211,7 +235,7 @@ class Tasks:
             n_bytes = cut["n_bytes"] - int(np.sum(drops.column("n_bytes").to_numpy()))
             return {
                 **cut,
-                "runs": {"drops": self._write("drops", 0, drops, self._by_key(drops))},
+                "runs": {"drops": self._write("drops", 0, drops, self._by_key(drops), self.job.options.text_segments)},
                 "dropped": drops.num_rows,
                 "shards": max(1, -(-n_bytes // self.job.write.shard_bytes)),
             }
@@ -221,7 +245,7 @@ class Tasks:
     def spread(self, keyed: tuple[int, Reference], size: Result) -> Iterator[tuple[int, tuple[int, Reference]]]:
         """A reference to a segment of keys, for each shard that reads the segment."""
         segment, reference = keyed
-        for shard in shards_of(segment, self.job.plan.segments, size["shards"]):
+        for shard in shards_of(segment, self.job.options.text_segments, size["shards"]):
             yield shard, (segment, reference)
 
     @staticmethod
@@ -270,7 +294,7 @@ class Tasks:
         result = self._once(
             "merge",
             number,
-            lambda: merge_shard(shard, references, plan.segments, cut_of(size), job.write, places),
+            lambda: merge_shard(shard, references, job.options.text_segments, cut_of(size), job.write, places),
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
@@ -288,8 +312,9 @@ class Tasks:
     def references(result: Result, kind: str) -> Iterator[tuple[int, int, int, int]]:
         """(writer, segment, start, end) for the segments of a run of a result."""
         writer = int(result["writer"] if "writer" in result else result.get("unit", 0))
+        first = result.get("first", {}).get(kind, 0)
         for number, segment in segments_of(writer, result["runs"].get(kind, [0])):
-            yield writer, number, segment.start, segment.end
+            yield writer, first + number, segment.start, segment.end
 
     def _once(self, stage: str, task: int, make: Any, writer: int = 0) -> Result:
         result = Work(self.job.storage, self.job.work).once(stage, task, make)
@@ -301,9 +326,16 @@ class Tasks:
             return Runs(storage, folder, kind, _RUNS[kind])
         return runs_of(storage, folder)[kind]
 
-    def _write(self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None) -> list[int]:
+    def _write(
+        self,
+        kind: str,
+        writer: int,
+        rows: pa.Table,
+        keys: npt.NDArray[np.uint64] | None = None,
+        segments: int | None = None,
+    ) -> list[int]:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
-        segments = 1 if keys is None else self.job.options.segments
+        segments = 1 if keys is None else segments or self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
         with RunWriter(rows.schema, segments, self.job.storage.spool(self.job.work)) as run:
             position = 0

@@ -180,17 +180,15 @@ def _merge_sound(
     order = np.argsort(identity)
     fates, kept, kept_rows = [], [], []
     texts = runs_of(places.storage, places.folder)["texts"]
-    for writer, batch in texts.read(references["texts"].get(segment, ())):
+    for _, batch in texts.read(references["texts"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         if batch.num_rows == 0:
             continue
-        wanted = _places_of(np.full(batch.num_rows, writer, np.int64), batch.column("line").to_numpy())
+        wanted = _places_of(batch.column("writer").to_numpy(), batch.column("line").to_numpy())
         found = order[np.searchsorted(identity, wanted, sorter=order)]
         if not np.array_equal(identity[found], wanted):
             raise RuntimeError(f"segment {segment} of texts and settled records don't agree")
-        fates.append(
-            _fates(batch, writer, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found)))
-        )
+        fates.append(_fates(batch, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found))))
         stays = outcomes[found] < len(SPLITS)
         kept.append(batch.filter(pa.array(stays)))
         kept_rows.append(found[stays])
@@ -218,12 +216,9 @@ def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[n
     return outcomes, pa.ListArray.from_arrays(pa.array(offsets), _one_chunk(why.filter(pa.array(has))))
 
 
-def _fates(
-    texts: pa.RecordBatch, writer: int, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array
-) -> pa.Table:
+def _fates(texts: pa.RecordBatch, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array) -> pa.Table:
     """_FATES of sound records."""
     columns: dict[str, Any] = {
-        "writer": pa.array(np.full(texts.num_rows, writer, np.int32)),
         "outcome": _OUTCOMES.take(pa.array(outcomes)),
         "reasons": reasons,
         "kept_id": hex_ids(settled.column("kept_id")),
@@ -236,13 +231,12 @@ def _fates(
 def _rejected(segment: int, shard: Shard, references: References, places: Places) -> pa.Table:
     """_FATES of the quarantined lines of a segment that the shard covers."""
     tables = [_FATES.empty_table()]
-    for writer, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
+    for _, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         count = batch.num_rows
         columns: dict[str, Any] = {
-            "writer": pa.array(np.full(count, writer, np.int32)),
             "outcome": pa.array([str(Outcome.QUARANTINED)] * count, pa.string()),
-            **{name: batch.column(name) for name in ("line", "offset", "length", "reasons")},
+            **{name: batch.column(name) for name in ("writer", "line", "offset", "length", "reasons")},
         }
         arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in _FATES]
         tables.append(pa.table(arrays, schema=_FATES))

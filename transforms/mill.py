@@ -31,10 +31,12 @@ from transforms.validate import validate_records
 from transforms.verify import SKETCHES
 
 # What Merge needs of a record, and no more.
-TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
+# `writer` is the work unit, in which `line` counts.
+_WRITER = pa.field("writer", pa.int32(), nullable=False)
+TEXTS = pa.schema([_WRITER, *(field for field in SIGNED if field.name not in ("reasons", "rank", "tie"))])
 
 REJECTS = pa.schema(
-    [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
+    [_WRITER, pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
 )
 
 _SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
@@ -56,6 +58,17 @@ class MillOptions:
     keys: Keys
     segments: int  # of keys and ids; a power of two
     band_segments: int
+    text_segments: int
+    unit_segments: int  # at most, in the runs of a unit
+
+    def cut(self, kind: str) -> int:
+        """The segments of a kind of run, as later stages read it."""
+        cuts = {"bands": self.band_segments, "texts": self.text_segments, "rejects": self.text_segments}
+        return cuts.get(kind, self.segments)
+
+    def unit_cut(self, kind: str) -> int:
+        """The segments of the runs of a unit."""
+        return min(self.cut(kind), self.unit_segments)
 
 
 @dataclass(frozen=True)
@@ -74,11 +87,17 @@ def runs_of(storage: Storage, folder: str) -> dict[str, Runs]:
     return {kind: Runs(storage, folder, kind, schema) for kind, schema in _SCHEMAS.items()}
 
 
+def row_keys(kind: str, rows: pa.RecordBatch) -> npt.NDArray[np.uint64]:
+    """uint64[N]: what routes the rows of a kind of run to segments."""
+    if kind == "sketches":
+        return np.ascontiguousarray(id_words(rows.column("id"))[:, 0])
+    return np.asarray(rows.column("band" if kind == "bands" else "key").to_numpy(), np.uint64)
+
+
 def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder: str) -> dict[str, Any]:
     """Writes the runs of a unit; returns counts and references. Raises InputChanged, RecordFault."""
     runs = runs_of(storage, folder)
-    sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
-    writers = {kind: RunWriter(runs[kind].schema, size, storage.spool(folder)) for kind, size in sizes.items()}
+    writers = {kind: RunWriter(runs[kind].schema, options.unit_cut(kind), storage.spool(folder)) for kind in runs}
     try:
         counts = _mill_blocks(source, options, storage, writers)
         offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}
@@ -136,7 +155,7 @@ def _mill_blocks(
                 ):
                     quarantined[reasons[0]] += 1
                     examples.setdefault(reasons[0], line)
-                _write_rejects(rejected, unit.shard, options, writers)
+                _write_rejects(rejected, source, options, writers)
             except Exception as error:
                 first = lines.column("line")[0].as_py()
                 raise RecordFault(
@@ -173,11 +192,11 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
 def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
     """Texts and facts of all records; sketches and bands of each distinct one."""
     keys = signed.column("key").to_numpy()
-    by_key = segment_of(keys, options.segments)
-    writers["texts"].append(signed.select(TEXTS.names), by_key)
     numbers = pa.array(np.full(len(keys), writer, np.int32))
-    facts = [numbers if name == "writer" else signed.column(name) for name in FACTS.names]
-    writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
+    for kind, schema in (("texts", TEXTS), ("facts", FACTS)):
+        columns = [numbers if name == "writer" else signed.column(name) for name in schema.names]
+        rows = pa.RecordBatch.from_arrays(columns, schema=schema)
+        writers[kind].append(rows, segment_of(keys, options.unit_cut(kind)))
     if not options.dedupe.near:
         return
     distinct = signed.take(pa.array(_first_of_each_id(signed)))
@@ -188,7 +207,7 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
     columns = [sets if name == "shingles" else distinct.column(name) for name in SKETCHES.names]
     sketches = pa.RecordBatch.from_arrays(columns, schema=SKETCHES).take(pa.array(filled))
     ids = sketches.column("id")
-    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.segments))
+    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.unit_cut("sketches")))
     _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
 
 
@@ -212,12 +231,16 @@ def _write_bands(
     owners = pa.array(np.repeat(np.arange(len(ids)), bands.shape[1]))
     flat = bands.ravel()
     rows = pa.RecordBatch.from_arrays([pa.array(flat), ranks.take(owners), ids.take(owners)], schema=BANDS)
-    writers["bands"].append(rows, segment_of(flat, options.band_segments))
+    writers["bands"].append(rows, segment_of(flat, options.unit_cut("bands")))
 
 
-def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+def _write_rejects(
+    rejected: pa.RecordBatch, source: UnitSource, options: MillOptions, writers: dict[str, RunWriter]
+) -> None:
     """Quarantined lines, spread over the segments by their place."""
-    places = [f"{shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
+    places = [f"{source.unit.shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
     keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
-    columns = [pa.array(keys, pa.uint64()), *(rejected.column(name) for name in REJECTS.names[1:])]
-    writers["rejects"].append(pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments))
+    made = {"writer": pa.array(np.full(len(keys), source.number, np.int32)), "key": pa.array(keys, pa.uint64())}
+    columns = [made[name] if name in made else rejected.column(name) for name in REJECTS.names]
+    rows = pa.RecordBatch.from_arrays(columns, schema=REJECTS)
+    writers["rejects"].append(rows, segment_of(keys, options.unit_cut("rejects")))
