@@ -2,6 +2,7 @@
 
 .venv/bin/python benchmarks/scaling.py --sizes 1024 4096     # MiB, redaction off, one process
 .venv/bin/python benchmarks/scaling.py --sizes 64 --redact   # for the rate of redaction
+.venv/bin/python benchmarks/scaling.py --sizes 128 --segment-mib 128    # what a task holds of one segment
 .venv/bin/python benchmarks/scaling.py --read RESULTS.jsonl  # compare kept results with the model again
 
 CPU seconds, since other work on the machine stretches the clock's. A stage's are those between its tasks' results in
@@ -30,36 +31,43 @@ from benchmarks.corpus import make_corpus
 from pipeline.scale import estimate_stages
 
 
-def run_once(corpus: Path, output: Path, redact: bool) -> dict[str, Any]:
-    """One run in one process; its clock and CPU seconds, and peak of resident memory."""
+# The command, with segments of text of another size than the mill's own.
+_MILL = "import sys; from pipeline import shape; shape.SEGMENT_BYTES = int(sys.argv.pop(1)); from pipeline.cli import main; main()"
+
+
+def run_once(corpus: Path, output: Path, redact: bool, segment_bytes: int) -> dict[str, Any]:
+    """One run in one process: samples of time, CPU seconds and resident bytes; and the records read."""
     shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, "-m", "pipeline", "run", "--input", str(corpus), "--output", str(output), "--json",
+    command = [sys.executable, "-c", _MILL, str(segment_bytes), "run", "--input", str(corpus), "--output", str(output), "--json",
                "--keep-work", "--set", f"redact.enabled={str(redact).lower()}", "--", "--direct_num_workers=1"]  # fmt: skip
     process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-    samples, peak = [], 0
+    samples = []
     while process.poll() is None:
         try:
-            spent, peak = process.cpu_times(), max(peak, process.memory_info().rss)
+            spent, held = process.cpu_times(), process.memory_info().rss
         except psutil.NoSuchProcess:
             break
-        samples.append((time.time(), spent.user + spent.system))
+        samples.append((time.time(), spent.user + spent.system, held))
         time.sleep(0.1)
     assert process.stdout is not None
     accounting = json.loads(process.stdout.read())["accounting"]
-    return {"samples": samples, "peak_bytes": peak, "records": accounting["read"]}
+    return {"samples": samples, "records": accounting["read"]}
 
 
-def measure(output: Path, samples: list[tuple[float, float]]) -> dict[str, Any]:
-    """CPU seconds and tasks of each stage, bytes and non-empty segments of each kind of run, of a kept work folder."""
+def measure(output: Path, samples: list[tuple[float, float, int]]) -> dict[str, Any]:
+    """CPU seconds, tasks and peak memory of each stage, bytes and non-empty segments of each kind of run, of a kept work folder."""
     marks = sorted((path.stat().st_mtime, path.parent.name) for path in output.glob("work/*/done/*/*.json"))
-    clock, spent = np.array(samples).T
+    clock, spent, held = np.array(samples).T
     seconds: dict[str, float] = defaultdict(float)
     tasks: dict[str, int] = defaultdict(int)
+    peaks: dict[str, float] = defaultdict(float)
     (started,) = (path.stat().st_mtime for path in output.glob("work/*/plan.json"))
-    for (before, _), (after, stage) in pairwise([(started, ""), *marks]):
+    for (before, _), (after, stage) in pairwise([(started, ""), *marks, (float(clock[-1]), "commit")]):
         low, high = np.interp([before, after], clock, spent)
         seconds[stage] += float(high - low)
         tasks[stage] += 1
+        during = held[(clock >= before) & (clock <= after)]
+        peaks[stage] = max(peaks[stage], float(during.max(initial=0)))
     run_bytes: dict[str, int] = defaultdict(int)
     for path in output.glob("work/*/*/*.run"):
         run_bytes[path.parent.name] += path.stat().st_size
@@ -71,7 +79,7 @@ def measure(output: Path, samples: list[tuple[float, float]]) -> dict[str, Any]:
         folder: sum(path.stat().st_size for path in (output / folder).rglob("*") if path.is_file())
         for folder in ("data", "jsonl", "lineage")
     }
-    return {"seconds": seconds, "tasks": tasks, "bytes": {**run_bytes, **written}, "reads": reads}
+    return {"seconds": seconds, "tasks": tasks, "peaks": peaks, "bytes": {**run_bytes, **written}, "reads": reads}
 
 
 def compare(found: dict[str, Any]) -> None:
@@ -79,13 +87,14 @@ def compare(found: dict[str, Any]) -> None:
     size = found["input_bytes"]
     stages = {stage.name: stage for stage in estimate_stages(size, redact=found["redact"])}
     print(f"\n{size / 1e6:,.0f} MB, {found['records']:,} records, {sum(found['seconds'].values()):,.0f} CPU s, "
-          f"peak {found['peak_bytes'] / 1e6:,.0f} MB of a process")  # fmt: skip
-    print(f"{'stage':<12} {'tasks':>11} {'CPU s':>17} {'ratio':>6} {'s/MB':>8}")
+          "measured and said")  # fmt: skip
+    print(f"{'stage':<12} {'tasks':>11} {'CPU s':>17} {'ratio':>6} {'s/MB':>8} {'peak MB':>11}")
     for name, seconds in found["seconds"].items():
-        stage = stages.get(name)
-        said = f"{stage.tasks:>6,} {seconds:>8.1f} {stage.seconds:>8.1f} {seconds / stage.seconds:>6.2f}" if stage else ""
-        print(f"{name:<12} {found['tasks'][name]:>4,} {said} {seconds / size * 1e6:>8.5f}")
-    print(f"{'kind':<12} {'MB measured, said':>17} {'ratio':>6} {'of input':>8}")
+        stage = stages[name]
+        print(f"{name:<12} {found['tasks'][name]:>5,} {stage.tasks:>5,} {seconds:>8.1f} {stage.seconds:>8.1f} "
+              f"{seconds / stage.seconds:>6.2f} {seconds / size * 1e6:>8.5f} "
+              f"{found['peaks'][name] / 1e6:>5,.0f} {stage.held / 1e6:>5,.0f}")  # fmt: skip
+    print(f"{'kind':<12} {'MB':>17} {'ratio':>6} {'of input':>8}")
     wrote: dict[str, float] = {}
     for stage in stages.values():
         wrote |= stage.writes
@@ -99,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[], help="MiB")
     parser.add_argument("--redact", action="store_true")
+    parser.add_argument("--segment-mib", type=int, default=32, help="MiB of text a segment")
     parser.add_argument("--read", type=Path, help="results kept from an earlier run")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/corpusmill-bench"))
     options = parser.parse_args()
@@ -109,7 +119,7 @@ def main() -> None:
     for size in options.sizes:
         corpus = make_corpus(options.folder, size << 20)
         output = options.folder / f"scaling-{size}"
-        ran = run_once(corpus, output, options.redact)
+        ran = run_once(corpus, output, options.redact, options.segment_mib << 20)
         found = {"input_bytes": sum(path.stat().st_size for path in corpus.glob("*.jsonl")), "redact": options.redact,
                  **measure(output, ran.pop("samples")), **ran}  # fmt: skip
         shutil.rmtree(output)

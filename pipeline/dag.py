@@ -52,7 +52,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
     verdicts = clustered | _references("verdicts")
     settled = {"facts": facts, "verdicts": verdicts} | _task("Settle", tasks.settle)
-    totals = settled | "Totals" >> beam.CombineGlobally(_add_totals)
+    totals = settled | _map("Sums", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
         | "Counts" >> beam.FlatMap(tasks.counts).with_output_types(tuple[int, bytes])
@@ -81,7 +81,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, result=int)
 
 
-def _map(label: str, task: Callable[[int], dict[str, Any]]) -> beam.ParDo:
+def _map(label: str, task: Callable[[Any], dict[str, Any]]) -> beam.ParDo:
     return cast(beam.ParDo, label >> beam.Map(task).with_output_types(dict))
 
 

@@ -201,6 +201,11 @@ class Tasks:
         return self._once("settle", segment, make, segment)
 
     @staticmethod
+    def sums(result: Result) -> Result:
+        """What is added up of a segment: all of its result would be held by a combiner ten times over."""
+        return {"kept": result["kept"], "n_bytes": result["n_bytes"]}
+
+    @staticmethod
     def counts(result: Result) -> Iterator[tuple[int, bytes]]:
         """Counts by bin, in chunks."""
         for chunk, packed in result["counts"].items():
