@@ -101,7 +101,9 @@ def compare(found: dict[str, Any]) -> None:
     for kind, measured in found["bytes"].items():
         if measured > size / 10_000:
             said = wrote.get(kind, 0.0)
-            print(f"{kind:<12} {measured / 1e6:>8.1f} {said / 1e6:>8.1f} {measured / max(said, 1):>6.2f} {measured / size:>8.4f}")
+            print(
+                f"{kind:<12} {measured / 1e6:>8.1f} {said / 1e6:>8.1f} {measured / max(said, 1):>6.2f} {measured / size:>8.4f}"
+            )
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ whose result is in the work folder is skipped, so a retry or a second run of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import apache_beam as beam
@@ -25,7 +25,8 @@ Reference = tuple[int, int, int]  # transforms.runs.Segment as a plain tuple
 Keyed = tuple[int, Reference]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
 
-_KINDS = ("bands", "sketches", "facts", "texts", "rejects")  # that units write
+UNIT_KINDS = ("bands", "sketches", "facts", "claims", "texts", "rejects")
+INDEX_KINDS = ("published", "owners")
 
 
 def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
@@ -38,8 +39,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | _map("Mill", tasks.mill)
     )
 
-    runs = milled if not job.plan.shape.is_regrouped else milled | _regroup(tasks)
-    bands, sketches, facts, texts, rejects = (runs | _references(kind) for kind in _KINDS)
+    runs = milled if not job.plan.shape.is_regrouped else milled | _regroup("Regroup", tasks, UNIT_KINDS)
+    bands, sketches, facts, claims, texts, rejects = (runs | _references(kind) for kind in UNIT_KINDS)
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
     found = {"bands": bands} | _task("Candidates", tasks.candidates)
@@ -51,7 +52,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
     verdicts = clustered | _references("verdicts")
-    settled = {"facts": facts, "verdicts": verdicts} | _task("Settle", tasks.settle)
+    owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
+    settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
     totals = settled | _map("Sums", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
@@ -76,9 +78,16 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         tuple[int, tuple[int, Reference]]
     )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
-    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases), result=int)
+    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
     count = merged | "Merged" >> beam.combiners.Count.Globally()
-    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, result=int)
+
+    noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
+    published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
+    ids = {"published": published, "owners": owners, "sketches": sketches} | _task(
+        "Index ids", tasks.index_ids, result=int
+    )
+    banded = {"bands": bands} | _task("Index bands", tasks.index_bands, result=int)
+    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 
 def _map(label: str, task: Callable[[Any], dict[str, Any]]) -> beam.ParDo:
@@ -108,19 +117,21 @@ def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict
     return cast(beam.PTransform, label >> _group_and_run(task, result, *sides))
 
 
-def _regroup(tasks: Tasks) -> beam.PTransform:
-    """For very many units: the runs of blocks of them as fewer runs, cut finer."""
-    return cast(beam.PTransform, "Regroup" >> _group_blocks(tasks))
-
-
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
-def _group_blocks(milled: beam.PCollection[dict[str, Any]], tasks: Tasks) -> beam.PCollection[dict[str, Any]]:
-    kinds = {
-        kind: milled
+def _group_blocks(
+    results: beam.PCollection[dict[str, Any]], tasks: Tasks, kinds: Sequence[str]
+) -> beam.PCollection[dict[str, Any]]:
+    references = {
+        kind: results
         | f"Blocks of {kind}" >> beam.FlatMap(tasks.blocks, kind).with_output_types(tuple[int, tuple[int, int, int]])
-        for kind in _KINDS
+        for kind in kinds
     }
-    return kinds | _task("Runs", tasks.regroup)
+    return references | _task("Runs", tasks.regroup)
+
+
+def _regroup(label: str, tasks: Tasks, kinds: Sequence[str]) -> beam.PTransform:
+    """For very many runs of some kinds: those of a block of them as one, cut finer."""
+    return cast(beam.PTransform, label >> _group_blocks(tasks, kinds))
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
@@ -135,7 +146,8 @@ def _once(label: str, task: Callable[..., Any], *sides: Any, result: type = dict
 
 def _add_totals(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Kept records and their bytes, over segments; associative."""
-    kept, n_bytes = 0, 0
+    kept, n_bytes, pinned = 0, 0, [0, 0, 0]
     for result in results:
         kept, n_bytes = kept + result["kept"], n_bytes + result["n_bytes"]
-    return {"kept": kept, "n_bytes": n_bytes}
+        pinned = [one + more for one, more in zip(pinned, result["pinned"], strict=True)]
+    return {"kept": kept, "n_bytes": n_bytes, "pinned": pinned}

@@ -21,10 +21,13 @@ MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the in
 
 
 def build_report(
-    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], summary: Mapping[str, Any]
+    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], added: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Writes report.json and index.html; returns the manifest's entries."""
-    report = report_values(plan, accounting, summary)
+    """Writes report.json and index.html; returns the manifest's entries.
+
+    The report is on one run, whose accounts are `added`; `accounting` is of all that the snapshot holds.
+    """
+    report = report_values(plan, added, summary) | {"dataset": accounting}
     entries = []
     for name, content in (
         ("report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"),

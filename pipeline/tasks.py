@@ -24,7 +24,8 @@ from pipeline.plan import Plan, load_plan
 from transforms.candidates import PAIRS, find_candidates
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words, ids_of
-from transforms.merge import Places, Shard, merge_shard, shards_of
+from transforms.index import OWNERS, Index, distinct_owners, match_owners, parts_of, put_part
+from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
@@ -36,7 +37,8 @@ from transforms.storage import Storage
 from transforms.verify import EDGES, SKETCHES, compare_pairs, distinct_pairs, elect_sketches
 
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"pairs": PAIRS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS,
+REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
+_RUNS = {"owned": OWNERS, **PUBLISHED_RUNS, "pairs": PAIRS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS,
          "settled": SETTLED, "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
@@ -61,6 +63,11 @@ class Job:
     def plan(self) -> Plan:
         return load_plan(self.storage, self.work)
 
+    @property
+    def index(self) -> Index:
+        """What is published already."""
+        return Index(self.storage, self.output, parts_of(self.plan.base.index))
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrives in a worker."""
         self.__dict__.update(state)
@@ -84,24 +91,24 @@ class Tasks:
         return result
 
     def blocks(self, result: Result, kind: str) -> Iterator[tuple[int, Reference]]:
-        """References to a unit's run, each keyed by its block of units and its segment, as the number of a task."""
+        """References to a run, each keyed by its block of writers and its segment, as the number of a task."""
         shape = self.job.plan.shape
         for writer, number, start, end in self.references(result, kind):
             yield writer // shape.block * shape.unit_segments + number, (writer, start, end)
 
     def regroup(self, group: Grouped) -> Result:
-        """The runs of a segment of a block of units, cut finer."""
+        """The runs of a segment of a block of writers as one, cut finer."""
         number, kinds = group
-        plan, options, job = self.job.plan, self.job.options, self.job
-        coarse = number % plan.shape.unit_segments
-        writer = len(plan.units) + number
+        job, of = self.job, self.job.plan.shape.unit_segments
+        writer = REGROUPED + number
 
         def make() -> Result:
+            runs = {kind: self._runs(kind) for kind in kinds}
             mine = {kind: _segments(references) for kind, references in kinds.items()}
-            cuts = {kind: options.cut(kind) for kind in mine}
-            return regroup_segment(coarse, plan.shape.unit_segments, mine, cuts, writer, job.storage, job.work)
+            cuts = {kind: job.options.cut(kind) for kind in kinds}
+            return regroup_segment(number % of, of, runs, mine, cuts, writer, job.storage.spool(job.work))
 
-        return self._once("regroup", number, make, writer)
+        return self._once(f"regroup_{min(kinds)}", number, make, writer)
 
     def count(self, group: Grouped) -> int:
         """Distinct records of a segment of keys."""
@@ -179,21 +186,41 @@ class Tasks:
 
         return self._once("cluster", 0, make)
 
+    def owners(self, group: Grouped) -> Result:
+        """What is published of the groups and source ids of a segment of owners, for the segments that ask."""
+        segment, kinds = group
+
+        def make() -> Result:
+            claims = self._runs("claims").table(_segments(kinds["claims"]))
+            owners = self.job.index.read("owners", segment, self.job.options.segments)
+            owned, keys = match_owners(claims, owners)
+            return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
+
+        return self._once("owners", segment, make, segment)
+
     def settle(self, group: Grouped) -> Result:
         """What becomes of the records of a segment of keys before the cut."""
         segment, kinds = group
 
         def make() -> Result:
-            facts = self._runs("facts").table(_segments(kinds["facts"]))
-            verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
-            options = self.job.options
-            settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            options, plan = self.job.options, self.job.plan
+            settled = settle_records(
+                self._runs("facts").table(_segments(kinds["facts"])),
+                self._runs("verdicts").table(_segments(kinds["verdicts"])),
+                options.keys,
+                exact=options.dedupe.exact,
+                published=self.job.index.read("records", segment, options.segments),
+                owned=self._runs("owned").table(_segments(kinds["owned"])),
+                eval_open=not plan.base.frozen,
+                rebuild=plan.is_rebuild,
+            )
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
             return {
                 "runs": {"settled": self._write("settled", segment, settled.rows, below, share)},
                 "first": {"settled": segment * share},
                 "kept": int(settled.counts.sum()),
+                "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
                 "counts": _pack_counts(settled.counts),
             }
@@ -203,7 +230,7 @@ class Tasks:
     @staticmethod
     def sums(result: Result) -> Result:
         """What is added up of a segment: all of its result would be held by a combiner ten times over."""
-        return {"kept": result["kept"], "n_bytes": result["n_bytes"]}
+        return {name: result[name] for name in ("kept", "pinned", "n_bytes")}
 
     @staticmethod
     def counts(result: Result) -> Iterator[tuple[int, bytes]]:
@@ -226,8 +253,8 @@ class Tasks:
             counts = np.zeros((_CHUNKS, BINS // _CHUNKS), np.int64)
             for chunk, packed in chunks:
                 counts[chunk] = np.frombuffer(zlib.decompress(packed), np.int64)
-            cut = choose_cut(counts.ravel(), self.job.split)
-            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped], **totals}
+            cut = choose_cut(counts.ravel(), self.job.split, self.job.plan.base.settlement(totals["pinned"]))
+            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped, cut.frozen], **totals}
 
         return self._once("cut", 0, make)
 
@@ -277,8 +304,8 @@ class Tasks:
 
     def merge(
         self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]
-    ) -> int:
-        """The files of a shard."""
+    ) -> Result:
+        """The files of a shard, and the runs of which the index is made."""
         number, kinds = group
         job, plan = self.job, self.job.plan
         references: dict[str, dict[int, list[Segment]]] = {}
@@ -294,6 +321,7 @@ class Tasks:
             tuple(one.name for one in plan.inputs),
             tuple(unit.shard for unit in plan.units),
             tuple(bases),
+            job.options.unit_cut("published"),
         )
         shard = Shard(number, size["shards"])
         result = self._once(
@@ -303,14 +331,48 @@ class Tasks:
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
-        return number
+        return {name: result[name] for name in ("writer", "runs")}
 
-    def commit(self, _: int, merged: int, size: Result) -> int:
+    def index_ids(self, group: Grouped) -> int:
+        """The parts of the index by id and by owner, of a segment of either."""
+        segment, kinds = group
+
+        def make() -> Result:
+            published = self._runs("published").table(_segments(kinds["published"]))
+            owners = self._runs("owners").table(_segments(kinds["owners"]))
+            sketches = self._sketches(kinds["sketches"], published.column("id"))
+            count = self.job.options.segments
+            return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
+                              self._part("sketches", segment, count, sketches)]}  # fmt: skip
+
+        self._once("index_ids", segment, make)
+        return segment
+
+    def index_bands(self, group: Grouped) -> int:
+        """The part of the index of a segment of bands."""
+        segment, kinds = group
+
+        def make() -> Result:
+            bands = self._runs("bands").table(_segments(kinds["bands"]))
+            return {"files": [self._part("bands", segment, self.job.options.band_segments, bands)]}
+
+        self._once("index_bands", segment, make)
+        return segment
+
+    def _part(self, kind: str, number: int, count: int, rows: pa.Table) -> dict[str, Any]:
+        job = self.job
+        return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
+
+    def commit(self, _: int, merged: int, size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""
         if merged != size["shards"]:
             raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
         job = self.job
-        commit_run(job.storage, job.output, job.work, size["shards"], accept=job.accept, keep_work=job.keep_work)
+        tasks = [("merge", number) for number in range(size["shards"])]
+        tasks += [("index_ids", number) for number in sorted(ids)] + [
+            ("index_bands", number) for number in sorted(bands)
+        ]
+        commit_run(job.storage, job.output, job.work, tasks, accept=job.accept, keep_work=job.keep_work)
         return merged
 
     @staticmethod
@@ -366,8 +428,8 @@ class Tasks:
 
 def cut_of(result: Result) -> Cut:
     """The cut in a result of `Tasks.cut`."""
-    eval_end, val_end, passed, val_capped = result["cut"]
-    return Cut(eval_end, val_end, tuple(passed), val_capped)
+    eval_end, val_end, passed, val_capped, frozen = result["cut"]
+    return Cut(eval_end, val_end, tuple(passed), val_capped, frozen)
 
 
 def _segments(references: Iterable[Reference]) -> list[Segment]:

@@ -304,6 +304,7 @@ def fact_table(rows, order) -> pa.Table:
             pa.array([bytes([rows[place][1]]) for place in order], pa.binary()),
             pa.array([one_id(rows[place][2]) for place in order], pa.binary(16)),
             pa.nulls(len(order), pa.binary(16)),
+            pa.nulls(len(order), pa.binary(16)),
             pa.array([10] * len(order), pa.int64()),
             pa.array(list(order), pa.int64()),
             pa.array([0] * len(order), pa.int32()),

@@ -28,6 +28,7 @@ VERDICTS = pa.schema(
         pa.field("kept_id", pa.binary(16)),  # null: the record is kept
         pa.field("similarity", pa.float32()),
         pa.field("unit", pa.binary(16)),  # null where it is dropped, or a group decides
+        pa.field("to_train", pa.bool_(), nullable=False),  # its unit resembles a record that is published in train
     ]
 )
 
@@ -84,6 +85,7 @@ def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
             ids.take(pa.array(np.where(kept, 0, kept_for), mask=kept)),
             pa.array(kept_similarity, pa.float32(), mask=kept),
             pc.if_else(pa.array(kept & ~grouped), unit_ids, pa.scalar(None, pa.binary(16))),
+            pa.array(np.zeros(len(kept), bool)),
         ],
         schema=VERDICTS,
     )

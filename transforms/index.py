@@ -1,9 +1,9 @@
 """Index: what a later refresh needs to know of published records, in files that are read where they lie.
 
-    records    key, id, split       by shuffle key: a copy of what is published
-    owners     owner, split, id     by owner: a source id, or a group (`id` is null), sticks to its split
-    sketches   as in the runs       by id
-    bands      as in the runs       by band
+    records    key, id, split, replaced_by   by shuffle key: copies of it are duplicates
+    owners     owner, split, id              by owner: a source id, or a group (`id` is null), sticks to its split
+    sketches   as in the runs                by id
+    bands      as in the runs                by band
 
 Part `i` of `n` of a kind holds the rows whose 64-bit key lies in `Shard(i, n)`, sorted by it. A task of a
 refresh reads the parts that its segment overlaps, of every snapshot; nothing of the index is shuffled.
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.candidates import BANDS
@@ -33,6 +34,7 @@ PUBLISHED = pa.schema(
         pa.field("key", pa.uint64(), nullable=False),
         pa.field("id", pa.binary(16), nullable=False),
         pa.field("split", pa.int8(), nullable=False),
+        pa.field("replaced_by", pa.binary(16)),  # the human correction that stands in its place
     ]
 )
 
@@ -134,3 +136,25 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
+
+
+def distinct_owners(owners: pa.Table) -> pa.Table:
+    """OWNERS without repetition."""
+    return owners.group_by(list(OWNERS.names)).aggregate([]).cast(OWNERS)
+
+
+def match_owners(claims: pa.Table, owners: pa.Table) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """OWNERS for each of the claims (owner, key) whose owner is published, and uint64[N] the keys that claim them.
+
+    An owner has one split: what is published never moves. Raises RuntimeError where it has two.
+    """
+    owners = distinct_owners(owners)
+    groups = owners.filter(pc.is_null(owners.column("id")))
+    if len(groups.column("owner").unique()) != groups.num_rows:
+        raise RuntimeError("a group is published in two splits")
+    owners = owners.sort_by([(name, "ascending") for name in OWNERS.names]).combine_chunks()
+    first = owners.group_by("owner", use_threads=False).aggregate([("split", "first"), ("id", "first")])
+    place = pc.index_in(claims.column("owner"), value_set=first.column("owner").combine_chunks())
+    known = claims.filter(pc.is_valid(place))
+    rows = first.take(place.drop_null()).rename_columns(OWNERS.names).cast(OWNERS)
+    return rows, np.asarray(known.column("key").to_numpy(), np.uint64)

@@ -39,7 +39,10 @@ REJECTS = pa.schema(
     [_WRITER, pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
 )
 
-_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
+# Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
+CLAIMS = pa.schema([pa.field("owner", pa.binary(16), nullable=False), pa.field("key", pa.uint64(), nullable=False)])
+
+_SCHEMAS = {"claims": CLAIMS, "texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
 
 
 class RecordFault(RuntimeError):
@@ -59,7 +62,8 @@ class MillOptions:
     segments: int  # of keys and ids; a power of two
     band_segments: int
     text_segments: int
-    unit_segments: int  # at most, in the runs of a unit
+    unit_segments: int  # at most, in a run that is regrouped
+    refresh: bool = False  # there is something published that records may belong to
 
     def cut(self, kind: str) -> int:
         """The segments of a kind of run, as later stages read it."""
@@ -67,7 +71,7 @@ class MillOptions:
         return cuts.get(kind, self.segments)
 
     def unit_cut(self, kind: str) -> int:
-        """The segments of the runs of a unit."""
+        """The segments of a kind of run as units, and Merge, write it."""
         return min(self.cut(kind), self.unit_segments)
 
 
@@ -87,11 +91,15 @@ def runs_of(storage: Storage, folder: str) -> dict[str, Runs]:
     return {kind: Runs(storage, folder, kind, schema) for kind, schema in _SCHEMAS.items()}
 
 
+_KEYS = {"bands": "band", "sketches": "id", "published": "id", "claims": "owner", "owners": "owner"}
+
+
 def row_keys(kind: str, rows: pa.RecordBatch) -> npt.NDArray[np.uint64]:
-    """uint64[N]: what routes the rows of a kind of run to segments."""
-    if kind == "sketches":
-        return np.ascontiguousarray(id_words(rows.column("id"))[:, 0])
-    return np.asarray(rows.column("band" if kind == "bands" else "key").to_numpy(), np.uint64)
+    """uint64[N]: what routes the rows of a kind of run to segments: a key, or the first word of an id."""
+    column = rows.column(_KEYS.get(kind, "key"))
+    if pa.types.is_fixed_size_binary(column.type):
+        return np.ascontiguousarray(id_words(column)[:, 0])
+    return np.asarray(column.to_numpy(), np.uint64)
 
 
 def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder: str) -> dict[str, Any]:
@@ -197,6 +205,9 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
         columns = [numbers if name == "writer" else signed.column(name) for name in schema.names]
         rows = pa.RecordBatch.from_arrays(columns, schema=schema)
         writers[kind].append(rows, segment_of(keys, options.unit_cut(kind)))
+    if options.refresh:
+        claims = _claims(signed, segment_of(keys, options.segments))
+        writers["claims"].append(claims, segment_of(row_keys("claims", claims), options.unit_cut("claims")))
     if not options.dedupe.near:
         return
     distinct = signed.take(pa.array(_first_of_each_id(signed)))
@@ -209,6 +220,18 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
     ids = sketches.column("id")
     writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.unit_cut("sketches")))
     _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
+
+
+def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """CLAIMS of a block: each owner once for each segment."""
+    tables = [
+        pa.table({"owner": signed.column(name), "segment": by_key, "key": signed.column("key")})
+        for name in ("group", "source_id")
+    ]
+    claims = pa.concat_tables(one.filter(pc.is_valid(one.column("owner"))) for one in tables)
+    claims = claims.group_by(["owner", "segment"]).aggregate([("key", "min")]).sort_by("owner")
+    columns = [claims.column(name).combine_chunks() for name in ("owner", "key_min")]
+    return pa.RecordBatch.from_arrays(columns, schema=CLAIMS)
 
 
 def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:

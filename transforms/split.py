@@ -33,20 +33,45 @@ DROPS = pa.schema(
 
 @dataclass(frozen=True)
 class Cut:
-    """Bins [0, eval_end) are eval, [eval_end, val_end) val, but for those passed over; the rest is train."""
+    """Bins [0, eval_end) are eval, [eval_end, val_end) val, but for those passed over; the rest is train.
+
+    Where eval is `frozen`, its bins are train.
+    """
 
     eval_end: int
     val_end: int
     passed: tuple[int, ...] = ()
     val_capped: bool = False
+    frozen: bool = False
 
     def splits(self, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         """int8[N]: TRAIN, VAL or EVAL for each bin."""
         codes = np.full(len(bins), TRAIN, np.int8)
         codes[bins < self.val_end] = VAL
-        codes[bins < self.eval_end] = EVAL
+        codes[bins < self.eval_end] = TRAIN if self.frozen else EVAL
         codes[np.isin(bins, self.passed)] = TRAIN
         return codes
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What is in the splits before the cut: published, or bound to go there. Counts of records.
+
+    `eval_end` is that of the cut by which eval was filled; `frozen` says that nothing is added to it.
+    """
+
+    train: int = 0
+    val: int = 0
+    eval: int = 0
+    eval_end: int = 0
+    frozen: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.train + self.val + self.eval
+
+
+NOTHING_SETTLED = Settlement()
 
 
 def bin_of(unit: bytes, keys: Keys) -> int:
@@ -54,21 +79,27 @@ def bin_of(unit: bytes, keys: Keys) -> int:
     return keys.split_hash(unit) >> (64 - BIN_BITS)
 
 
-def choose_cut(counts: npt.NDArray[np.int64], options: SplitOptions) -> Cut:
-    """The cut for `counts` int64[BINS] of kept records.
+def choose_cut(
+    counts: npt.NDArray[np.int64],
+    options: SplitOptions,
+    settled: Settlement = NOTHING_SETTLED,
+) -> Cut:
+    """The cut for `counts` int64[BINS] of open records, beside those whose split is settled.
 
-    Eval takes bins until it has `eval` x N records, val until it has max(min_val, val x N). Neither takes
-    more than a third of N: a bin that would is passed over and goes to train.
+    Of all N records eval gets eval x N (or `eval_records`), val max(min_val, val x N), counted with what they
+    have. Neither takes more than a third of N: a bin that would is passed over and goes to train. A frozen
+    eval takes nothing, and val begins where eval ended when it was filled.
     """
-    total = int(counts.sum())
+    total = int(counts.sum()) + settled.total
     third = total // 3
     wanted_val = max(options.min_val, _share(options.val, total))
+    wanted_eval = 0 if settled.frozen else options.eval_records or _share(options.eval, total)
     bins = np.flatnonzero(counts)
     passed: list[int] = []
     ends = []
-    place = 0
-    for wanted in (min(_share(options.eval, total), third), min(wanted_val, third)):
-        taken = 0
+    place = int(np.searchsorted(bins, settled.eval_end)) if settled.frozen else 0
+    for wanted, has in ((min(wanted_eval, third), settled.eval), (min(wanted_val, third), settled.val)):
+        taken = has
         while taken < wanted and place < len(bins):
             size = int(counts[bins[place]])
             if taken + size > third:
@@ -77,7 +108,8 @@ def choose_cut(counts: npt.NDArray[np.int64], options: SplitOptions) -> Cut:
                 taken += size
             place += 1
         ends.append(int(bins[place - 1]) + 1 if place else 0)
-    return Cut(ends[0], ends[1], tuple(passed), wanted_val > third)
+    eval_end = settled.eval_end if settled.frozen else ends[0]
+    return Cut(eval_end, max(ends[1], eval_end), tuple(passed), wanted_val > third, settled.frozen)
 
 
 def drop_lookalikes(cross: pa.Table, cut: Cut, keys: Keys) -> pa.Table:
