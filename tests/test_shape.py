@@ -47,8 +47,9 @@ def test_a_regrouped_run_gives_the_same_bytes(corpus, tmp_path, monkeypatch):  #
         monkeypatch.setattr(shapes, name, value)
     small = ["--set", "read.unit_bytes=5000", "--keep-work"]
     assert mill("run", "--input", inputs, "--output", tmp_path / "out", *options, *small) == 0
-    (regrouped,) = tmp_path.glob("out/work/*/done/regroup")
+    (regrouped,) = tmp_path.glob("out/work/*/done/regroup_bands")
     assert len(list(regrouped.iterdir())) > 8
+    assert list(tmp_path.glob("out/work/*/done/regroup_owners/*"))
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
     assert manifest_of(tmp_path / "out")["accounting"] == manifest_of(tmp_path / "plain")["accounting"]
     assert mill("verify", tmp_path / "out") == 0
