@@ -79,7 +79,11 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
     merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
-    count = merged | "Merged" >> beam.combiners.Count.Globally()
+    count = (
+        merged
+        | "Numbers" >> beam.Map(tasks.number).with_output_types(int)
+        | "Merged" >> beam.combiners.Count.Globally()
+    )
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
     published, owners = (noted | _references(kind) for kind in INDEX_KINDS)

@@ -333,6 +333,11 @@ class Tasks:
         Metrics.counter("corpusmill", "kept").inc(kept)
         return {name: result[name] for name in ("writer", "runs")}
 
+    @staticmethod
+    def number(result: Result) -> int:
+        """The number of a shard that is merged."""
+        return int(result["writer"])
+
     def index_ids(self, group: Grouped) -> int:
         """The parts of the index by id and by owner, of a segment of either."""
         segment, kinds = group
