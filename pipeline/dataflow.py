@@ -37,10 +37,6 @@ def is_dataflow(options: PipelineOptions) -> bool:
 def check_dataflow(options: PipelineOptions, places: Iterable[str]) -> None:
     """Raises UsageError with everything that a Dataflow job lacks; `places` are all that it reads and writes."""
     cloud, setup = options.view_as(GoogleCloudOptions), options.view_as(SetupOptions)
-    try:
-        importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
-    except ImportError:
-        raise UsageError("Dataflow needs packages that are not installed", "make setup EXTRAS=gcp,gcs") from None
     lacking = []
     if not cloud.project:
         lacking.append("--project=PROJECT")
@@ -63,6 +59,10 @@ def check_dataflow(options: PipelineOptions, places: Iterable[str]) -> None:
             f"Dataflow's workers can't reach {local[0]}{' …' if len(local) > 1 else ''}, which is on this machine",
             "put inputs, output and work on gs://",
         )
+    try:
+        importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    except ImportError:
+        raise UsageError("Dataflow needs packages that are not installed", "make setup EXTRAS=gcp,gcs") from None
 
 
 def suit_dataflow(options: PipelineOptions, named: Sequence[str], plan: Plan, task_bytes: int) -> None:
