@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.corpus import make_corpus
 from pipeline.scale import estimate_stages
 
-
 # The command, with segments of text of another size than the mill's own.
 _MILL = "import sys; from pipeline import shape; shape.SEGMENT_BYTES = int(sys.argv.pop(1)); from pipeline.cli import main; main()"
 
@@ -77,7 +76,7 @@ def measure(output: Path, samples: list[tuple[float, float, int]]) -> dict[str, 
             reads[kind] += sum(end > begin for begin, end in pairwise(offsets))
     written = {
         folder: sum(path.stat().st_size for path in (output / folder).rglob("*") if path.is_file())
-        for folder in ("data", "jsonl", "lineage")
+        for folder in ("data", "jsonl", "lineage", "index")
     }
     return {"seconds": seconds, "tasks": tasks, "peaks": peaks, "bytes": {**run_bytes, **written}, "reads": reads}
 

@@ -67,7 +67,10 @@ def run_pipeline(job: Job, options: PipelineOptions) -> None:
     for name in ("apache_beam", None):  # its tracebacks are ours to tell; those of a job server come to the root
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     runner = _local_runner(options) if is_local(options) else None
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:  # all that a runner's options lack, a line each
+        raise UsageError(f"Beam refuses the options after `--`: {'; '.join(str(error).splitlines()[1:])}") from None
     build(pipeline, job, _dealt(job))
     running = submit(pipeline) if is_dataflow(options) else pipeline.run()
     if is_left(options):

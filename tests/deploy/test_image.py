@@ -71,5 +71,7 @@ def test_the_image_makes_a_dataset_with_only_one_folder_to_write_to(image, tmp_p
     assert done.returncode == 0, done.stderr
     assert (scratch / "out/snapshots/000001.json").exists()
     assert {path: path.stat().st_mtime_ns for path in image.rglob("*")} == before
-    refused = as_user([str(image / "bin" / "corpusmill"), "run", "--input", str(logs), "--output", str(tmp_path)], scratch)
+    refused = as_user(
+        [str(image / "bin" / "corpusmill"), "run", "--input", str(logs), "--output", str(tmp_path)], scratch
+    )
     assert refused.returncode == 2, refused.stderr  # it could not have written elsewhere

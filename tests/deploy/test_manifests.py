@@ -126,8 +126,6 @@ def test_nights_never_run_side_by_side():
     assert "--date" in container["args"][0]
 
 
-
-
 def test_the_airflow_dag_runs_one_task_a_night(tools, tmp_path):
     script = (
         "import json, importlib.util, sys\n"
