@@ -44,7 +44,7 @@ def carry_eval(dataset: Dataset, plan: Plan, parent: Mapping[str, Any], spool: s
         for number, lines in _eval_lines(dataset, parent):
             shard.append(lines, np.ones(lines.num_rows, np.int64))
             counts = pc.value_counts(lines.column("shard")).to_pylist()
-            inputs += _inputs(dataset, number, {one["values"]: one["counts"] for one in counts})
+            inputs += _inputs(dataset, parent, number, {one["values"]: one["counts"] for one in counts})
         written = shard.put()
     finally:
         file.discard()
@@ -68,11 +68,13 @@ def _eval_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple
         yield number, pa.concat_tables(tables).combine_chunks()
 
 
-def _inputs(dataset: Dataset, number: str, lines: Mapping[str, int]) -> list[dict[str, Any]]:
+def _inputs(
+    dataset: Dataset, manifest: Mapping[str, Any], number: str, lines: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """Rows of an inputs file for those inputs that lines of eval came from, with no other lines."""
-    table = pq.read_table(io.BytesIO(dataset.storage.read(dataset.uri("snapshots", f"{number}-inputs.parquet"))))
+    listed = [uri for uri in dataset.files(manifest, "inputs") if uri.rsplit("/", 1)[1].startswith(number)]
     rows = []
-    for row in table.to_pylist():
+    for row in pa.concat_tables(pq.read_table(io.BytesIO(dataset.storage.read(uri))) for uri in listed).to_pylist():
         if row["shard"] in lines:
             known = {name: row[name] for name in ("shard", "size", "etag", "digest", "kind")}
             account = add_accounts([{"read": lines[row["shard"]], Outcome.EVAL.value: lines[row["shard"]]}])

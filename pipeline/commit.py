@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.carry import Carried, carry_eval
+from pipeline.gates import Night, night_breaches, recent_nights, sum_measures
 from pipeline.plan import Plan, load_plan
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
@@ -60,9 +63,21 @@ def commit_run(
         own = add_accounts(accounts.values())
         added = add_accounts([own, carried.accounting]) if plan.is_rebuild else own
         accounting = add_accounts([own, carried.accounting])
+        measures = sum_measures(units)
+        summary: dict[str, Any] = {
+            "units": units,
+            "cut": _done(done, "look_alikes", 0),
+            "clusters": _done(done, "cluster", 0),
+            "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
+        }
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
+        if not accept and not plan.is_rebuild:
+            tonight = Night(added, measures)
+            breaches += night_breaches(plan.config["gates"], tonight, recent_nights(dataset, parent))
         if breaches:
-            storage.put(breach_uri(work), orjson.dumps({"breaches": breaches, "accounting": accounting}))
+            page = build_report(dataset, plan, accounting, added, summary)[-1]["path"]
+            found = {"breaches": breaches, "accounting": accounting, "report": dataset.uri(page)}
+            storage.put(breach_uri(work), orjson.dumps(found))
             return
         files = [file for _, result in written for file in result["files"]]
         files += carried.files
@@ -71,12 +86,6 @@ def commit_run(
         files.append(
             _put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}, carried)
         )
-        summary: dict[str, Any] = {
-            "units": units,
-            "cut": _done(done, "look_alikes", 0),
-            "clusters": _done(done, "cluster", 0),
-            "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
-        }
         files += build_report(dataset, plan, accounting, added, summary)
         cut = summary["cut"]["cut"]
         dataset.commit(
@@ -89,6 +98,7 @@ def commit_run(
                 "files": files,
                 "accounting": accounting,
                 "added": added,
+                "measures": measures,
                 "split": {"eval_end": cut[0], "val_end": cut[1], "eval_frozen": eval_frozen(plan, accounting)},
                 "config": plan.config,
                 "config_fingerprint": plan.fingerprint,
@@ -104,8 +114,7 @@ def commit_run(
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
-            if work.startswith(dataset.uri("work", "")):
-                storage.remove(dataset.uri("work"))  # of plans that came to nothing: no other can commit this number
+            _remove_left_work(dataset, plan.number)
 
 
 def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
@@ -115,6 +124,18 @@ def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spo
     if plan.is_rebuild:
         return carry_eval(dataset, plan, parent, spool)
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
+
+
+def _remove_left_work(dataset: Dataset, number: int) -> None:
+    """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
+    work = dataset.uri("work")
+    for name in dataset.storage.names(work, "directory"):
+        with contextlib.suppress(FileNotFoundError):
+            if load_plan(dataset.storage, join(work, name)).number <= number:
+                dataset.storage.remove(join(work, name))
+    if dataset.storage.is_local(work):
+        with contextlib.suppress(OSError):
+            os.rmdir(dataset.storage.filesystem(work)[1])  # unless there is more in it
 
 
 def eval_frozen(plan: Plan, accounting: Mapping[str, Any]) -> bool:
@@ -261,7 +282,10 @@ def _put_inputs(
     rows += carried.inputs
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, INPUTS), out, compression="zstd")
-    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
     content = out.getvalue()
-    dataset.storage.put(dataset.uri(path), content)
+    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
+    if not dataset.storage.create(dataset.uri(path), content) and dataset.storage.read(dataset.uri(path)) != content:
+        # Another run has got as far as this for the same number: one of both will be the snapshot.
+        path = join("snapshots", f"{plan.name}-inputs.parquet")
+        dataset.storage.put(dataset.uri(path), content)
     return Written(path, "inputs", None, len(rows), len(content), file_digest(io.BytesIO(content))).as_dict()

@@ -4,7 +4,7 @@
                   ├─ sketches ──────────── Attach ──┴─ Verify ─ edges ─ Cluster ─ verdicts ─┐
                   ├─ facts ─── Count (distinct) ────────────────────────┘                   │
                   │    └──────────────────────────────────────────── Settle ────────────────┘
-                  │                                                    ├─ counts ─ Cut ─ LookAlikes ─ drops
+                  │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─ LookAlikes
                   └─ texts, rejects ──────────────────────────────── Merge (a task a shard) ─ Commit
 
 Every grouping is a barrier and holds references (a segment of a run: three integers) or counts. A task
@@ -43,35 +43,54 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     bands, sketches, facts, claims, texts, rejects = (runs | _references(kind) for kind in UNIT_KINDS)
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
-    found = {"bands": bands} | _task("Candidates", tasks.candidates)
+    guards = (
+        root | "Guards" >> beam.Create(range(len(job.plan.base.guards)), reshuffle=False) | _map("Guard", tasks.guard)
+    )
+    eval_bands, eval_sketches = guards | _references("eval_bands"), guards | _references("eval_sketches")
+    found = {"bands": bands, "eval_bands": eval_bands} | _task("Candidates", tasks.candidates)
     pairs = found | _references("pairs")
-    attached = {"pairs": pairs, "sketches": sketches} | _task("Attach", tasks.attach)
+    attached = {"pairs": pairs, "sketches": sketches, "eval_sketches": eval_sketches} | _task("Attach", tasks.attach)
     sides, met = attached | _references("sides"), attached | _references("met")
-    verified = {"met": met, "sides": sides, "sketches": sketches} | _task("Verify", tasks.verify)
+    verified = {"met": met, "sides": sides, "sketches": sketches, "eval_sketches": eval_sketches} | _task(
+        "Verify", tasks.verify
+    )
     edges = verified | _references("edges")
 
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
     verdicts = clustered | _references("verdicts")
     owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
     settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
-    totals = settled | _map("Sums", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
+    totals = settled | _map("Sizes", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
         | "Counts" >> beam.FlatMap(tasks.counts).with_output_types(tuple[int, bytes])
         | "Add counts" >> beam.CombinePerKey(tasks.add_counts)
     )
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsSingleton(totals))
-    looked = cut | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(clustered)).with_output_types(dict)
+    crowds, seats = found | _references("crowds"), settled | _references("seats")
+    members = {"crowds": crowds, "seats": seats, "sketches": sketches, "eval_sketches": eval_sketches}
+    held = members | _task("Hold", tasks.hold, AsSingleton(cut))
+    resolved = cut | "Resolve" >> beam.Map(
+        tasks.resolve,
+        AsIter(held | _references("held")),
+        AsIter(seats),
+        AsSingleton(clustered),
+        AsIter(settled | _references("torn")),
+    ).with_output_types(dict)
+    searched = members | _task("Search", tasks.search, AsSingleton(resolved))
+    sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
+    looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(sums)).with_output_types(dict)
 
     size = AsSingleton(looked)
     spread = {
         kind: references
-        | f"Spread {kind}" >> beam.FlatMap(tasks.spread, size).with_output_types(tuple[int, tuple[int, Reference]])
+        | f"Spread {kind}"
+        >> beam.FlatMap(tasks.spread, kind, size).with_output_types(tuple[int, tuple[int, Reference]])
         for kind, references in {
             "texts": texts,
             "rejects": rejects,
             "settled": settled | _references("settled"),
-            "drops": looked | _references("drops"),
+            "drops": (resolved | _references("drops"), searched | "Searched" >> _references("drops")) | beam.Flatten(),
         }.items()
     }
     spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(
@@ -87,10 +106,18 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
     published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
-    ids = {"published": published, "owners": owners, "sketches": sketches} | _task(
-        "Index ids", tasks.index_ids, result=int
-    )
-    banded = {"bands": bands} | _task("Index bands", tasks.index_bands, result=int)
+    refs = root | _once("Kept refs", tasks.kept_refs, AsIter(published))
+    every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
+    by_id = {
+        "every": every,
+        "published": published,
+        "owners": owners,
+        "sketches": sketches,
+        "eval_sketches": eval_sketches,
+    }
+    ids = by_id | _task("Index ids", tasks.index_ids, result=int)
+    by_band = {"bands": bands, "eval_bands": eval_bands}
+    banded = by_band | _task("Index bands", tasks.index_bands, AsSingleton(refs), result=int)
     _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 

@@ -69,6 +69,12 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "verified_pairs": clusters["edges"],
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
+            "look_alikes": {
+                "dropped": summary["cut"]["dropped"],
+                "unsearched": summary["cut"]["unsearched"],
+                "sampled": summary["cut"]["sampled"],
+                "recalled": summary["cut"]["recalled"],
+            },
         },
         "shards": summary["accounts"],
         "config": plan.config,
@@ -108,7 +114,8 @@ def report_page(report: Mapping[str, Any]) -> str:
 def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
-    uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
+    # In the order of the snapshots: of a manifest that lists the reports of several, the last.
+    uris = {uri.rsplit("/", 1)[1]: uri for uri in sorted(dataset.files(manifest, "report"))}
     try:
         page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
     except (FileNotFoundError, KeyError, ValueError):

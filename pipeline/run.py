@@ -246,7 +246,7 @@ def execute(
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(
             "nothing was committed: " + "; ".join(found["breaches"]),
-            "put the input or the key right; or commit what was made as it is: add --accept",
+            f"look at {found['report']}; put the input or the key right, or commit what was made as it is: add --accept",
         )
     manifest = prepared.dataset.manifest(plan.number)
     if manifest["plan"] != plan.id:

@@ -138,6 +138,7 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         table.add_row(
             "line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)")
         )
+        table.add_row("snapshot", f"{fate['snapshot']:06d}")
         table.add_row("fate", Text(fate["explanation"]))
         for name in ("id", "kept_id", "group"):
             if fate[name]:
@@ -149,19 +150,20 @@ def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
     """Snapshots, a row each."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     counts = ("read", *SPLITS, "out", "duplicate", "quarantined", "dropped", "kept")
-    for column in ("snapshot", "written (UTC)", "operation", *counts):
+    for column in ("snapshot", "written (UTC)", "date", "operation", *counts):
         table.add_column(column, justify="right" if column in counts else "left")
     before = 0
     for one in listed:
         if one["snapshot"] > before + 1:
             gap = f"{before + 1:06d}" + (f"–{one['snapshot'] - 1:06d}" if one["snapshot"] > before + 2 else "")
-            table.add_row(gap, "", Text("expired", style="dim"))
+            table.add_row(gap, "", "", Text("expired", style="dim"))
         before = one["snapshot"]
         written = "" if one["written"] is None else f"{datetime.fromtimestamp(one['written'], UTC):%Y-%m-%d %H:%M}"
         operation = f"{one['operation']} to {one['parent']:06d}" if one["operation"] == "rollback" else one["operation"]
         table.add_row(
             f"{one['snapshot']:06d}",
             written,
+            one["date"] or "",
             Text(operation + (", undone" if one["undone"] else ""), style="dim" if one["undone"] else ""),
             f"{one['read']:,}",
             *(f"+{one['in'][split]:,}" for split in SPLITS),

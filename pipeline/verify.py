@@ -27,7 +27,7 @@ from pipeline.members import Members, data_files, firsts, id_of_line, unhex
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
-from transforms.minhash import band_hashes, permutations, sign
+from transforms.minhash import band_hashes, band_keys, permutations, sign
 from transforms.options import DedupeOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
@@ -40,7 +40,7 @@ Finding = str
 LEAK_SHARE = 0.01  # of the looked-at val and eval records may resemble another split below the dedupe threshold
 _KEYS = Keys("verify")  # permutations of its own: it must not be blind where the run was
 _SCANNED = ["messages", "tools", "kind", "metadata"]
-_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "config", "config_fingerprint",
+_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "added", "config", "config_fingerprint",
                   "versions", "schema_version", "key_check", "digest")  # fmt: skip
 
 
@@ -285,12 +285,8 @@ def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen
             yield f"{uri[len(dataset.root) + 1 :]}: {own['read']} lines were read, {total(own)} accounted for"
     if add_accounts(accounts) != manifest["accounting"]:
         yield "the accounts of the inputs don't add up to those of the manifest"
-    if (
-        "added" in manifest
-        and manifest["operation"] in ("run", "refresh", "rebuild")
-        and manifest["added"] not in accounts
-    ):
-        yield "the accounts of the night are not those of its inputs"
+    if manifest["operation"] in ("run", "refresh", "rebuild") and manifest["added"] not in accounts:
+        yield "the accounts of what the snapshot took in are not those of its inputs"
     wrong = sum(+named[shard] != +seen.fates[shard] for shard in named.keys() | seen.fates.keys())
     if wrong:
         yield f"{wrong} of {len(named)} inputs have other fates in the lineage than in their accounts"
@@ -417,13 +413,17 @@ def _prints(
             content = dataset.storage.read(dataset.uri(one["path"]))
             for texts in _texts(content, one["kind"]):
                 shingles = shingle_texts(texts, options.shingle, _KEYS)
-                yield split, shingles, band_hashes(sign(shingles, permuted), options.bands, options.rows, _KEYS)
+                yield (
+                    split,
+                    shingles,
+                    band_hashes(sign(shingles, permuted), band_keys(options.bands, options.rows, _KEYS)),
+                )
 
 
 def _silent_bands(options: DedupeOptions) -> npt.NDArray[np.uint64]:
     """The band hashes of records that say nothing, which resemble nobody."""
     nothing = sign(Ragged(np.zeros(2, np.int64), np.empty(0, np.uint64)), permutations(options.num_perm, _KEYS))
-    return band_hashes(nothing, options.bands, options.rows, _KEYS).ravel()
+    return band_hashes(nothing, band_keys(options.bands, options.rows, _KEYS)).ravel()
 
 
 def _texts(content: bytes, kind: str) -> Iterator[list[str]]:

@@ -67,3 +67,10 @@ def ids_of(words: npt.NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
     """
     content = np.ascontiguousarray(words.astype(">u8")).tobytes()
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(words), [None, pa.py_buffer(content)])
+
+
+def among_ids(ids: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """bool[N]: which of ids uint64[N, 2] are among others."""
+    pair = np.dtype([("first", np.uint64), ("second", np.uint64)])
+    left, right = (np.ascontiguousarray(one).view(pair).ravel() for one in (ids, others))
+    return np.isin(left, right)

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.candidates import BANDS
+from transforms.bands import BANDS
 from transforms.exact import id_words
+from transforms.split import EVAL
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -46,12 +47,22 @@ OWNERS = pa.schema(
     ]
 )
 
+REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
+
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
-_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "id")}
+_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
+_BY_KIND: dict[str, dict[str, Any]] = {
+    # Bytes of one significance together: of sorted hashes the upper ones vanish, refs don't compress.
+    "bands": {
+        "use_dictionary": ["order", "published"],
+        "column_encoding": {"band": "BYTE_STREAM_SPLIT", "ref": "BYTE_STREAM_SPLIT"},
+    },
+    "sketches": {"use_dictionary": ["rank", "group", "published"]},
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ class Index:
                 table = pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
                 if not part.lies_in(segment, segments):
                     words = key_words(kind, table)
-                    low, high = (segment << 64) // segments, ((segment + 1) << 64) // segments - 1
+                    low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
                     table = table.filter(pa.array((words >= np.uint64(low)) & (words <= np.uint64(high))))
                 tables.append(table)
         return pa.concat_tables(tables).combine_chunks()
@@ -131,11 +142,16 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
     out = io.BytesIO()
-    pq.write_table(rows, out, **_PARQUET)
+    pq.write_table(rows, out, **_PARQUET, **_BY_KIND.get(kind, {}))
     content = out.getvalue()
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
+
+
+def in_eval(rows: pa.Table) -> pa.Table:
+    """Those of PUBLISHED or OWNERS that are in eval."""
+    return rows.filter(pc.equal(rows.column("split"), EVAL))
 
 
 def distinct_owners(owners: pa.Table) -> pa.Table:

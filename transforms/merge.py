@@ -82,12 +82,18 @@ References = Mapping[str, Mapping[int, Iterable[Segment]]]  # kind, segment
 
 
 def merge_shard(
-    shard: Shard, references: References, segments: int, cut: Cut, options: WriteOptions, places: Places
+    shard: Shard,
+    references: References,
+    segments: int,
+    cut: Cut,
+    options: WriteOptions,
+    places: Places,
+    published: pa.Table,
 ) -> dict[str, Any]:
     """Writes the shard's files, and the runs of which the index is made; returns them, and the accounting of
-    each input shard."""
+    each input shard. `published` (PUBLISHED) is what the shard's part of the index takes over."""
     splits = [split for split in range(len(SPLITS)) if not (cut.frozen and split == EVAL)]
-    out = _ShardFiles(shard, options, places, splits)
+    out = _ShardFiles(shard, options, places, splits, published)
     try:
         accounting: dict[int, Counter[str]] = defaultdict(Counter)
         for segment in shard.segments(segments):
@@ -109,9 +115,11 @@ def merge_shard(
 class _ShardFiles:
     """The open files of one shard, of the splits that are written: a frozen eval gets no more files."""
 
-    def __init__(self, shard: Shard, options: WriteOptions, places: Places, splits: Sequence[int]) -> None:
+    def __init__(
+        self, shard: Shard, options: WriteOptions, places: Places, splits: Sequence[int], published: pa.Table
+    ) -> None:
         self._shard, self._places = shard, places
-        self._published: list[pa.Table] = []
+        self._published = [published]
         self._splits = splits
         self._files: list[FileWriter] = []
         self._parquet: dict[int, ParquetShard] = {}
@@ -178,7 +186,7 @@ class _ShardFiles:
     def put(self) -> list[Written]:
         written = [part.put() for part in self._parquet.values()] + [part.put() for part in self._jsonl.values()]
         places, shard = self._places, self._shard
-        published = pa.concat_tables([PUBLISHED.empty_table(), *self._published])
+        published = pa.concat_tables(self._published)
         part = put_part(places.storage, places.output, places.name, "records", shard.index, shard.count, published)
         return [*written, self._lineage.put(), part]
 

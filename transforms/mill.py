@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.candidates import BANDS
+from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
+from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
@@ -28,7 +29,7 @@ from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
 from transforms.validate import validate_records
-from transforms.verify import SKETCHES
+from transforms.verify import SKETCHES, sketch_rows
 
 # What Merge needs of a record, and no more.
 # `writer` is the work unit, in which `line` counts.
@@ -42,7 +43,7 @@ REJECTS = pa.schema(
 # Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
 CLAIMS = pa.schema([pa.field("owner", pa.binary(16), nullable=False), pa.field("key", pa.uint64(), nullable=False)])
 
-_SCHEMAS = {"claims": CLAIMS, "texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
+_SCHEMAS = {"claims": CLAIMS, "texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": PACKED}
 
 
 class RecordFault(RuntimeError):
@@ -91,7 +92,7 @@ def runs_of(storage: Storage, folder: str) -> dict[str, Runs]:
     return {kind: Runs(storage, folder, kind, schema) for kind, schema in _SCHEMAS.items()}
 
 
-_KEYS = {"bands": "band", "sketches": "id", "published": "id", "claims": "owner", "owners": "owner"}
+_KEYS = {"sketches": "id", "published": "id", "claims": "owner", "owners": "owner"}
 
 
 def row_keys(kind: str, rows: pa.RecordBatch) -> npt.NDArray[np.uint64]:
@@ -106,8 +107,10 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
     """Writes the runs of a unit; returns counts and references. Raises InputChanged, RecordFault."""
     runs = runs_of(storage, folder)
     writers = {kind: RunWriter(runs[kind].schema, options.unit_cut(kind), storage.spool(folder)) for kind in runs}
+    bands = BandRows()
     try:
-        counts = _mill_blocks(source, options, storage, writers)
+        counts = _mill_blocks(source, options, storage, writers, bands)
+        _put_bands(bands, options, writers)
         offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}
     finally:
         for writer in writers.values():
@@ -116,7 +119,7 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
 
 
 def _mill_blocks(
-    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter]
+    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter], bands: BandRows
 ) -> dict[str, Any]:
     """Carries every block of the unit into the writers; returns the unit's counts."""
     unit = source.unit
@@ -124,6 +127,7 @@ def _mill_blocks(
     quarantined: Counter[str] = Counter()
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
+    measures: Counter[str] = Counter()
     _check_unchanged(source, storage)
     with storage.open(unit.uri) as stream:
         reader = LineReader(unit, stream, options.read)
@@ -155,7 +159,8 @@ def _mill_blocks(
                 stage = "Sign"
                 sound = is_sound(records)
                 signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
-                _write_signed(signed, source.number, options, writers)
+                measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
+                _write_signed(signed, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -182,6 +187,7 @@ def _mill_blocks(
         "quarantined": dict(quarantined),
         "examples": examples,
         "entities": dict(entities),
+        "measures": dict(measures),
     }
 
 
@@ -197,7 +203,9 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
         raise InputChanged("an input changed since the run was planned; run again")
 
 
-def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+def _write_signed(
+    signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter], bands: BandRows
+) -> None:
     """Texts and facts of all records; sketches and bands of each distinct one."""
     keys = signed.column("key").to_numpy()
     numbers = pa.array(np.full(len(keys), writer, np.int32))
@@ -212,14 +220,17 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
         return
     distinct = signed.take(pa.array(_first_of_each_id(signed)))
     prints = fingerprint_records(distinct, options.dedupe, options.keys)
-    filled = np.flatnonzero(np.diff(prints.shingles.offsets) > 0)
-    offsets = pa.array(prints.shingles.offsets.astype(np.int32))
-    sets = pa.ListArray.from_arrays(offsets, pa.array(prints.shingles.values))
-    columns = [sets if name == "shingles" else distinct.column(name) for name in SKETCHES.names]
-    sketches = pa.RecordBatch.from_arrays(columns, schema=SKETCHES).take(pa.array(filled))
-    ids = sketches.column("id")
-    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.unit_cut("sketches")))
-    _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
+    ids = id_words(distinct.column("id"))[:, 0]
+    sketches = sketch_rows(distinct, prints)
+    writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
+    orders = orders_of(distinct.column("rank"))
+    if bands.append(prints.bands, refs_of(ids)[prints.owners], orders[prints.owners]):
+        _put_bands(bands, options, writers)
+
+
+def _put_bands(bands: BandRows, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+    for packed, targets in bands.take(options.unit_cut("bands")):
+        writers["bands"].append(packed, targets)
 
 
 def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordBatch:
@@ -241,20 +252,6 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
     first = np.ones(len(order), bool)
     first[1:] = (words[1:] != words[:-1]).any(axis=1)
     return np.sort(order[first]).astype(np.int64)
-
-
-def _write_bands(
-    bands: npt.NDArray[np.uint64],
-    ranks: pa.Array,
-    ids: pa.Array,
-    options: MillOptions,
-    writers: dict[str, RunWriter],
-) -> None:
-    """A row for each band of each record."""
-    owners = pa.array(np.repeat(np.arange(len(ids)), bands.shape[1]))
-    flat = bands.ravel()
-    rows = pa.RecordBatch.from_arrays([pa.array(flat), ranks.take(owners), ids.take(owners)], schema=BANDS)
-    writers["bands"].append(rows, segment_of(flat, options.unit_cut("bands")))
 
 
 def _write_rejects(

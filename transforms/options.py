@@ -131,7 +131,7 @@ class DedupeOptions(Options):
     bands: Positive = Field(25, description="LSH bands; more find more candidates")
     rows: Positive = Field(5, description="MinHash values a band")
     shingle: Annotated[int, Field(ge=1, le=32)] = Field(5, description="words a shingle")
-    signature: Literal["corpusmill"] = Field(
+    signature: Literal["corpusmill", "datasketch"] = Field(
         "corpusmill", description="MinHash as datasketch's, with permutations of the dataset's own"
     )
     prefer: tuple[str, ...] = Field(

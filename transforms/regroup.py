@@ -12,9 +12,14 @@ Memory is one segment of one run and a run writer's buffer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.bands import BandRows, unpack_bands
 from transforms.mill import row_keys
 from transforms.runs import Runs, RunWriter, Segment, segment_of
 
@@ -37,7 +42,24 @@ def regroup_segment(
         share = segments[kind] // of
         first[kind] = coarse * share
         with RunWriter(runs[kind].schema, share, spool) as out:
-            for _, batch in runs[kind].read(mine):
-                out.append(batch, segment_of(row_keys(kind, batch), segments[kind]) - first[kind])
+            batches = (batch for _, batch in runs[kind].read(mine))
+            for rows, targets in _routed(kind, batches, segments[kind]):
+                out.append(rows, targets - first[kind])
             offsets[kind] = out.finish(runs[kind], writer)
     return {"runs": offsets, "first": first}
+
+
+def _routed(
+    kind: str, batches: Iterable[pa.RecordBatch], segments: int
+) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+    """Rows of a kind, and the segment of each. Those of bands are packed a segment each, so they are packed anew."""
+    if kind != "bands":
+        for batch in batches:
+            yield batch, segment_of(row_keys(kind, batch), segments)
+        return
+    collected = BandRows()
+    for batch in batches:
+        bands = unpack_bands(pa.Table.from_batches([batch]))
+        if collected.append(*(bands.column(name).to_numpy() for name in ("band", "ref", "order"))):
+            yield from collected.take(segments)
+    yield from collected.take(segments)

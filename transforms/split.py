@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.exact import id_words, ids_of
+from transforms.exact import among_ids, id_words, ids_of
 from transforms.hashing import Keys
 from transforms.options import SplitOptions
 from transforms.reasons import SPLITS, Drop
@@ -21,6 +21,9 @@ from transforms.reasons import SPLITS, Drop
 BIN_BITS = 20
 BINS = 1 << BIN_BITS
 TRAIN, VAL, EVAL = (SPLITS.index(name) for name in ("train", "val", "eval"))
+
+# Bins beyond the others, one a split: of records whose split is settled before the cut.
+PINNED = BINS
 
 DROPS = pa.schema(
     [
@@ -50,6 +53,8 @@ class Cut:
         codes[bins < self.val_end] = VAL
         codes[bins < self.eval_end] = TRAIN if self.frozen else EVAL
         codes[np.isin(bins, self.passed)] = TRAIN
+        pinned = bins >= PINNED
+        codes[pinned] = bins[pinned] - PINNED
         return codes
 
 
@@ -112,36 +117,30 @@ def choose_cut(
     return Cut(eval_end, max(ends[1], eval_end), tuple(passed), wanted_val > third, settled.frozen)
 
 
-def drop_lookalikes(cross: pa.Table, cut: Cut, keys: Keys) -> pa.Table:
-    """DROPS: records of train that resemble val or eval, and of val that resemble eval.
+def drop_lookalikes(
+    cross: pa.Table,
+    codes: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]],
+    split: int,
+    gone: npt.NDArray[np.uint64] | None = None,
+) -> pa.Table:
+    """DROPS, sorted by id: records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
 
-    `cross` holds `cluster.CROSS` edges. A record that is dropped itself costs nobody else their place.
+    `cross` holds `cluster.CROSS` edges, `codes` int8[N] the splits of either end, -1 for none. The records in `gone`
+    uint64[N, 2] are dropped already: they cost nobody else their place.
     """
-    ids = np.hstack([id_words(cross.column("a")), id_words(cross.column("b"))])
-    codes = [
-        cut.splits(np.array([bin_of(unit, keys) for unit in cross.column(f"unit_{side}").to_pylist()], np.int64))
-        for side in "ab"
-    ]
-    # Each edge both ways: (record, its split, the neighbour's split, bytes).
-    record = np.vstack([ids[:, :2], ids[:, 2:]])
-    neighbour = np.vstack([ids[:, 2:], ids[:, :2]])
-    own, other = np.concatenate(codes), np.concatenate(codes[::-1])
-    n_bytes = np.concatenate([cross.column(f"n_bytes_{side}").to_numpy() for side in "ab"])
-    near_eval = (other == EVAL) & (own != EVAL)
-    gone = {tuple(one) for one in record[near_eval].tolist()}
-    stays = np.array([tuple(one) not in gone for one in neighbour.tolist()], bool)
-    lost = np.array([tuple(one) in gone for one in record.tolist()], bool)
-    near_val = (other == VAL) & (own == TRAIN) & stays & ~lost
-    parts = []
-    for mask, reason in ((near_eval, Drop.NEAR_EVAL), (near_val, Drop.NEAR_VAL)):
-        words, first = np.unique(record[mask], axis=0, return_index=True)
-        parts.append(
-            pa.table(
-                [ids_of(words), pa.array([reason.value] * len(words), pa.string()), pa.array(n_bytes[mask][first])],
-                schema=DROPS,
-            )
-        )
-    return pa.concat_tables(parts)
+    ids = [id_words(cross.column(side)) for side in "ab"]
+    lost = [among_ids(one, np.empty((0, 2), np.uint64) if gone is None else gone) for one in ids]
+    found, sizes = [], []
+    for own, other in ((0, 1), (1, 0)):
+        near = (codes[other] == split) & (codes[own] >= 0) & (codes[own] < split) & ~lost[own] & ~lost[other]
+        found.append(ids[own][near])
+        sizes.append(cross.column(f"n_bytes_{'ab'[own]}").to_numpy()[near])
+    words, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+    reason = (Drop.NEAR_EVAL if split == EVAL else Drop.NEAR_VAL).value
+    return pa.table(
+        [ids_of(words), pa.array([reason] * len(words), pa.string()), pa.array(np.concatenate(sizes)[first])],
+        schema=DROPS,
+    )
 
 
 def _share(fraction: float, total: int) -> int:

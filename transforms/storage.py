@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -211,15 +211,15 @@ class Storage:
             return False
         return True
 
-    def names(self, folder: str) -> list[str]:
-        """Names of the files right in a folder, sorted; none where there is no folder."""
+    def names(self, folder: str, kind: Literal["file", "directory"] = "file") -> list[str]:
+        """Names of the files, or folders, right in a folder, sorted; none where there is no folder."""
         file_system, path = self.filesystem(folder)
         file_system.invalidate_cache(path)
         try:
             entries = file_system.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "file")
+        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == kind)
 
     def below(self, folder: str) -> list[Stored]:
         """Every file below a folder, hidden ones too, sorted by URI; none where there is no folder."""
