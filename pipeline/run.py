@@ -16,11 +16,14 @@ from rich.console import Console
 
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
+from pipeline.dataflow import check_dataflow, is_dataflow, suit_dataflow
+from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
-from pipeline.runner import beam_options, is_local, run_pipeline, waiting_for
+from pipeline.runner import beam_options, is_left, is_local, run_pipeline, waiting_for
+from pipeline.scale import task_bytes
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
 from pipeline.templates import human_bytes
@@ -46,6 +49,7 @@ class Prepared:
     keys: Keys
     dataset: Dataset
     plan: Plan
+    benchmarks: tuple[BenchmarkFile, ...] = ()
 
     @property
     def work(self) -> str:
@@ -101,22 +105,32 @@ def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None
             f"{len(inside)} inputs lie in a folder that the output keeps for itself, as {inside[0]}",
             "write to another output, or move the inputs",
         )
+    benchmarks = read_benchmarks(config, storage)
     if latest:
-        return _prepare_next(config, storage, keys, dataset, files, say, asked)
+        return _prepare_next(config, storage, keys, dataset, files, benchmarks, say, asked)
     if asked.rebuild:
         raise UsageError(f"there is nothing to rebuild at {config.output}", "run without --rebuild")
-    plan = make_plan(config, keys, files, operation="trial" if limit else "run", date=asked.date)
+    looked_for = [(one.uri, len(one.items), one.digest) for one in benchmarks]
+    operation = "trial" if limit else "run"
+    plan = make_plan(config, keys, files, operation=operation, date=asked.date, benchmarks=looked_for)
     if limit:
         plan = limited(plan, storage, config, limit)
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _prepare_next(
-    config: Config, storage: Storage, keys: Keys, dataset: Dataset, files: Sequence[File], say: Say, asked: Asked
+    config: Config,
+    storage: Storage,
+    keys: Keys,
+    dataset: Dataset,
+    files: Sequence[File],
+    benchmarks: Sequence[BenchmarkFile],
+    say: Say,
+    asked: Asked,
 ) -> Prepared | None:
     """Plans a run on a dataset that is there."""
     start, warnings = start_refresh(config, dataset, files, keys, accept=asked.accept, rebuild=asked.rebuild)
-    for warning in warnings:
+    for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks)]:
         say(f"warning: {warning}")
     if not start.files:
         dataset.derive()
@@ -131,8 +145,9 @@ def _prepare_next(
         operation=REBUILD if asked.rebuild else "refresh",
         base=start.base,
         date=asked.date,
+        benchmarks=[(one.uri, len(one.items), one.digest) for one in benchmarks],
     )
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _check_ours(dataset: Dataset) -> None:
@@ -210,12 +225,20 @@ def check_space(prepared: Prepared) -> None:
 
 def execute(
     prepared: Prepared, arguments: Sequence[str], console: Console, *, accept: bool = False, keep_work: bool = False
-) -> dict[str, Any]:
-    """Runs a prepared run to its commit; returns the manifest. Raises UsageError, GateError, RunFailed, OvertakenError."""
+) -> dict[str, Any] | None:
+    """Runs a prepared run to its commit; returns the manifest, or None where the job was left to itself.
+
+    Raises UsageError, GateError, RunFailed, OvertakenError.
+    """
     storage, plan, work = prepared.storage, prepared.plan, prepared.work
     options = beam_options(arguments, plan.input_bytes, len(plan.units))
+    if is_dataflow(options):
+        check_dataflow(options, [*(one.uri for one in plan.inputs), prepared.dataset.root, work])
+        suit_dataflow(options, arguments, plan, task_bytes(plan))
     _check_writable(storage, prepared.dataset.root)
     check_space(prepared)
+    if prepared.benchmarks:
+        put_benchmarks(prepared.benchmarks, prepared.config, prepared.keys, storage, work)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
     for left in (breach_uri(work), stop_uri(work)):
@@ -225,7 +248,7 @@ def execute(
         storage,
         prepared.dataset.root,
         work,
-        mill_options(config, prepared.keys, plan),
+        mill_options(config, prepared.keys, plan, prepared.dataset.root, work),
         config.split,
         config.write,
         accept,
@@ -236,6 +259,8 @@ def execute(
     except RunFailed:
         if prepared.dataset.latest() < plan.number:
             raise  # else another run committed, and took the work folder with it
+    if is_left(options):
+        return None
     if prepared.dataset.latest() < plan.number and storage.exists(breach_uri(work)):
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(

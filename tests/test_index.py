@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.bands import BANDS
-from transforms.index import OWNERS, PUBLISHED, Index, Part, in_eval, match_owners, parts_of, publish_bands, put_part
+from transforms.bands import BANDS, publish_bands
+from transforms.index import OWNERS, PUBLISHED, Index, Part, in_eval, match_owners, parts_of, put_part
 from transforms.merge import Shard
 from transforms.split import EVAL, TRAIN, VAL
 from transforms.storage import Storage

@@ -15,7 +15,7 @@ from transforms.hashing import Keys
 from transforms.index import PUBLISHED
 from transforms.reasons import Drop
 from transforms.settle import DUPLICATE, OPEN, TORN, drop_code, drop_torn, settle_records
-from transforms.split import BINS, EVAL, LOST, PINNED, TRAIN, VAL, Cut, bin_of
+from transforms.split import BINS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
 KEYS = Keys("test salt")
 
@@ -47,7 +47,7 @@ def settle(row: dict[str, Any], verdicts: list[Any] = [], **more: Any) -> dict[s
                              **{"exact": True, "eval_open": False, **more})  # fmt: skip
     (told,) = settled.rows.to_pylist()
     assert settled.counts.sum() + settled.pinned.sum() == (told["bin"] >= 0)
-    return {**told, "torn": settled.torn.num_rows, "pins": settled.pins.to_pylist()}
+    return {**told, "torn": settled.torn.num_rows}
 
 
 def test_who_is_like_nobody_is_left_to_the_cut():
@@ -97,13 +97,13 @@ def test_a_group_goes_where_it_is():
     told = settle({"id": 9, "group": 6}, owned=owners([(6, VAL, None)]))
     assert (told["fate"], told["bin"]) == (VAL, PINNED + VAL)
     told = settle({"id": 9, "group": 6}, [verdict(9)], owned=owners([(6, EVAL, None)]))
-    assert (told["fate"], told["pins"]) == (drop_code(Drop.GROUP_IN_EVAL), [{"owner": one_id(6), "split": LOST}])
+    assert (told["fate"], told["bin"]) == (drop_code(Drop.GROUP_IN_EVAL), -1)
     assert settle({"id": 9, "group": 6}, owned=owners([(6, EVAL, None)]), eval_open=True)["fate"] == EVAL
 
 
 def test_what_resembles_published_train_goes_to_train_with_its_unit():
     told = settle({"id": 9}, [verdict(9, unit=8, to_train=True)])
-    assert (told["fate"], told["pins"]) == (TRAIN, [{"owner": one_id(8), "split": TRAIN}])
+    assert (told["fate"], told["bin"]) == (TRAIN, PINNED + TRAIN)
 
 
 def test_unless_its_group_forbids_that():

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 from transforms.minhash import BAND_BITS
 
 NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
@@ -119,13 +119,24 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
     )
 
 
+def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
+    """The BANDS rows of records whose ref is in `kept`, each once, as the index has them.
+
+    A row says that its record is published, not in which split, which its sketch has: it stands as 0.
+    """
+    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
+    split = pa.array(np.zeros(mine.num_rows, np.int8))
+    rows = mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
+    return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)
+
+
 @compiled
 def _pack_gaps(keys: npt.NDArray[np.uint64], shift: int, words: npt.NDArray[np.uint64]) -> int:
     """Writes the gaps between sorted keys into zeroed words, the lowest bit first; returns how many bits they take."""
     place = 0
     for row in range(1, len(keys)):
         gap = keys[row] - keys[row - 1]
-        place += np.int64(gap >> np.uint64(shift))
+        place += signed(gap >> np.uint64(shift))
         words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
         place += 1
         rest = gap & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 
 # Candidate pairs by ref: `a` leads, and `b` follows it in the order of every band that they share.
 PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.uint32(), nullable=False)])
@@ -106,15 +106,15 @@ def _keep_repeated(
     """Puts the rows whose value falls on a bit that another falls on too; returns their number."""
     shift = np.uint64(64 - bits)
     for value in values:
-        at = np.int64((value * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+        at = signed((value * np.uint64(0x9E3779B97F4A7C15)) >> shift)
         bit = np.uint64(1) << np.uint64(at & 63)
         again[at >> 6] |= once[at >> 6] & bit
         once[at >> 6] |= bit
     count = 0
     for row in range(len(values)):
-        at = np.int64((values[row] * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+        at = signed((values[row] * np.uint64(0x9E3779B97F4A7C15)) >> shift)
         kept[count] = row
-        count += np.int64(again[at >> 6] >> np.uint64(at & 63)) & 1
+        count += signed(again[at >> 6] >> np.uint64(at & 63)) & 1
     return count
 
 

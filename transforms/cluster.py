@@ -34,7 +34,7 @@ VERDICTS = pa.schema(
         pa.field("similarity", pa.float32()),
         pa.field("unit", pa.binary(16)),  # null where it is dropped, or a group decides
         pa.field("like", pa.int8(), nullable=False),  # splits of its published look-alikes, as the sum of `LIKE`
-        pa.field("to_train", pa.bool_(), nullable=False),  # its unit resembles a record that is published in train
+        pa.field("to_train", pa.bool_(), nullable=False),  # a record of its unit resembles a published one in train
     ]
 )
 
@@ -95,6 +95,8 @@ def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
     new = graph.published < 0
     kept = (kept_for < 0) & ~barred & new
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
+    drawn = np.zeros(len(kept), bool)
+    drawn[units[kept & (like == LIKE_TRAIN)]] = True
     ids = ids_of(graph.ids)
     unit_ids = ids.take(pa.array(units))
     verdicts = pa.table(
@@ -104,7 +106,7 @@ def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
             pa.array(kept_similarity, pa.float32(), mask=kept_for < 0),
             pc.if_else(pa.array(kept & ~graph.grouped), unit_ids, pa.scalar(None, pa.binary(16))),
             pa.array(like),
-            pa.array(_unit_of_any(units, kept & ~graph.grouped & (like & LIKE_TRAIN > 0)) & kept & ~graph.grouped),
+            pa.array(drawn[units] & kept),
         ],
         schema=VERDICTS,
     ).filter(pa.array(new))

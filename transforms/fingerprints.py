@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 from transforms.hashing import Keys
 from transforms.letters import JOINS_BIT, KIND_SHIFT, POINT_MASK, SEVERAL, SINGLE, WORD, Letters, letters
 from transforms.minhash import BAND_BITS, BandKeys, Permutations, band_keys, datasketch_signatures, permutations
@@ -157,16 +157,16 @@ def _find_joins(
 @compiled
 def _point(content: npt.NDArray[np.uint8], place: int) -> tuple[int, int]:
     """The code point at `place` of valid UTF-8, and where the next one begins."""
-    first = np.int64(content[place])
+    first = signed(content[place])
     if first < 0x80:
         return first, place + 1
-    second = np.int64(content[place + 1]) & 0x3F
+    second = signed(content[place + 1]) & 0x3F
     if first < 0xE0:
         return (first & 0x1F) << 6 | second, place + 2
-    third = np.int64(content[place + 2]) & 0x3F
+    third = signed(content[place + 2]) & 0x3F
     if first < 0xF0:
         return (first & 0x0F) << 12 | second << 6 | third, place + 3
-    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(content[place + 3]) & 0x3F, place + 4
+    return (first & 0x07) << 18 | second << 12 | third << 6 | signed(content[place + 3]) & 0x3F, place + 4
 
 
 @compiled
@@ -186,7 +186,7 @@ def _tokens(
         if content[place] < 128:  # no branch on what the character is: word ends can't be foretold
             code = tables.codes[content[place]]
             place += 1
-            word = np.int64(code >> np.uint32(KIND_SHIFT) == WORD)
+            word = signed(code >> np.uint32(KIND_SHIFT) == WORD)
             out[count] = value
             count += inside & (1 - word)
             inside = word
@@ -198,7 +198,7 @@ def _tokens(
         first, last = 0, 1
         several = code >> np.uint32(KIND_SHIFT) == SEVERAL
         if several:
-            row = np.int64(code & np.uint32(POINT_MASK))
+            row = signed(code & np.uint32(POINT_MASK))
             first, last = tables.bounds[row], tables.bounds[row + 1]
         for one in range(first, last):
             part = tables.several[one] if several else code
@@ -232,12 +232,12 @@ def _spelling(
         first, last = 0, 1
         several = code >> np.uint32(KIND_SHIFT) == SEVERAL
         if several:
-            row = np.int64(code & np.uint32(POINT_MASK))
+            row = signed(code & np.uint32(POINT_MASK))
             first, last = tables.bounds[row], tables.bounds[row + 1]
         for one in range(first, last):
             part = tables.several[one] if several else code
             kind = part >> np.uint32(KIND_SHIFT)
-            if kind == WORD or kind == SINGLE:
+            if kind in (WORD, SINGLE):
                 if gap and count:
                     out[count] = np.uint64(32)
                     count += 1
@@ -339,7 +339,7 @@ def _distinct(
     mark = np.uint64(stamp) << np.uint64(32)
     for place in range(count):
         value = hashes[place] >> np.uint64(32)
-        at = np.int64(hashes[place]) & mask
+        at = signed(hashes[place]) & mask
         while table[at] >> np.uint64(32) == np.uint64(stamp) and table[at] != mark | value:
             at = (at + 1) & mask
         if table[at] != mark | value:

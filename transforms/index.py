@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.bands import BANDS
+from transforms.bands import BANDS, refs_of
 from transforms.exact import id_words
 from transforms.split import EVAL
 from transforms.storage import Storage, join
@@ -52,6 +52,7 @@ REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
+_OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
@@ -138,6 +139,22 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     return np.asarray(column.to_numpy(), np.uint64)
 
 
+def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
+
+    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
+    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    """
+    named = pa.array(ids, pa.binary(16))
+    if kind == "bands":
+        refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
+        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+    gone = pc.is_in(rows.column("id"), value_set=named)
+    for name in _OWNERS_IN.get(kind, ()):
+        gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
+    return rows.filter(pc.invert(gone)).combine_chunks()
+
+
 def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
@@ -147,27 +164,6 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
-
-
-def publish_sketches(sketches: pa.Table, published: pa.Table) -> pa.Table:
-    """SKETCHES of those records that are in PUBLISHED, with their split."""
-    place = pc.index_in(sketches.column("id"), value_set=published.column("id"))
-    kept = sketches.filter(pc.is_valid(place))
-    columns = {
-        "published": published.column("split").take(place.drop_null()),
-        "tie": pa.array(np.zeros(kept.num_rows, np.uint64)),
-    }
-    return pa.table([columns.get(name, kept.column(name)) for name in SKETCHES.names], schema=SKETCHES)
-
-
-def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
-    """BANDS rows of records whose ref is in `kept`, as published ones.
-
-    A row does not tell the split, which its sketch has: it stands as 0.
-    """
-    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
-    split = pa.array(np.zeros(mine.num_rows, np.int8))
-    return mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
 
 
 def in_eval(rows: pa.Table) -> pa.Table:

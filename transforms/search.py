@@ -23,7 +23,6 @@ import pyarrow as pa
 
 from transforms.compiled import compiled
 from transforms.exact import among_ids, id_words
-from transforms.hashing import Keys
 from transforms.reasons import Drop
 from transforms.sketches import Sketches
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
@@ -50,6 +49,23 @@ MOST_MET = 1 << 17  # pairs a record, a millisecond
 SAMPLE = 64  # held-out records that recall is measured with
 
 
+@compiled
+def first_alike(
+    words: Sketches,
+    grams: Sketches,
+    row: int,
+    other_words: Sketches,
+    other_grams: Sketches,
+    rows: npt.NDArray[np.int64],
+    threshold: float,
+) -> int:
+    """The first of `rows` whose sketches resemble those of `row` by `threshold`; -1 where none does."""
+    for other in rows:
+        if similarity_of(words, grams, row, other_words, other_grams, other) >= threshold:
+            return int(other)
+    return -1
+
+
 class Found(NamedTuple):
     """DROPS, and what a search tells of itself."""
 
@@ -60,12 +76,28 @@ class Found(NamedTuple):
 
 
 def seats_of(settled: pa.Table) -> pa.Table:
-    """SEATS, sorted, of the kept among rows with `id` and `bin` (-1: not kept)."""
+    """SEATS, sorted, of the records that stay among rows with `id` and `bin` (-1: left out)."""
     bins = settled.column("bin").to_numpy()
     words = id_words(settled.column("id"))[:, 0]
-    kept = np.flatnonzero(bins >= 0)
-    order = kept[np.argsort(words[kept], kind="stable")]
+    stays = np.flatnonzero(bins >= 0)
+    order = stays[np.argsort(words[stays], kind="stable")]
     return pa.table([pa.array(words[order]), pa.array(bins[order])], schema=SEATS)
+
+
+def seat_splits(seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of each of SEATS."""
+    return cut.splits(seats.column("bin").to_numpy().astype(np.int64))
+
+
+def splits_of_words(words: npt.NDArray[np.uint64], seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of the record whose id begins with each word; -1 where it has no seat. `seats` are sorted."""
+    seated = seats.column("word").to_numpy()
+    splits = np.full(len(words), -1, np.int8)
+    if len(seated):
+        place = np.minimum(np.searchsorted(seated, words), len(seated) - 1)
+        has = seated[place] == words
+        splits[has] = seat_splits(seats, cut)[place[has]]
+    return splits
 
 
 def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sample: int) -> pa.Table:
@@ -96,16 +128,17 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
 
 
 def resolve_held(
-    held: pa.Table, cross: pa.Table, cut: Cut, keys: Keys, threshold: float, pins: pa.Table, near_train: pa.Table
+    held: pa.Table, cross: pa.Table, seats: pa.Table, cut: Cut, threshold: float, near_train: pa.Table
 ) -> tuple[pa.Table, pa.Table]:
     """(HELD that stay, sorted; DROPS of new records that `cross` edges or, if they are held, crowds tell to give way).
 
     Val gives way to eval first, so that who is dropped costs nobody in train their place; before that, those in
-    `near_train` (DROPS) have given way to what is published.
+    `near_train` (DROPS) have given way to what is published. `seats` are those of the records in `cross`.
     """
     held = held.take(pa.array(np.lexsort(id_words(held.column("id")).T[::-1]))).combine_chunks()
     ids, splits = id_words(held.column("id")), held.column("split").to_numpy()
-    near_eval = drop_lookalikes(cross, cut, keys, EVAL, id_words(near_train.column("id")), pins)
+    first, second = (splits_of_words(id_words(cross.column(side))[:, 0], seats, cut) for side in "ab")
+    near_eval = drop_lookalikes(cross, (first, second), EVAL, id_words(near_train.column("id")))
     gone = among_ids(ids, np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval)]))
     asked = (splits == VAL) & (held.column("published").to_numpy() < 0) & ~gone
     found, _ = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
@@ -113,9 +146,8 @@ def resolve_held(
     gone[rows] = True
     in_crowds = _drops(held.take(pa.array(rows)), np.full(len(rows), EVAL))
     before = np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval, in_crowds)])
-    near_val = drop_lookalikes(cross, cut, keys, VAL, before, pins)
-    drops = pa.concat_tables([near_train, near_eval, in_crowds, near_val])
-    return held.filter(pa.array(~gone)).combine_chunks(), drops
+    near_val = drop_lookalikes(cross, (first, second), VAL, before)
+    return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_train, near_eval, in_crowds, near_val])
 
 
 def search_segment(
@@ -146,13 +178,8 @@ def search_segment(
 
 def _splits_of(sketches: pa.Table, seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
     """int8[N]: the split of each of SKETCHES; -1 where it has no seat. Published ones keep theirs."""
-    words, seated = id_words(sketches.column("id"))[:, 0], seats.column("word").to_numpy()
     published = sketches.column("published").to_numpy()
-    splits = np.full(len(words), -1, np.int8)
-    if len(seated):
-        place = np.minimum(np.searchsorted(seated, words), len(seated) - 1)
-        has = seated[place] == words
-        splits[has] = cut.splits(seats.column("bin").to_numpy()[place[has]].astype(np.int64))
+    splits = splits_of_words(id_words(sketches.column("id"))[:, 0], seats, cut)
     return np.asarray(np.where(published >= 0, published, splits), np.int8)
 
 

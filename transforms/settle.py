@@ -29,7 +29,7 @@ from transforms.exact import elect_records
 from transforms.hashing import Keys
 from transforms.index import OWNERS, PUBLISHED
 from transforms.reasons import SPLITS, Drop
-from transforms.split import BINS, DROPS, EVAL, LOST, PINNED, PINS, TRAIN, VAL, Cut, bin_of
+from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
 # Fates: a split, or one of these.
 DUPLICATE = len(SPLITS)
@@ -68,12 +68,11 @@ TORN = pa.schema(
 
 
 class Settled(NamedTuple):
-    """SETTLED rows, TORN records, PINS of units that look-alikes are known of; open records by bin (int64[BINS]);
-    records whose split is settled (int64[3]); canonical JSON bytes of both."""
+    """SETTLED rows; TORN records; open records by bin (int64[BINS]); records whose split is settled (int64[3]);
+    canonical JSON bytes of both."""
 
     rows: pa.Table
     torn: pa.Table
-    pins: pa.Table
     counts: npt.NDArray[np.int64]
     pinned: npt.NDArray[np.int64]
     n_bytes: int
@@ -120,8 +119,7 @@ def settle_records(
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
     fates, kept_id = _decide(fates, kept_id, known.splits, None)
     group_split = _split_of(groups, owned)
-    group_pin = np.where((group_split == EVAL) & (not eval_open), LOST, group_split)
-    group_fate = np.where(group_pin == LOST, drop_code(Drop.GROUP_IN_EVAL), group_split)
+    group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
     torn = like & LIKE_TRAIN > 0
     group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
@@ -152,17 +150,10 @@ def settle_records(
     return Settled(
         rows,
         pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
-        _pins(owners, np.where(to_train & alone, TRAIN, group_pin)),
         np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
         np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
         int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
     )
-
-
-def _pins(owners: pa.ChunkedArray, codes: npt.NDArray[np.integer]) -> pa.Table:
-    """PINS of the owners whose split, or loss, is known."""
-    pins = pa.table([owners, pa.array(codes, pa.int8())], schema=PINS).filter(pa.array(codes != OPEN))
-    return pins.group_by(["owner"]).aggregate([("split", "min")]).rename_columns(PINS.names).cast(PINS)
 
 
 def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:

@@ -4,8 +4,10 @@ A set of up to `EXACT` shingles is kept whole, as sorted 32-bit hashes, and two 
 A larger one is an odd sketch: `BITS` bits, each the parity of the shingles that fall on it. The bits in which
 two sketches differ tell how many shingles are in one set only (Mitzenmacher, Pagh, Pham: *Efficient
 estimation for high similarities using odd sketches*, WWW 2014, section 3; applied to the sets themselves).
-At 90 to 1,000 shingles the Jaccard index near 0.8 comes out within a standard deviation of 0.006 to 0.015,
-where a bottom-256 sketch of eight times the size gives up to 0.022.
+At 90 to 1,000 shingles the Jaccard index near 0.8 comes out with a standard error of 0.008 to 0.015, where a
+bottom-256 sketch of eight times the size gives up to 0.022. What is said of a pair is the upper end of its index:
+`ERRORS` standard errors above the estimate, so that a pair which reaches a threshold is hardly ever missed, for
+nothing else would find it again, and one that is let in by chance is a few hundredths below.
 
 Larger sets are thinned: level s keeps the shingles whose hash begins with s zero bits. A set is kept at the first
 level with at most `CAP` shingles, and at as many more as make it comparable with every set that may be alike.
@@ -22,12 +24,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 
 EXACT = 32  # shingles
 BITS = 1024
 CAP = 1024  # shingles a level
 LEVEL_WORDS = 1 + BITS // 32
+ERRORS = 2.0  # standard errors
 
 
 class Sketches(NamedTuple):
@@ -51,14 +54,23 @@ def most_words(least: int) -> int:
     return 1 + LEVEL_WORDS * (3 + math.ceil(math.log2(CAP / max(least, 1))))
 
 
-def _distances() -> npt.NDArray[np.float64]:
-    """float64[BITS + 1]: the expected number of shingles in one set only, by bits that differ."""
-    half = BITS // 2
-    found = [math.log(1 - 2 * bits / BITS) / math.log(1 - 2 / BITS) for bits in range(half)]
-    return np.array(found + [math.inf] * (BITS + 1 - half))
+def _fewest() -> npt.NDArray[np.float64]:
+    """float64[BITS + 1]: the fewest shingles in one set only, by bits that differ, `ERRORS` standard errors below what is expected.
+
+    Mean and variance of the odd ones among BITS bins after d balls.
+    """
+    found = []
+    for differ in range(BITS // 2):
+        balls = math.log(1 - 2 * differ / BITS) / math.log(1 - 2 / BITS)
+        once, twice = (1 - 2 / BITS) ** balls, (1 - 4 / BITS) ** balls
+        mean = BITS * (1 - once) / 2
+        variance = mean + BITS * (BITS - 1) * (1 - 2 * once + twice) / 4 - mean**2
+        slope = -BITS / 2 * math.log(1 - 2 / BITS) * once
+        found.append(max(float(differ), balls - ERRORS * math.sqrt(max(variance, 0.0)) / slope))
+    return np.array(found + [math.inf] * (BITS + 1 - len(found)))
 
 
-DISTANCES = _distances()
+FEWEST = _fewest()
 
 
 @compiled
@@ -79,16 +91,16 @@ def sketch_set(
         level += 1
         within = 0
         for one in range(count):
-            within += np.int64(hashes[one]) >> (32 - level) == 0
+            within += signed(hashes[one]) >> (32 - level) == 0
     out[place] = level
     place += 1
     while True:
         within = 0
         out[place : place + LEVEL_WORDS] = 0
         for one in range(count):
-            if np.int64(hashes[one]) >> (32 - level) == 0:
+            if signed(hashes[one]) >> (32 - level) == 0:
                 within += 1
-                bit = np.int64(hashes[one]) & (BITS - 1)
+                bit = signed(hashes[one]) & (BITS - 1)
                 out[place + 1 + (bit >> 5)] ^= np.uint32(1 << (bit & 31))
         out[place] = within
         place += LEVEL_WORDS
@@ -110,7 +122,7 @@ def _ones(word: np.uint32) -> np.uint32:
 def estimate(
     left: npt.NDArray[np.uint32], start: int, end: int, right: npt.NDArray[np.uint32], first: int, last: int
 ) -> float:
-    """The Jaccard index of the sets whose sketches are left[start:end] and right[first:last].
+    """The Jaccard index of the sets whose sketches are left[start:end] and right[first:last], its upper end where estimated.
 
     0 where either is empty, or where they have no level in common, as only sets do that are not alike.
     """
@@ -123,14 +135,14 @@ def estimate(
     if last - first <= EXACT:
         return _mixed(right, first, last, left, start)
     level = max(left[start], right[first])
-    a = start + 1 + LEVEL_WORDS * np.int64(level - left[start])
-    b = first + 1 + LEVEL_WORDS * np.int64(level - right[first])
+    a = start + 1 + LEVEL_WORDS * signed(level - left[start])
+    b = first + 1 + LEVEL_WORDS * signed(level - right[first])
     if a >= end or b >= last:
         return 0.0
     differ = np.uint32(0)
     for word in range(1, LEVEL_WORDS):
         differ += _ones(left[a + word] ^ right[b + word])
-    return _index(np.int64(left[a]), np.int64(right[b]), np.int64(differ))
+    return _index(signed(left[a]), signed(right[b]), signed(differ), signed(level))
 
 
 @compiled
@@ -158,18 +170,22 @@ def _mixed(whole: npt.NDArray[np.uint32], start: int, end: int, odd: npt.NDArray
         return 0.0
     words = np.zeros(LEVEL_WORDS - 1, np.uint32)
     for one in range(start, end):
-        bit = np.int64(whole[one]) & (BITS - 1)
+        bit = signed(whole[one]) & (BITS - 1)
         words[bit >> 5] ^= np.uint32(1 << (bit & 31))
     differ = np.uint32(0)
     for word in range(LEVEL_WORDS - 1):
         differ += _ones(words[word] ^ odd[first + 2 + word])
-    return _index(np.int64(end - start), np.int64(odd[first + 1]), np.int64(differ))
+    return _index(signed(end - start), signed(odd[first + 1]), signed(differ), 0)
 
 
 @compiled
-def _index(left: int, right: int, differ: int) -> float:
-    """The Jaccard index of sets of `left` and `right` shingles whose odd sketches differ in `differ` bits."""
-    apart = max(DISTANCES[differ], np.float64(abs(left - right)))
+def _index(left: int, right: int, differ: int, level: int) -> float:
+    """The upper end of the Jaccard index of sets with `left` and `right` shingles at a level, `differ` bits apart."""
+    apart = max(FEWEST[differ], np.float64(abs(left - right)))
     if apart >= left + right:
         return 0.0
-    return (left + right - apart) / (left + right + apart)
+    union = (left + right + apart) / 2
+    index = (union - apart) / union
+    if level:  # the shingles of a level are a sample of all
+        index += ERRORS * math.sqrt(index * (1 - index) / union * (1 - 0.5**level))
+    return 1.0 if index > 1.0 else index

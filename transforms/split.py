@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from transforms.exact import among_ids, id_words, ids_of
 from transforms.hashing import Keys
@@ -23,12 +22,8 @@ BIN_BITS = 20
 BINS = 1 << BIN_BITS
 TRAIN, VAL, EVAL = (SPLITS.index(name) for name in ("train", "val", "eval"))
 
-# A bin for each split, of units whose split is settled before the cut.
+# Bins beyond the others, one a split: of records whose split is settled before the cut.
 PINNED = BINS
-
-# Units whose split is settled; LOST where their records are left out.
-PINS = pa.schema([pa.field("owner", pa.binary(16), nullable=False), pa.field("split", pa.int8(), nullable=False)])
-LOST = -2
 
 DROPS = pa.schema(
     [
@@ -124,24 +119,20 @@ def choose_cut(
 
 def drop_lookalikes(
     cross: pa.Table,
-    cut: Cut,
-    keys: Keys,
+    codes: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]],
     split: int,
     gone: npt.NDArray[np.uint64] | None = None,
-    pins: pa.Table | None = None,
 ) -> pa.Table:
     """DROPS, sorted by id: records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
 
-    `cross` holds `cluster.CROSS` edges. The records in `gone` uint64[N, 2] are dropped already: they cost nobody else
-    their place. PINS tell the split of units that the cut does not decide on.
+    `cross` holds `cluster.CROSS` edges, `codes` int8[N] the splits of either end, -1 for none. The records in `gone`
+    uint64[N, 2] are dropped already: they cost nobody else their place.
     """
-    pins = PINS.empty_table() if pins is None else pins
     ids = [id_words(cross.column(side)) for side in "ab"]
-    codes = [_splits_of(cross.column(f"unit_{side}"), cut, keys, pins) for side in "ab"]
     lost = [among_ids(one, np.empty((0, 2), np.uint64) if gone is None else gone) for one in ids]
     found, sizes = [], []
     for own, other in ((0, 1), (1, 0)):
-        near = (codes[other] == split) & (codes[own] < split) & (codes[own] != LOST) & ~lost[own] & ~lost[other]
+        near = (codes[other] == split) & (codes[own] >= 0) & (codes[own] < split) & ~lost[own] & ~lost[other]
         found.append(ids[own][near])
         sizes.append(cross.column(f"n_bytes_{'ab'[own]}").to_numpy()[near])
     words, first = np.unique(np.concatenate(found), axis=0, return_index=True)
@@ -150,17 +141,6 @@ def drop_lookalikes(
         [ids_of(words), pa.array([reason] * len(words), pa.string()), pa.array(np.concatenate(sizes)[first])],
         schema=DROPS,
     )
-
-
-def _splits_of(units: pa.ChunkedArray, cut: Cut, keys: Keys, pins: pa.Table) -> npt.NDArray[np.int8]:
-    """int8[N]: the split of each unit, or LOST."""
-    distinct = units.dictionary_encode().combine_chunks()
-    if isinstance(distinct, pa.ChunkedArray):
-        return np.empty(0, np.int8)
-    bins = np.array([bin_of(unit, keys) for unit in distinct.dictionary.to_pylist()], np.int64)
-    pinned = pins.column("split").take(pc.index_in(distinct.dictionary, value_set=pins.column("owner")))
-    codes = pc.coalesce(pinned, pa.array(cut.splits(bins))).to_numpy()
-    return np.asarray(codes[distinct.indices.to_numpy()], np.int8)
 
 
 def _share(fraction: float, total: int) -> int:

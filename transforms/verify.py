@@ -99,6 +99,17 @@ def elect_sketches(sketches: pa.Table) -> pa.Table:
     return sketches.filter(pa.array(first_of_each(sketches.column("id")))).combine_chunks()
 
 
+def publish_sketches(sketches: pa.Table, records: pa.Table) -> pa.Table:
+    """The SKETCHES, each id once, of published records (with `id` and `split`), as the index has them."""
+    place = pc.index_in(sketches.column("id"), value_set=records.column("id").combine_chunks())
+    chosen = sketches.filter(pc.is_valid(place))
+    splits = records.column("split").take(place.drop_null()).combine_chunks()
+    columns = {"published": splits, "tie": pa.array(np.zeros(chosen.num_rows, np.uint64))}
+    return pa.table(
+        [columns[name] if name in columns else chosen.column(name) for name in SKETCHES.names], schema=SKETCHES
+    )
+
+
 def sketch_refs(sketches: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint32]:
     """uint32[N]: the ref of each of SKETCHES."""
     return refs_of(id_words(sketches.column("id"))[:, 0])
