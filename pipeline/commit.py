@@ -69,6 +69,7 @@ def commit_run(
             "units": units,
             "cut": _done(done, "look_alikes", 0),
             "clusters": _done(done, "cluster", 0),
+            "seen": {one: told for _, result in written for one, told in result.get("seen", {}).items()},
             "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
