@@ -12,13 +12,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipeline.cli_history import COMMANDS
+from pipeline import cli_history, cli_rewrite
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-_MANY = ("--input", "-i")  # options that take every argument up to the next option
+_MANY = ("--input", "-i", "--group", "--decontaminate")  # options that take every argument up to the next option
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,6 +135,13 @@ def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any)
     "--rebuild", is_flag=True, help="Read all inputs again into the next snapshot; published splits and eval stay."
 )
 @click.option("--require-input", is_flag=True, help="Fail (exit 2) where no file matches, even on a refresh.")
+@click.option(
+    "benchmarks",
+    "--decontaminate",
+    multiple=True,
+    metavar="FILE…",
+    help="Benchmarks (JSONL, Parquet) whose items no record may hold; takes all arguments up to the next option.",
+)
 @click.option("--accept", is_flag=True, help="Commit in spite of gates; let changed fractions hold for new records.")
 @click.option("--keep-work", is_flag=True, help="Keep the intermediate files after the commit.")
 @_json_option
@@ -149,6 +156,7 @@ def run(
     date: str | None,
     rebuild: bool,
     require_input: bool,
+    benchmarks: tuple[str, ...],
     accept: bool,
     keep_work: bool,
     as_json: bool,
@@ -161,7 +169,7 @@ def run(
     """
     from pipeline.run import Asked, clear_trial, execute, prepare
 
-    config = _load(config_path, assignments, input=list(inputs), output=output)
+    config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
     prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
     if prepared is None:
         if as_json:
@@ -176,7 +184,11 @@ def run(
     _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
          f"{len(prepared.plan.units):,} work units")  # fmt: skip
     manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
-    if as_json:
+    if manifest is None:
+        _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
+        if as_json:
+            _print_json({"submitted": True, "plan": prepared.plan.id})
+    elif as_json:
         _print_json({"dataset": prepared.dataset.root, **{key: manifest[key] for key in
                      ("snapshot", "plan", "accounting", "warnings")}})  # fmt: skip
     else:
@@ -212,24 +224,58 @@ def check(
 @cli.command()
 @_config_options
 @click.option("--output", "-o", metavar="URI", help="The dataset's folder.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Estimate each stage on N workers of one core."
+)
+@click.option("--size", metavar="SIZE", help="Of a corpus that is not there, as 10TB; with --workers.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="P", help="Of a worker for an hour, for the cost.")
 @_json_option
 def plan(
-    config_path: str | None, inputs: tuple[str, ...], assignments: tuple[str, ...], output: str | None, as_json: bool
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    output: str | None,
+    workers: int | None,
+    size: str | None,
+    price: float | None,
+    as_json: bool,
 ) -> None:
-    """Say what a run would read, cut, hold and write, and the free space. Nothing is written."""
-    from pipeline.run import prepare, space
-    from pipeline.tables import plan_table, plan_values
+    """Say what a run would read, cut, hold and write, and the free space. Nothing is written.
 
-    prepared = prepare(_load(config_path, assignments, input=list(inputs), output=output), _say)
+    With --workers: bytes, requests, memory and hours of each stage too, from rates that were measured elsewhere.
+    """
+    from pipeline.run import prepare, space
+    from pipeline.scale import Corpus, estimate, size_of
+    from pipeline.tables import estimate_table, plan_table, plan_values
+
+    if (size or price is not None) and not workers:
+        raise UsageError("--size and --price need a number of workers", "add --workers N")
+    config = _load(config_path, assignments, input=list(inputs), output=output)
+    if size and workers:
+        near, redact = config.dedupe.near, config.redact.enabled
+        corpus = Corpus.sized(size_of(size), config.read.unit_bytes, config.write.shard_bytes, near=near, redact=redact)
+        found = estimate(corpus, workers, price)
+        if as_json:
+            _print_json(found)
+        else:
+            for table in estimate_table(found):
+                _OUT.print(table)
+        return
+    prepared = prepare(config, _say)
     if prepared is None:
         if as_json:
             _print_json({"nothing_new": True})
         return
     values = plan_values(prepared.plan, prepared.dataset, prepared.work, space(prepared))
+    if workers:
+        values["estimate"] = estimate(Corpus.of(prepared.plan), workers, price)
     if as_json:
         _print_json(values)
-    else:
-        for table in plan_table(values):
+        return
+    for table in plan_table(values):
+        _OUT.print(table)
+    if workers:
+        for table in estimate_table(values["estimate"]):
             _OUT.print(table)
 
 
@@ -306,6 +352,40 @@ def why(output: str, what: str, as_json: bool) -> None:
             _OUT.print(table)
 
 
+@cli.group()
+def tune() -> None:
+    """Try settings on a sample of the input before a run."""
+
+
+@tune.command("dedupe")
+@_config_options
+@click.option("--sample", type=click.IntRange(min=2), default=10_000, show_default=True, metavar="N",
+              help="Lines to read: the first ones of every input, an equal share of each.")  # fmt: skip
+@click.option(
+    "--html", "page", metavar="FILE", help="Write a page with pairs beside each threshold; it shows redacted texts."
+)
+@_json_option
+def tune_dedupe_command(
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    sample: int,
+    page: str | None,
+    as_json: bool,
+) -> None:
+    """Say how many records each `dedupe.threshold` would drop, and show pairs on both sides of it."""
+    from pipeline.tune import tune_dedupe
+
+    values = tune_dedupe(_load(config_path, assignments, input=list(inputs)), sample, page, _say)
+    if as_json:
+        _print_json(values)
+    else:
+        from pipeline.tables import tune_table
+
+        for table in tune_table(values):
+            _OUT.print(table)
+
+
 @cli.command("config")
 @click.option("init", "--init", is_flag=True, help="Print a commented config with every key; its salt is drawn anew.")
 @click.option("schema", "--schema", is_flag=True, help="Print the config's JSON schema.")
@@ -319,16 +399,20 @@ def config_command(init: bool, schema: bool) -> None:
         _print_json(Config.model_json_schema(by_alias=True))
 
 
-for _command in COMMANDS:
+for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
     cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:
+    from pipeline.plan import usable
     from pipeline.run import absolute
     from pipeline.snapshots import Dataset
     from transforms.storage import Storage
 
-    return Dataset(Storage(), absolute(output))
+    dataset = Dataset(Storage(), absolute(output))
+    with usable(dataset.root):
+        dataset.storage.reach(dataset.root)
+    return dataset
 
 
 def _print_json(value: Any) -> None:
