@@ -12,13 +12,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipeline.cli_history import COMMANDS
+from pipeline import cli_history, cli_rewrite
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-_MANY = ("--input", "-i")  # options that take every argument up to the next option
+_MANY = ("--input", "-i", "--group", "--decontaminate")  # options that take every argument up to the next option
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,6 +135,13 @@ def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any)
     "--rebuild", is_flag=True, help="Read all inputs again into the next snapshot; published splits and eval stay."
 )
 @click.option("--require-input", is_flag=True, help="Fail (exit 2) where no file matches, even on a refresh.")
+@click.option(
+    "benchmarks",
+    "--decontaminate",
+    multiple=True,
+    metavar="FILE…",
+    help="Benchmarks (JSONL, Parquet) whose items no record may hold; takes all arguments up to the next option.",
+)
 @click.option("--accept", is_flag=True, help="Commit in spite of gates; let changed fractions hold for new records.")
 @click.option("--keep-work", is_flag=True, help="Keep the intermediate files after the commit.")
 @_json_option
@@ -149,6 +156,7 @@ def run(
     date: str | None,
     rebuild: bool,
     require_input: bool,
+    benchmarks: tuple[str, ...],
     accept: bool,
     keep_work: bool,
     as_json: bool,
@@ -161,7 +169,7 @@ def run(
     """
     from pipeline.run import Asked, clear_trial, execute, prepare
 
-    config = _load(config_path, assignments, input=list(inputs), output=output)
+    config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
     prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
     if prepared is None:
         if as_json:
@@ -353,16 +361,20 @@ def config_command(init: bool, schema: bool) -> None:
         _print_json(Config.model_json_schema(by_alias=True))
 
 
-for _command in COMMANDS:
+for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
     cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:
+    from pipeline.plan import usable
     from pipeline.run import absolute
     from pipeline.snapshots import Dataset
     from transforms.storage import Storage
 
-    return Dataset(Storage(), absolute(output))
+    dataset = Dataset(Storage(), absolute(output))
+    with usable(dataset.root):
+        dataset.storage.reach(dataset.root)
+    return dataset
 
 
 def _print_json(value: Any) -> None:

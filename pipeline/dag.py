@@ -41,11 +41,17 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     )
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
-    found = {"bands": bands} | _task("Candidates", tasks.candidates)
+    guards = (
+        root | "Guards" >> beam.Create(range(len(job.plan.base.guards)), reshuffle=False) | _map("Guard", tasks.guard)
+    )
+    eval_bands, eval_sketches = guards | _references("eval_bands"), guards | _references("eval_sketches")
+    found = {"bands": bands, "eval_bands": eval_bands} | _task("Candidates", tasks.candidates)
     pairs = found | _references("pairs")
-    attached = {"pairs": pairs, "sketches": sketches} | _task("Attach", tasks.attach)
+    attached = {"pairs": pairs, "sketches": sketches, "eval_sketches": eval_sketches} | _task("Attach", tasks.attach)
     sides, met = attached | _references("sides"), attached | _references("met")
-    verified = {"met": met, "sides": sides, "sketches": sketches} | _task("Verify", tasks.verify)
+    verified = {"met": met, "sides": sides, "sketches": sketches, "eval_sketches": eval_sketches} | _task(
+        "Verify", tasks.verify
+    )
     edges = verified | _references("edges")
 
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
@@ -60,10 +66,14 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     )
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsSingleton(totals))
     crowds, seats = found | _references("crowds"), settled | _references("seats")
-    members = {"crowds": crowds, "seats": seats, "sketches": sketches}
+    members = {"crowds": crowds, "seats": seats, "sketches": sketches, "eval_sketches": eval_sketches}
     held = members | _task("Hold", tasks.hold, AsSingleton(cut))
     resolved = cut | "Resolve" >> beam.Map(
-        tasks.resolve, AsIter(held | _references("held")), AsIter(seats), AsSingleton(clustered)
+        tasks.resolve,
+        AsIter(held | _references("held")),
+        AsIter(seats),
+        AsSingleton(clustered),
+        AsIter(settled | _references("torn")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
     sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
@@ -88,10 +98,18 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     count = merged | "Merged" >> beam.combiners.Count.Globally()
 
     published, owners = merged | _references("published"), merged | _references("owners")
-    ids = {"published": published, "owners": owners, "sketches": sketches} | _task(
-        "Index ids", tasks.index_ids, result=int
-    )
-    banded = {"bands": bands} | _task("Index bands", tasks.index_bands, AsIter(published), result=int)
+    refs = root | _once("Kept refs", tasks.kept_refs, AsIter(published))
+    every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
+    by_id = {
+        "every": every,
+        "published": published,
+        "owners": owners,
+        "sketches": sketches,
+        "eval_sketches": eval_sketches,
+    }
+    ids = by_id | _task("Index ids", tasks.index_ids, result=int)
+    by_band = {"bands": bands, "eval_bands": eval_bands}
+    banded = by_band | _task("Index bands", tasks.index_bands, AsSingleton(refs), result=int)
     _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 

@@ -171,7 +171,7 @@ def _remove_empty_folders(dataset: Dataset) -> None:
     for folder in _NUMBERED:
         root = dataset.uri(folder)
         for name in os.listdir(root) if os.path.isdir(root) else ():
-            found = _FOLDER.fullmatch(name)
+            found = _FOLDER.match(name)
             if not found or int(found[1]) > latest:
                 continue
             for place, _, _ in os.walk(join(root, name), topdown=False):

@@ -52,11 +52,6 @@ def ancestors(dataset: Dataset, manifest: Manifest) -> Iterator[Manifest]:
         manifest = dataset.manifest(parent)
 
 
-def night_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The accounting of what a snapshot took in itself."""
-    return dict(manifest.get("added") or manifest["accounting"])
-
-
 def list_snapshots(dataset: Dataset) -> list[dict[str, Any]]:
     """What `log` tells of each snapshot that is kept, oldest first."""
     newest = dataset.manifest()
@@ -75,19 +70,20 @@ def list_snapshots(dataset: Dataset) -> list[dict[str, Any]]:
 def _entry(
     dataset: Dataset, manifest: Manifest, total: Mapping[str, int], before: Mapping[str, int] | None, *, undone: bool
 ) -> dict[str, Any]:
-    night = night_of(manifest)
-    taken = {split: int(night[split]) for split in SPLITS}
+    added = manifest["added"]
+    taken = {split: int(added[split]) for split in SPLITS}
     entry = {
         "snapshot": manifest["snapshot"],
         "parent": manifest["parent"],
         "operation": manifest["operation"],
+        "date": manifest["date"],
         "plan": manifest["plan"],
         "written": dataset.storage.modified(dataset.manifest_uri(manifest["snapshot"])),
         "undone": undone,
-        "read": night["read"],
-        "duplicate": night["duplicate"],
-        "quarantined": sum(night["quarantined"].values()),
-        "dropped": sum(night["dropped"].values()),
+        "read": added["read"],
+        "duplicate": added["duplicate"],
+        "quarantined": sum(added["quarantined"].values()),
+        "dropped": sum(added["dropped"].values()),
         "in": taken,
         "out": None,  # unknown where the snapshot before is not kept
         "kept": dict(total),
@@ -172,7 +168,7 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
         after = newest["snapshot"] + 1
         identity = canonical_json(["rollback", newest["digest"], target["digest"]])
         manifest = {
-            **{key: value for key, value in target.items() if key not in ("digest", "summary")},
+            **{key: value for key, value in target.items() if key not in ("digest", "measures")},
             "snapshot": after,
             "parent": number,
             "plan": content_digest(identity, 6).hex(),

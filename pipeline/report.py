@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.decontaminate import contamination_of
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.snapshots import Dataset, kept
@@ -29,13 +30,17 @@ def build_report(
 
     The report is on one run, whose accounts are `added`; `accounting` is of all that the snapshot holds.
     """
-    report = report_values(plan, added, summary) | {"dataset": accounting}
+    return put_report(dataset, plan.name, report_values(plan, added, summary) | {"dataset": accounting})
+
+
+def put_report(dataset: Dataset, name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Writes report.json and index.html of a snapshot's name; returns the manifest's entries."""
     entries = []
-    for name, content in (
+    for file, content in (
         ("report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"),
         ("index.html", report_page(report).encode()),
     ):
-        path = join("report", plan.name, name)
+        path = join("report", name, file)
         dataset.storage.put(dataset.uri(path), content)
         entries.append(Written(path, "report", None, 0, len(content), file_digest(io.BytesIO(content))).as_dict())
     return entries
@@ -75,6 +80,7 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "borderline": borderline(clusters["borderline"], summary["seen"]),
             "look_alikes": look_alikes(summary["cut"]),
         },
+        "benchmarks": contamination_of(plan, summary["units"]),
         "shards": summary["accounts"],
         "config": plan.config,
         "versions": plan.versions,
@@ -129,7 +135,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     ]
     return render(
         "report.html",
-        report=report,
+        report={"changes": {}, "benchmarks": [], **report},
         flow=flow,
         reasons=reasons,
         shards=shards,
@@ -138,14 +144,21 @@ def report_page(report: Mapping[str, Any]) -> str:
     )
 
 
+def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a snapshot's report. Raises UsageError where it is missing or damaged."""
+    try:
+        (uri,) = [uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json")]
+        return dict(orjson.loads(dataset.storage.read(uri)))
+    except (FileNotFoundError, ValueError):
+        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
+
+
 def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
-    uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
-    try:
-        page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
-    except (FileNotFoundError, KeyError, ValueError):
-        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
+    # In the order of the snapshots: of a manifest that lists the reports of several, the last.
+    uris = {uri.rsplit("/", 1)[1]: uri for uri in sorted(dataset.files(manifest, "report"))}
+    page = report_page(newest_report(dataset, manifest)).encode()
     if not dataset.storage.exists(uris["index.html"]) or dataset.storage.read(uris["index.html"]) != page:
         dataset.storage.put(uris["index.html"], page)
     dataset.derive()

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.plan import Plan
+from pipeline.report import newest_report
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import human_bytes
 from transforms.reasons import MEANING, SPLITS, Drop, Reason
@@ -33,6 +34,7 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
         for reason, count in sorted(accounting[outcome].items(), key=lambda one: (-one[1], one[0])):
             _row(table, f"{outcome}: {reason}", count, read, MEANING[kind(reason)])
     yield table
+    yield from _contamination(dataset, manifest)
     for warning in manifest["warnings"]:
         yield Text(f"warning: {warning}", style="yellow")
     yield Text(f"dataset  {dataset.root}")
@@ -40,8 +42,21 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
         if uri.endswith(".html"):
             yield Text(f"report   {uri}")
     yield Text(
-        f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train"
+        f"next     corpusmill verify {short_path(dataset.root)}    corpusmill files {short_path(dataset.root)} --split train"
     )
+
+
+def _contamination(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table]:
+    """What was found of benchmarks, where there were any."""
+    if not manifest.get("benchmarks"):
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("benchmark", "items", "found", "records", "exact", "minhash", "grams", "first"):
+        table.add_column(column, justify="left" if column in ("benchmark", "first") else "right")
+    for one in newest_report(dataset, manifest)["benchmarks"]:
+        counts = (f"{one[name]:,}" for name in ("items", "items_found", "records", "exact", "minhash", "grams"))
+        table.add_row(Text(one["benchmark"]), *counts, Text(one["first"] or ""))
+    yield table
 
 
 def check_table(findings: Mapping[str, Any]) -> Iterable[Table | Text]:
@@ -104,6 +119,7 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         table.add_row(
             "line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)")
         )
+        table.add_row("snapshot", f"{fate['snapshot']:06d}")
         table.add_row("fate", Text(fate["explanation"]))
         for name in ("id", "kept_id", "group"):
             if fate[name]:
@@ -133,19 +149,20 @@ def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
     """Snapshots, a row each."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     counts = ("read", *SPLITS, "out", "duplicate", "quarantined", "dropped", "kept")
-    for column in ("snapshot", "written (UTC)", "operation", *counts):
+    for column in ("snapshot", "written (UTC)", "date", "operation", *counts):
         table.add_column(column, justify="right" if column in counts else "left")
     before = 0
     for one in listed:
         if one["snapshot"] > before + 1:
             gap = f"{before + 1:06d}" + (f"–{one['snapshot'] - 1:06d}" if one["snapshot"] > before + 2 else "")
-            table.add_row(gap, "", Text("expired", style="dim"))
+            table.add_row(gap, "", "", Text("expired", style="dim"))
         before = one["snapshot"]
         written = "" if one["written"] is None else f"{datetime.fromtimestamp(one['written'], UTC):%Y-%m-%d %H:%M}"
         operation = f"{one['operation']} to {one['parent']:06d}" if one["operation"] == "rollback" else one["operation"]
         table.add_row(
             f"{one['snapshot']:06d}",
             written,
+            one["date"] or "",
             Text(operation + (", undone" if one["undone"] else ""), style="dim" if one["undone"] else ""),
             f"{one['read']:,}",
             *(f"+{one['in'][split]:,}" for split in SPLITS),
@@ -203,6 +220,6 @@ def _row(table: Table, name: str, count: int, read: int, meaning: str) -> None:
     table.add_row(str(name), f"{count:,}", f"{count / read:.1%}", Text(meaning, style="dim"))
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     relative = os.path.relpath(path) if path.startswith("/") else path
     return shlex.quote(relative if len(relative) < len(path) else path)

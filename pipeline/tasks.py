@@ -6,36 +6,50 @@ A task's result is a small mapping: counts, and for every kind of run that it wr
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
+from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
-from transforms.bands import publish_bands, refs_of, unpack_bands
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
 from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
-from transforms.index import OWNERS, Index, distinct_owners, match_owners, parts_of, put_part
+from transforms.hashing import Keys
+from transforms.index import (
+    OWNERS,
+    PUBLISHED,
+    REFS,
+    Index,
+    distinct_owners,
+    in_eval,
+    key_words,
+    match_owners,
+    parts_of,
+    put_part,
+)
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
-from transforms.once import Work
+from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
+from transforms.published import read_published, sign_published
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
-from transforms.settle import SETTLED, settle_records
+from transforms.settle import SETTLED, TORN, drop_torn, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
-from transforms.storage import Storage
+from transforms.storage import Storage, join
 from transforms.verify import (
     EDGES,
     SKETCHES,
@@ -46,12 +60,17 @@ from transforms.verify import (
     sketch_refs,
 )
 
+KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
+
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"owned": OWNERS, **PUBLISHED_RUNS, "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
-         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "held": HELD, "guards": HELD, "drops": DROPS}  # fmt: skip
+_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
+         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
+         "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
+Kinds = dict[str, Iterable[Reference]]
 Result = dict[str, Any]
 
 
@@ -77,8 +96,23 @@ class Job:
         """What is published already."""
         return Index(self.storage, self.output, parts_of(self.plan.base.index))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves for the workers: with the secret key, unless the workers are said to have it themselves."""
+        state = dict(self.__dict__)
+        keys = self.options.keys
+        if keys.secret is not None and os.environ.get(KEY_ON_WORKERS):
+            state |= {"options": replace(self.options, keys=Keys(keys.salt)), "key_check": keys.check}
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrives in a worker."""
+        """Arrives in a worker. Raises TaskFault where the worker's own key is not the driver's."""
+        state = dict(state)
+        check = state.pop("key_check", None)
+        if check is not None:
+            keys = load_keys(state["options"].keys.salt)
+            if keys.check != check:
+                raise TaskFault("a worker has another secret key than the driver, or none: set CORPUSMILL_KEY there")
+            state["options"] = replace(state["options"], keys=keys)
         self.__dict__.update(state)
         hush_threads()
 
@@ -116,8 +150,8 @@ class Tasks:
 
         def make() -> Result:
             bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
-            there = self._there("bands", segment, self.job.options.band_segments)
-            found = find_candidates(pa.concat_tables([bands, there]))
+            published = self._published("bands", segment, self.job.options.band_segments, kinds)
+            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks())
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
@@ -135,7 +169,7 @@ class Tasks:
             pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
             if pairs.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(segment, kinds["sketches"], pairs.column("a").to_numpy())
+            sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
             sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             return {
@@ -156,7 +190,7 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(segment, kinds["sketches"], pairs.column("b").to_numpy())
+            right = self._sketches(segment, kinds, pairs.column("b").to_numpy())
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
             return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
@@ -218,6 +252,7 @@ class Tasks:
                 "runs": {
                     "settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows)),
                     "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
+                    "torn": self._write("torn", segment, settled.torn),
                 },
                 "kept": int(settled.counts.sum()),
                 "pinned": settled.pinned.tolist(),
@@ -263,7 +298,7 @@ class Tasks:
             sample = -(-SAMPLE // self.job.options.segments)
             some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
             refs = np.concatenate([crowds.column("ref").to_numpy(), some])
-            sketches = self._sketches(segment, kinds["sketches"], refs)
+            sketches = self._sketches(segment, kinds, refs)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
             return {"runs": {"held": self._write("held", segment, held)}}
 
@@ -275,19 +310,24 @@ class Tasks:
         held: Iterable[tuple[int, Reference]],
         seats: Iterable[tuple[int, Reference]],
         clustered: Result,
+        torn: Iterable[tuple[int, Reference]],
     ) -> Result:
         """Records that give way to verified look-alikes in another split; who is held out then."""
 
         def make() -> Result:
             options = self.job.options
             cross = self._runs("cross").table(_all_segments(clustered, "cross"))
-            table = self._runs("held").table(_segments(reference for _, reference in held))
+            table, undecided = (
+                self._runs(kind).table(_segments(reference for _, reference in references))
+                for kind, references in (("held", held), ("torn", torn))
+            )
             words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
             batches = self._runs("seats").read(_segments(reference for _, reference in seats) if len(words) else ())
             seated = pa.Table.from_batches(
                 (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for _, batch in batches), SEATS
             ).sort_by("word")
-            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold)
+            near_train = drop_torn(undecided, cut_of(cut))
+            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
             writer = options.segments  # after those of the searches
             return {
                 **cut,
@@ -311,7 +351,7 @@ class Tasks:
             if guards.num_rows == 0:
                 return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
-            sketches = self._sketches(segment, kinds["sketches"])
+            sketches = self._sketches(segment, kinds)
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
             return {
@@ -400,7 +440,9 @@ class Tasks:
         result = self._once(
             "merge",
             number,
-            lambda: merge_shard(shard, references, plan.segments, cut_of(size), job.write, places, self._watched()),
+            lambda: merge_shard(
+                shard, references, plan.segments, cut_of(size), job.write, places, self._in_eval(shard), self._watched()
+            ),
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
@@ -412,32 +454,82 @@ class Tasks:
         pairs = told["borderline"]
         return sorted({one["id"] for one in told["largest"]} | {pair[side] for pair in pairs for side in "ab"})
 
+    def _in_eval(self, shard: Shard) -> pa.Table:
+        """What a rebuild takes over into the shard's part of the index."""
+        if not self.job.plan.is_rebuild:
+            return PUBLISHED.empty_table()
+        return in_eval(self.job.index.read("records", shard.index, shard.count))
+
+    def guard(self, number: int) -> Result:
+        """Bands and sketches of a file of eval, signed anew: a rebuild may sign in another way than before."""
+        job, options = self.job, self.job.options
+
+        def make() -> Result:
+            bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
+            for said in read_published(job.storage, join(job.output, job.plan.base.guards[number])):
+                for tables, batch in zip(
+                    (bands, sketches), sign_published(said, EVAL, options.dedupe, options.keys), strict=True
+                ):
+                    tables.append(pa.Table.from_batches([batch]))
+            rows = {"bands": pa.concat_tables(bands), "sketches": pa.concat_tables(sketches)}
+            sizes = {"bands": options.band_segments, "sketches": options.segments}
+            return {
+                "runs": {
+                    f"eval_{kind}": self._write(f"eval_{kind}", number, table, key_words(kind, table), sizes[kind])
+                    for kind, table in rows.items()
+                }
+            }
+
+        return self._once("guard", number, make, number)
+
+    def kept_refs(self, _: int, published: Iterable[tuple[int, Reference]]) -> Result:
+        """The refs of all records that the run publishes, in one run."""
+
+        def make() -> Result:
+            parts = [
+                np.unique(refs_of(key_words("sketches", pa.Table.from_batches([batch]))))
+                for _, batch in self._runs("published").read(_segments(reference for _, reference in published))
+            ]
+            refs = np.unique(np.concatenate([np.empty(0, np.uint32), *parts]))
+            return {"runs": {"refs": self._write("refs", 0, pa.table([pa.array(refs)], schema=REFS))}}
+
+        return self._once("kept_refs", 0, make)
+
+    def carried_segments(self) -> list[tuple[int, Reference]]:
+        """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
+        plan = self.job.plan
+        return [(segment, (0, 0, 0)) for segment in range(plan.segments)] if plan.is_rebuild else []
+
     def index_ids(self, group: Grouped) -> int:
         """The parts of the index by id and by owner, of a segment of either."""
         segment, kinds = group
 
         def make() -> Result:
+            job, count = self.job, self.job.options.segments
             published = self._runs("published").table(_segments(kinds["published"]))
             owners = self._runs("owners").table(_segments(kinds["owners"]))
-            new = self._runs("sketches").table(_segments(kinds["sketches"]))
-            sketches = publish_sketches(elect_sketches(new), published)
-            count = self.job.options.segments
+            new = elect_sketches(self._runs("sketches").table(_segments(kinds["sketches"])))
+            sketches = publish_sketches(new, published)
+            if job.plan.is_rebuild:
+                sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
+                owners = pa.concat_tables([owners, in_eval(job.index.read("owners", segment, count))])
             return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
                               self._part("sketches", segment, count, sketches)]}  # fmt: skip
 
         self._once("index_ids", segment, make)
         return segment
 
-    def index_bands(self, group: Grouped, published: Iterable[tuple[int, Reference]]) -> int:
+    def index_bands(self, group: Grouped, refs: Result) -> int:
         """The part of the index of a segment of bands."""
         segment, kinds = group
 
         def make() -> Result:
-            segments = sorted({Segment(*reference) for _, reference in published})
-            records = self._runs("published").table(segments).select(["id", "split"])
-            bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
-            rows = publish_bands(bands, records)
-            return {"files": [self._part("bands", segment, self.job.options.band_segments, rows)]}
+            count = self.job.options.band_segments
+            kept = self._runs("refs").table(_all_segments(refs, "refs")).column("ref").to_numpy()
+            bands = publish_bands(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))), kept)
+            if self.job.plan.is_rebuild:
+                bands = pa.concat_tables([bands, self._published("bands", segment, count, kinds)])
+            return {"files": [self._part("bands", segment, count, bands)]}
 
         self._once("index_bands", segment, make)
         return segment
@@ -475,9 +567,16 @@ class Tasks:
             return Runs(storage, folder, kind, _RUNS[kind])
         return runs_of(storage, folder)[kind]
 
-    def _write(self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None) -> list[int]:
+    def _write(
+        self,
+        kind: str,
+        writer: int,
+        rows: pa.Table,
+        keys: npt.NDArray[np.uint64] | None = None,
+        segments: int | None = None,
+    ) -> list[int]:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
-        segments = 1 if keys is None else self.job.options.segments
+        segments = 1 if keys is None else segments or self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
         with RunWriter(rows.schema, segments, self.job.storage.spool(self.job.work)) as run:
             position = 0
@@ -486,25 +585,22 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(
-        self, segment: int, references: Iterable[Reference], refs: npt.NDArray[np.uint32] | None = None
-    ) -> pa.Table:
+    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
         """The elected sketches of a segment of ids that the refs name, or all; published ones among them."""
         wanted = None if refs is None else np.unique(refs)
-        there = self._there("sketches", segment, self.job.options.segments).to_batches()
-        new = (batch for _, batch in self._runs("sketches").read(_segments(references)))
+        published = self._published("sketches", segment, self.job.options.segments, kinds).to_batches()
+        new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
         chosen = [
             batch if wanted is None else batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
-            for batch in (*there, *new)
+            for batch in (*published, *new)
         ]
         return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
 
-    def _there(self, kind: str, segment: int, segments: int) -> pa.Table:
-        """The rows of the index that new records are compared with: in a rebuild, those of eval."""
-        rows = self.job.index.read(kind, segment, segments)
+    def _published(self, kind: str, segment: int, segments: int, kinds: Kinds) -> pa.Table:
+        """Bands or sketches of what is published before the run: of all, or to a rebuild of eval."""
         if self.job.plan.is_rebuild:
-            rows = rows.filter(pc.equal(rows.column("published"), EVAL))
-        return rows
+            return self._runs(f"eval_{kind}").table(_segments(kinds[f"eval_{kind}"]))
+        return self.job.index.read(kind, segment, segments)
 
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""

@@ -40,7 +40,7 @@ Finding = str
 LEAK_SHARE = 0.01  # of the looked-at val and eval records may resemble another split below the dedupe threshold
 _KEYS = Keys("verify")  # permutations of its own: it must not be blind where the run was
 _SCANNED = ["messages", "tools", "kind", "metadata"]
-_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "config", "config_fingerprint",
+_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "added", "config", "config_fingerprint",
                   "versions", "schema_version", "key_check", "digest")  # fmt: skip
 
 
@@ -285,12 +285,8 @@ def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen
             yield f"{uri[len(dataset.root) + 1 :]}: {own['read']} lines were read, {total(own)} accounted for"
     if add_accounts(accounts) != manifest["accounting"]:
         yield "the accounts of the inputs don't add up to those of the manifest"
-    if (
-        "added" in manifest
-        and manifest["operation"] in ("run", "refresh", "rebuild")
-        and manifest["added"] not in accounts
-    ):
-        yield "the accounts of the night are not those of its inputs"
+    if manifest["operation"] in ("run", "refresh", "rebuild") and manifest["added"] not in accounts:
+        yield "the accounts of what the snapshot took in are not those of its inputs"
     wrong = sum(+named[shard] != +seen.fates[shard] for shard in named.keys() | seen.fates.keys())
     if wrong:
         yield f"{wrong} of {len(named)} inputs have other fates in the lineage than in their accounts"

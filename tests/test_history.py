@@ -22,25 +22,15 @@ from pipeline.history import compare_snapshots, list_snapshots, pinned, roll_bac
 from pipeline.members import Members, firsts, unhex
 from pipeline.plan import plan_uri
 from pipeline.snapshots import Dataset
-from tests.spliced import commit_changed, every_file, mill_nights
+from tests.nights import commit_changed, every_file, take_in
 from tests.test_run import mill
 from transforms.exact import id_words
 from transforms.storage import Storage
 
 
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two nights, never changed."""
-    folder = tmp_path_factory.mktemp("nights")
-    mill_nights(folder, 2)
-    return folder / "out"
-
-
 @pytest.fixture
-def dataset(nights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Dataset:
-    shutil.copytree(nights, tmp_path / "out")
-    capsys.readouterr()
-    return Dataset(Storage(), str(tmp_path / "out"))
+def dataset(dataset_of_nights: Dataset) -> Dataset:
+    return dataset_of_nights
 
 
 def move_a_record(dataset: Dataset) -> None:
@@ -69,7 +59,7 @@ def test_log_lists_what_came_and_went(dataset, capsys):
     said = capsys.readouterr().out
     assert "000001" in said
     assert "expired" in said
-    assert "run, undone" in said
+    assert "refresh, undone" in said
     assert "rollback to 000001" in said
 
 
@@ -157,6 +147,21 @@ def test_rollback_lists_the_old_files_and_frees_the_inputs(dataset, capsys):
     assert mill("rollback", dataset.root, "2") == 0
     assert dataset.manifest()["files"] == dataset.manifest(2)["files"]
     assert [one["undone"] for one in list_snapshots(dataset)] == [False, False, True, False]
+
+
+def test_what_was_rolled_back_can_be_taken_in_again(dataset, nights):
+    before = dataset.manifest()
+    roll_back(dataset, 1)
+    assert take_in(nights.parent / "logs", Path(dataset.root)) == 0
+    after = dataset.manifest()
+    assert (after["snapshot"], after["parent"], after["operation"]) == (4, 3, "refresh")
+    assert after["accounting"] == before["accounting"]
+    assert after["added"] == before["added"]
+    found = compare_snapshots(dataset, 2, 4)
+    assert sum(found["stayed"].values()) == 60
+    assert not found["moved"]
+    expire_snapshots(dataset, 1)
+    assert mill("verify", dataset.root) == 0
 
 
 def test_rollback_does_not_bring_back_the_forgotten_or_free_eval(dataset, capsys):

@@ -20,7 +20,7 @@ from transforms.runs import segment_of
 from transforms.search import hold_out, resolve_held, search_segment, seats_of
 from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import fingerprint_records, sign_records
-from transforms.split import EVAL, TRAIN, VAL, Cut
+from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut
 from transforms.verify import (
     SKETCHES,
     attach_sketches,
@@ -286,8 +286,9 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
         prints.bands, refs_of(id_words(ids)[:, 0])[prints.owners], np.zeros(len(prints.owners), np.uint32), 1
     )
     bands = unpack_bands(pa.Table.from_batches([packed]))
-    published = publish_bands(bands, there)
-    old = set(refs_of(id_words(there.column("id"))[:, 0]).tolist())
+    kept = refs_of(id_words(there.column("id"))[:, 0])
+    published = publish_bands(bands, kept)
+    old = set(kept.tolist())
     assert set(published.column("ref").to_pylist()) <= old
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())
     sketches = pa.Table.from_batches([sketch_rows(signed, prints)])
@@ -343,7 +344,7 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
         for one in range(segments)
     ]
     held = pa.concat_tables(hold_out(*mine, cut, 8) for mine in parts)
-    guards, resolved = resolve_held(held, CROSS.empty_table(), seats, cut, OPTIONS.leak_threshold)
+    guards, resolved = resolve_held(held, CROSS.empty_table(), seats, cut, OPTIONS.leak_threshold, DROPS.empty_table())
     gone = id_words(resolved.column("id"))
     found = [search_segment(*mine[:2], mine[2], guards, cut, gone, OPTIONS.leak_threshold) for mine in parts]
     drops = pa.concat_tables([resolved, *(one.drops for one in found)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,64 @@ def test_a_night_does_not_hang_on_how_its_logs_are_cut(nights, tmp_path):
         for out in (tmp_path / "out", nights / "out")
     )
     assert again == before
+
+
+def test_near_copies_of_what_is_published_are_left_out(nights):
+    """Night 2 has near-copies of 100 published records, by users of their own."""
+    before, after = splits(nights / "out", 1), splits(nights / "out", 2)
+    near = [one for one in fates(nights / "out", 2) if one["reasons"] == ["near"] and one["kept_id"] in before]
+    assert {before[one["kept_id"]] for one in near} == {"train"}
+    assert all(one["similarity"] >= 0.8 for one in near)
+    reasons = Counter(reason for one in fates(nights / "out", 2) for reason in one["reasons"])
+    assert reasons["near_val"] + reasons["near_eval"] + len(near) >= 99
+    assert reasons["near_val"] > 0
+    assert reasons["near_eval"] > 0
+    assert before.items() <= after.items()
+
+
+def test_a_rebuild_keeps_published_splits_and_eval(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", nights / "logs"
+    shutil.copytree(nights / "out", out)
+    everything = ["run", "--input", logs / "*.jsonl", "--output", out, *GROUPED]
+    assert mill(*everything, "--set", "dedupe.shingle=4") == 2
+    assert "dedupe.shingle: was 5, is 4" in capsys.readouterr().err
+    assert mill("run", "--input", logs / "2026-11-01.jsonl", *everything[3:], "--rebuild") == 2
+    assert "2 of the 3 inputs" in capsys.readouterr().err
+    assert mill(*everything, "--set", "dedupe.shingle=4", "--rebuild") == 0
+    before, after = splits(out, 3), splits(out, 4)
+    assert {one: split for one, split in after.items() if one in before} == {
+        one: before[one] for one in after.keys() & before.keys()
+    }
+    assert {one for one, split in before.items() if split == "eval"} == {
+        one for one, split in after.items() if split == "eval"
+    }
+    old, new = (manifest(out, number) for number in (3, 4))
+    assert [one for one in new["files"] if one.get("split") == "eval"] == [
+        one for one in old["files"] if one.get("split") == "eval"
+    ]
+    assert len(after) > 0.9 * len(before)
+    assert new["operation"] == "rebuild"
+    assert mill("verify", out) == 0
+    assert mill(*everything, "--set", "dedupe.shingle=4") == 0  # nothing new
+    write_lines(
+        tmp_path / "more" / "2026-11-04.jsonl", [json.loads(line) for line in (logs / "2026-11-03.jsonl").open()]
+    )
+    assert mill("run", "--input", tmp_path / "more", "--output", out, *GROUPED, "--set", "dedupe.shingle=4") == 0
+    assert splits(out, 5) == after
+
+
+def test_eval_is_filled_until_it_has_its_records(tmp_path):
+    chooser = random.Random(8)
+    for day in (1, 2, 3):
+        write_lines(
+            tmp_path / "logs" / f"2026-11-0{day}.jsonl", [said(chooser, user=1000 * day + n) for n in range(60)]
+        )
+        assert night(tmp_path / "out", tmp_path / "logs", f"2026-11-0{day}", "--set", "split.eval_records=30") == 0
+    sizes = [manifest(tmp_path / "out", number)["accounting"]["eval"] for number in (1, 2, 3)]
+    assert sizes == [20, 30, 30]
+    assert [manifest(tmp_path / "out", number)["split"]["eval_frozen"] for number in (1, 2, 3)] == [False, True, True]
+    before: dict[str, str] = {}
+    for number in (1, 2, 3):
+        now = splits(tmp_path / "out", number)
+        assert before.items() <= now.items()
+        before = now

@@ -34,12 +34,12 @@ def dataset(tmp_path, monkeypatch):
             fate(7, EXACT_ONLY, "duplicate", ["exact"], EXACT_ONLY, 1.0),
         ],
     ]
-    uris = []
+    files = []
+    (tmp_path / "lineage" / "000001-x").mkdir(parents=True)
     for number, rows in enumerate(parts):
-        uris.append(str(tmp_path / f"part-{number}.parquet"))
-        pq.write_table(pa.Table.from_pylist(rows, LINEAGE), uris[-1])
-    monkeypatch.setattr(Dataset, "manifest", lambda *_: {"snapshot": 1})
-    monkeypatch.setattr(Dataset, "files", lambda *_: uris)
+        files.append({"path": f"lineage/000001-x/part-{number}.parquet", "kind": "lineage"})
+        pq.write_table(pa.Table.from_pylist(rows, LINEAGE), tmp_path / files[-1]["path"])
+    monkeypatch.setattr(Dataset, "manifest", lambda *_: {"snapshot": 1, "files": files})
     return Dataset(Storage(), str(tmp_path))
 
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.compiled import compiled, signed
-from transforms.exact import id_words
 from transforms.minhash import BAND_BITS
 
 NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
@@ -120,16 +119,14 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
     )
 
 
-def publish_bands(bands: pa.Table, records: pa.Table) -> pa.Table:
-    """The BANDS rows of published records (with `id` and `split`), each once, as the index has them."""
-    words, splits = id_words(records.column("id"))[:, 0], records.column("split").to_numpy()
-    order = np.argsort(words, kind="stable")
-    known, splits = refs_of(words[order]), splits[order]
-    refs = bands.column("ref").to_numpy()
-    place = np.minimum(np.searchsorted(known, refs), max(len(known) - 1, 0))
-    mine = known[place] == refs if len(known) else np.zeros(len(refs), bool)
-    columns = [*(bands.column(name).filter(pa.array(mine)) for name in BANDS.names[:-1]), pa.array(splits[place[mine]])]
-    rows = pa.table(columns, schema=BANDS)
+def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
+    """The BANDS rows of records whose ref is in `kept`, each once, as the index has them.
+
+    A row says that its record is published, not in which split, which its sketch has: it stands as 0.
+    """
+    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
+    split = pa.array(np.zeros(mine.num_rows, np.int8))
+    rows = mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
     return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)
 
 

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.bands import BANDS
+from transforms.bands import BANDS, refs_of
 from transforms.exact import id_words
+from transforms.split import EVAL
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -46,9 +47,12 @@ OWNERS = pa.schema(
     ]
 )
 
+REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
+
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
+_OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
@@ -115,7 +119,7 @@ class Index:
                 table = pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
                 if not part.lies_in(segment, segments):
                     words = key_words(kind, table)
-                    low, high = (segment << 64) // segments, ((segment + 1) << 64) // segments - 1
+                    low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
                     table = table.filter(pa.array((words >= np.uint64(low)) & (words <= np.uint64(high))))
                 tables.append(table)
         return pa.concat_tables(tables).combine_chunks()
@@ -135,6 +139,22 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     return np.asarray(column.to_numpy(), np.uint64)
 
 
+def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
+
+    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
+    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    """
+    named = pa.array(ids, pa.binary(16))
+    if kind == "bands":
+        refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
+        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+    gone = pc.is_in(rows.column("id"), value_set=named)
+    for name in _OWNERS_IN.get(kind, ()):
+        gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
+    return rows.filter(pc.invert(gone)).combine_chunks()
+
+
 def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
@@ -144,6 +164,11 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
+
+
+def in_eval(rows: pa.Table) -> pa.Table:
+    """Those of PUBLISHED or OWNERS that are in eval."""
+    return rows.filter(pc.equal(rows.column("split"), EVAL))
 
 
 def distinct_owners(owners: pa.Table) -> pa.Table:

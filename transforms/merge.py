@@ -87,12 +87,14 @@ def merge_shard(
     cut: Cut,
     options: WriteOptions,
     places: Places,
+    published: pa.Table,
     watched: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes the shard's files, and the runs of which the index is made; returns them, the accounting of each
-    input shard, and of those `watched` ids that it meets where they are from and what became of them."""
+    input shard, and of those `watched` ids that it meets where they are from and what became of them.
+    `published` (PUBLISHED) is what the shard's part of the index takes over."""
     splits = [split for split in range(len(SPLITS)) if not (cut.frozen and split == EVAL)]
-    out = _ShardFiles(shard, options, places, segments, splits, watched)
+    out = _ShardFiles(shard, options, places, segments, splits, published, watched)
     try:
         accounting: dict[int, Counter[str]] = defaultdict(Counter)
         for segment in shard.segments(segments):
@@ -122,12 +124,13 @@ class _ShardFiles:
         places: Places,
         segments: int,
         splits: Sequence[int],
+        published: pa.Table,
         watched: Sequence[str],
     ) -> None:
         self.seen: dict[str, dict[str, str]] = {}
         self._watched = pa.array(watched, pa.string())
         self._shard, self._places, self._segments = shard, places, segments
-        self._published: list[pa.Table] = []
+        self._published = [published]
         self._splits = splits
         self._files: list[FileWriter] = []
         self._parquet: dict[int, ParquetShard] = {}
@@ -197,7 +200,7 @@ class _ShardFiles:
     def put(self) -> list[Written]:
         written = [part.put() for part in self._parquet.values()] + [part.put() for part in self._jsonl.values()]
         places, shard = self._places, self._shard
-        published = pa.concat_tables([PUBLISHED.empty_table(), *self._published])
+        published = pa.concat_tables(self._published)
         part = put_part(places.storage, places.output, places.name, "records", shard.index, shard.count, published)
         return [*written, self._lineage.put(), part]
 
@@ -312,14 +315,19 @@ def _fates(
 
 
 def _rejected(segment: int, shard: Shard, references: References, places: Places) -> pa.Table:
-    """_FATES of the quarantined lines of a segment that the shard covers."""
+    """_FATES of the lines of a segment that the shard covers and that came no further than the mill."""
     tables = [_FATES.empty_table()]
     for writer, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         count = batch.num_rows
         columns: dict[str, Any] = {
             "writer": pa.array(np.full(count, writer, np.int32)),
-            "outcome": pa.array([str(Outcome.QUARANTINED)] * count, pa.string()),
+            "outcome": pc.if_else(
+                pc.is_in(pc.list_element(batch.column("reasons"), 0), value_set=_REASONS),
+                str(Outcome.DROPPED),
+                str(Outcome.QUARANTINED),
+            ),
+            **{name: hex_ids(batch.column(name)) for name in ("id", "source_id", "group")},
             **{name: batch.column(name) for name in ("line", "offset", "length", "reasons")},
         }
         arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in _FATES]

@@ -28,7 +28,7 @@ from transforms.sketches import Sketches
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
 from transforms.verify import sets_of, similarity_of, sketch_refs
 
-# The bin of each kept record, by the first half of its id; -1 - split where its split is settled before the cut.
+# The bin of each kept record, by the first half of its id.
 SEATS = pa.schema([pa.field("word", pa.uint64(), nullable=False), pa.field("bin", pa.int32(), nullable=False)])
 
 # Held-out records that look-alikes are searched for.
@@ -59,19 +59,17 @@ class Found(NamedTuple):
 
 
 def seats_of(settled: pa.Table) -> pa.Table:
-    """SEATS, sorted, of the records that stay among rows with `id`, `fate` (a split, or -1: the cut decides) and `bin`."""
-    fates, bins = settled.column("fate").to_numpy(), settled.column("bin").to_numpy()
+    """SEATS, sorted, of the records that stay among rows with `id` and `bin` (-1: left out)."""
+    bins = settled.column("bin").to_numpy()
     words = id_words(settled.column("id"))[:, 0]
-    stays = np.flatnonzero(fates <= EVAL)
+    stays = np.flatnonzero(bins >= 0)
     order = stays[np.argsort(words[stays], kind="stable")]
-    seats = np.where(fates < 0, bins, -1 - fates)[order]
-    return pa.table([pa.array(words[order]), pa.array(seats.astype(np.int32))], schema=SEATS)
+    return pa.table([pa.array(words[order]), pa.array(bins[order])], schema=SEATS)
 
 
 def seat_splits(seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
     """int8[N]: the split of each of SEATS."""
-    bins = seats.column("bin").to_numpy().astype(np.int64)
-    return np.where(bins < 0, -1 - bins, cut.splits(np.maximum(bins, 0))).astype(np.int8)
+    return cut.splits(seats.column("bin").to_numpy().astype(np.int64))
 
 
 def splits_of_words(words: npt.NDArray[np.uint64], seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
@@ -113,26 +111,26 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
 
 
 def resolve_held(
-    held: pa.Table, cross: pa.Table, seats: pa.Table, cut: Cut, threshold: float
+    held: pa.Table, cross: pa.Table, seats: pa.Table, cut: Cut, threshold: float, near_train: pa.Table
 ) -> tuple[pa.Table, pa.Table]:
     """(HELD that stay, sorted; DROPS of new records that `cross` edges or, if they are held, crowds tell to give way).
 
-    Val gives way to eval first, so that who is dropped costs nobody in train their place. `seats` are those of the
-    records in `cross`.
+    Val gives way to eval first, so that who is dropped costs nobody in train their place; before that, those in
+    `near_train` (DROPS) have given way to what is published. `seats` are those of the records in `cross`.
     """
     held = held.take(pa.array(np.lexsort(id_words(held.column("id")).T[::-1]))).combine_chunks()
     ids, splits = id_words(held.column("id")), held.column("split").to_numpy()
     first, second = (splits_of_words(id_words(cross.column(side))[:, 0], seats, cut) for side in "ab")
-    near_eval = drop_lookalikes(cross, (first, second), EVAL)
-    gone = among_ids(ids, id_words(near_eval.column("id")))
+    near_eval = drop_lookalikes(cross, (first, second), EVAL, id_words(near_train.column("id")))
+    gone = among_ids(ids, np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval)]))
     asked = (splits == VAL) & (held.column("published").to_numpy() < 0) & ~gone
     found, _ = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
     rows = np.flatnonzero(asked)[found >= 0]
     gone[rows] = True
     in_crowds = _drops(held.take(pa.array(rows)), np.full(len(rows), EVAL))
-    before = np.concatenate([id_words(one.column("id")) for one in (near_eval, in_crowds)])
+    before = np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval, in_crowds)])
     near_val = drop_lookalikes(cross, (first, second), VAL, before)
-    return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_eval, in_crowds, near_val])
+    return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_train, near_eval, in_crowds, near_val])
 
 
 def search_segment(

@@ -4,10 +4,11 @@ The first that holds decides:
 
     a copy in this run         duplicate of the one elected
     published already          duplicate of the published one; superseded where a correction replaced that
-    resembles published eval   left out, as near_eval; then published val, as near_val
+    resembles published eval   left out; so is what resembles published val
     resembles one that stays   duplicate of that one
-    of a published group       goes where the group is; left out where the group is in a frozen eval
-    resembles published train  goes to train, unless its group decides
+    of a published group       goes where the group is; left out where the group is in a frozen eval, or in val
+                               or eval while the record resembles published train
+    resembles published train  goes to train, its unit with it, unless its group decides: that is up to the cut
     else                       kept, in the bin of its unit of splitting: the cut decides
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
@@ -23,12 +24,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.cluster import LIKE_EVAL, LIKE_VAL
+from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL
 from transforms.exact import elect_records
 from transforms.hashing import Keys
 from transforms.index import OWNERS, PUBLISHED
 from transforms.reasons import SPLITS, Drop
-from transforms.split import BINS, EVAL, TRAIN, bin_of
+from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
 # Fates: a split, or one of these.
 DUPLICATE = len(SPLITS)
@@ -37,7 +38,7 @@ OPEN = -1  # the cut decides
 DROPS_BY_CODE = tuple(Drop)
 
 # One row for each sound record, sorted by key, then id. `writer` and `line` say where its text is; `bin` is
-# that of its unit, -1 where none decides; `kept_id` and `similarity` say whom a duplicate resembles.
+# that of its unit, or of its split where that is settled, -1 for records that are left out; `kept_id` and `similarity` say whom a duplicate resembles.
 SETTLED = pa.schema(
     [
         pa.field("key", pa.uint64(), nullable=False),
@@ -56,11 +57,22 @@ SETTLED = pa.schema(
 OWNED = OWNERS
 
 
+# Records that resemble published train, with a group that may yet go to val or eval.
+TORN = pa.schema(
+    [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("bin", pa.int32(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+    ]
+)
+
+
 class Settled(NamedTuple):
-    """SETTLED rows; open records by bin (int64[BINS]); records whose split is settled (int64[3]); canonical
-    JSON bytes of both."""
+    """SETTLED rows; TORN records; open records by bin (int64[BINS]); records whose split is settled (int64[3]);
+    canonical JSON bytes of both."""
 
     rows: pa.Table
+    torn: pa.Table
     counts: npt.NDArray[np.int64]
     pinned: npt.NDArray[np.int64]
     n_bytes: int
@@ -92,29 +104,33 @@ def settle_records(
     ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
-    # Copies of a near-duplicate are copies first: they name the id that they share.
     fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
     kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
     known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
-        fates, kept_id = _decide(fates, kept_id, np.where(like & bit, drop_code(reason), OPEN), None)
-    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & (fates == OPEN)
-    fates, kept_id = _decide(fates, kept_id, np.where(near, DUPLICATE, OPEN), near_of)
+        fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
+    # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
+    copies = ~elected & (known.fates == OPEN) & (like < LIKE_VAL)
+    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
+    kept_id = pc.if_else(pa.array(near), near_of, kept_id)
+    fates[near] = DUPLICATE
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
+    fates, kept_id = _decide(fates, kept_id, known.splits, None)
     group_split = _split_of(groups, owned)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
-    fates, kept_id = _decide(fates, kept_id, known.splits, None)
+    torn = like & LIKE_TRAIN > 0
+    group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
     units = verdicts.column("unit").take(place)
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
     alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
     fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
-    bins = np.full(len(fates), -1, np.int32)
-    is_open = fates == OPEN
-    owners = pc.coalesce(groups, units, ids).filter(pa.array(is_open))
-    bins[is_open] = [bin_of(unit, keys) for unit in owners.to_pylist()]
+    is_open, is_pinned = fates == OPEN, (fates >= 0) & (fates < DUPLICATE)
+    owners = pc.coalesce(groups, units, ids)
+    bins = np.where(is_pinned, PINNED + fates.astype(np.int32), -1).astype(np.int32)
+    bins[is_open] = [bin_of(unit, keys) for unit in owners.filter(pa.array(is_open)).to_pylist()]
     rows = pa.table(
         [
             facts.column("key"),
@@ -129,12 +145,22 @@ def settle_records(
         ],
         schema=SETTLED,
     )
+    n_bytes = facts.column("n_bytes")
+    is_torn = pa.array(torn & is_open)
     return Settled(
         rows,
+        pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
         np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
-        np.bincount(fates[(fates >= 0) & (fates < DUPLICATE)], minlength=len(SPLITS)).astype(np.int64),
-        int(facts.column("n_bytes").to_numpy()[fates < DUPLICATE].sum()),
+        np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
+        int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
     )
+
+
+def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:
+    """DROPS: the TORN records whose group goes to val or eval."""
+    away = torn.filter(pa.array(cut.splits(torn.column("bin").to_numpy().astype(np.int64)) != TRAIN))
+    reasons = pa.array([Drop.NEAR_TRAIN.value] * away.num_rows, pa.string())
+    return pa.table([away.column("id"), reasons, away.column("n_bytes")], schema=DROPS)
 
 
 class _Known(NamedTuple):

@@ -22,6 +22,9 @@ BIN_BITS = 20
 BINS = 1 << BIN_BITS
 TRAIN, VAL, EVAL = (SPLITS.index(name) for name in ("train", "val", "eval"))
 
+# Bins beyond the others, one a split: of records whose split is settled before the cut.
+PINNED = BINS
+
 DROPS = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),
@@ -50,6 +53,8 @@ class Cut:
         codes[bins < self.val_end] = VAL
         codes[bins < self.eval_end] = TRAIN if self.frozen else EVAL
         codes[np.isin(bins, self.passed)] = TRAIN
+        pinned = bins >= PINNED
+        codes[pinned] = bins[pinned] - PINNED
         return codes
 
 

@@ -64,20 +64,26 @@ class Sides(NamedTuple):
 
 def sketch_rows(signed: pa.RecordBatch, prints: Fingerprints) -> pa.RecordBatch:
     """SKETCHES of those new records (SIGNED) that have any."""
-    lists = [
-        pa.ListArray.from_arrays(pa.array(sets.offsets.astype(np.int32)), pa.array(sets.values))
-        for sets in (prints.words, prints.grams)
-    ]
+    words, grams = sketch_lists(prints)
     count = signed.num_rows
     columns = {
         "published": pa.array(np.full(count, NEW, np.int8)),
         "tie": pa.array(np.ascontiguousarray(id_words(signed.column("tie"))[:, 0])),
-        "words": lists[0],
-        "grams": lists[1],
+        "words": words,
+        "grams": grams,
     }
     arrays = [columns[name] if name in columns else signed.column(name) for name in SKETCHES.names]
     filled = (np.diff(prints.words.offsets) > 0) | (np.diff(prints.grams.offsets) > 0)
     return pa.RecordBatch.from_arrays(arrays, schema=SKETCHES).filter(pa.array(filled))
+
+
+def sketch_lists(prints: Fingerprints) -> tuple[pa.ListArray, pa.ListArray]:
+    """The columns `words` and `grams` of SKETCHES."""
+    words, grams = (
+        pa.ListArray.from_arrays(pa.array(sets.offsets.astype(np.int32)), pa.array(sets.values))
+        for sets in (prints.words, prints.grams)
+    )
+    return words, grams
 
 
 def elect_sketches(sketches: pa.Table) -> pa.Table:
