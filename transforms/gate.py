@@ -55,14 +55,12 @@ class Gate:
 
     def __init__(self, sources: Sequence[Source], *, engine: str | None = None) -> None:
         self._always = 0
-        expressions: list[tuple[int, str, tuple[str, ...]]] = []
         self._forms: dict[bool, _Engine | None] = {}
         self._sources = tuple(sources)
         self._engine = engine or ("hyperscan" if hyperscan is not None else "re2")
         for number, source in enumerate(sources):
             if not source.patterns or not _known(source):
                 self._always |= 1 << number
-        del expressions
 
     @property
     def always(self) -> int:
@@ -87,7 +85,7 @@ class Gate:
         engine = self._forms.get(ascii)
         if engine is None:
             terms = _terms(self._sources, self._always, ascii)
-            engine = self._forms[ascii] = _Hyperscan(terms, ascii) if self._engine == "hyperscan" else _Re2(terms)
+            engine = self._forms[ascii] = _hyperscan(terms, ascii) if self._engine == "hyperscan" else _Re2(terms)
         return engine
 
 
@@ -127,6 +125,26 @@ def _word(word: str, ascii: bool) -> str | None:
     return relax("".join(f"\\U{ord(char):08x}" for char in word), 2, ascii=ascii)  # 2: re.IGNORECASE
 
 
+def _hyperscan(terms: Sequence[_Term], ascii: bool) -> _Hyperscan:
+    """The scanner; a source with a pattern that is too large for it is always on."""
+    try:
+        return _Hyperscan(terms, ascii)
+    except hyperscan.error:
+        small = [term for term in terms if _compiles(term, ascii)]
+        large = {term.number for term in terms} - {term.number for term in small}
+        return _Hyperscan(small, ascii, sum(1 << number for number in large))
+
+
+def _compiles(term: _Term, ascii: bool) -> bool:
+    expressions, ids, flags = _expressions([term], ascii)
+    try:
+        encoded = [one.encode() for one in expressions]
+        hyperscan.Database().compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+    except hyperscan.error:
+        return False
+    return True
+
+
 class _Re2:
     def __init__(self, terms: Sequence[_Term]) -> None:
         options = re2.Options()
@@ -160,7 +178,8 @@ class _Re2:
 
 
 class _Hyperscan:
-    def __init__(self, terms: Sequence[_Term], ascii: bool) -> None:
+    def __init__(self, terms: Sequence[_Term], ascii: bool, always: int = 0) -> None:
+        self._always = always
         self._bits: list[int] = []
         handler = self._bits.append
         self._handler = lambda number, start, end, flags, context: handler(number)
@@ -171,11 +190,11 @@ class _Hyperscan:
 
     def scan(self, text: Any) -> int:
         if self._empty or not len(text):
-            return 0
+            return self._always
         self._scan(text, match_event_handler=self._handler)
         if not self._bits:
-            return 0
-        fired = 0
+            return self._always
+        fired = self._always
         for number in self._bits:
             fired |= 1 << number
         self._bits.clear()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -41,6 +42,9 @@ _ASCII = frozenset(range(128))
 _MOST = 64  # a repeat's upper bound beyond which there might as well be none
 
 
+_GAP = 0x300  # characters between the digits of two scripts that are taken for digits too: short ranges make long sets
+
+
 class Unknown(ValueError):
     """The pattern holds what cannot be relaxed, or may match the empty string."""
 
@@ -59,7 +63,7 @@ class _Form(NamedTuple):
 
 @functools.cache
 def _digits() -> Ranges:
-    """The decimal digits of all scripts but ASCII, as the engines that are gated know them."""
+    """The decimal digits of all scripts but ASCII, as the engines that are gated know them, and what lies between."""
     spread = "".join(map(chr, range(0x80, 0xD800))) + "".join(map(chr, range(0xE000, _LAST + 1)))
     ours = {match.start() for match in regex.finditer(r"\d", spread)} | {
         match.start() for match in re.finditer(r"\d", spread)
@@ -67,7 +71,7 @@ def _digits() -> Ranges:
     codes = sorted(ord(spread[at]) for at in ours)
     ranges: list[tuple[int, int]] = []
     for code in codes:
-        if ranges and ranges[-1][1] == code - 1:
+        if ranges and ranges[-1][1] >= code - _GAP:
             ranges[-1] = (ranges[-1][0], code)
         else:
             ranges.append((code, code))
@@ -82,9 +86,13 @@ def relax(pattern: str, flags: int, *, ascii: bool) -> str | None:
     >>> relax("é", 0, ascii=True) is None
     True
     """
+    if "{," in pattern:
+        raise Unknown("means one thing here and another there")
     try:
-        parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE | re.VERBOSE))
-    except (re.error, OverflowError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # [[:alpha:]] and the like
+            parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE | re.VERBOSE))
+    except (re.error, OverflowError, RecursionError, Warning):
         raise Unknown("not in the syntax of re") from None
     if re.ASCII & (flags | parsed.state.flags) and not ascii:
         raise Unknown("ASCII only")
@@ -94,6 +102,40 @@ def relax(pattern: str, flags: int, *, ascii: bool) -> str | None:
     if min(parsed.getwidth()) == 0:
         raise Unknown("may be empty")
     return _sequence(list(parsed), form, folds, True, True)
+
+
+def same_in_re2(pattern: str, flags: int) -> bool:
+    """RE2 finds in ASCII texts what `regex` finds: true only where that is known.
+
+    Both take the leftmost match, and of those the first in the order of the alternatives.
+    """
+    try:
+        parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE))
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return min(parsed.getwidth()) > 0 and "\\u" not in pattern and _plain(parsed)
+
+
+def _plain(parsed: Any) -> bool:
+    for kind, argument in parsed:
+        if kind is op.IN and any(member is op.CATEGORY and value in _SPACES for member, value in argument):
+            return False  # RE2's white space is another
+        if kind is op.AT and argument not in (op.AT_BOUNDARY, op.AT_NON_BOUNDARY):
+            return False
+        if kind is op.SUBPATTERN and not (_plain(argument[3]) and not argument[1] and not argument[2]):
+            return False
+        if kind is op.BRANCH and not all(map(_plain, argument[1])):
+            return False
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            most = argument[1] if argument[1] is not op.MAXREPEAT else argument[0]
+            if most > 1000 or not _plain(argument[2]) or argument[2].getwidth()[0] == 0:
+                return False
+        elif kind not in (*_SINGLE, op.AT, op.SUBPATTERN, op.BRANCH):
+            return False
+    return True
+
+
+_SPACES = (op.CATEGORY_SPACE, op.CATEGORY_NOT_SPACE)
 
 
 def _collect(parsed: Any, groups: dict[int, Any]) -> None:
@@ -163,8 +205,8 @@ def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str |
         return _group(_sequence(list(argument), form, folds, left, right))
     if kind is op.BRANCH:
         branches = [list(one) for one in argument[1]]
-        if left and right:
-            branches = _uncovered(branches, folds)
+        if right:
+            branches = _uncovered(branches, folds, left)
         return _either([_sequence(one, form, folds, left, right) for one in branches])
     if kind in _REPEATS:
         return _repeat(argument, form, folds, left, right)
@@ -212,15 +254,15 @@ def _repeat(argument: Any, form: _Form, folds: bool, left: bool, right: bool) ->
 # ------------------------------------------------------------------------------------------------ alternatives
 
 
-def _uncovered(branches: Sequence[list[Any]], folds: bool) -> list[list[Any]]:
-    """The alternatives less those of which each match holds a match of another.
+def _uncovered(branches: Sequence[list[Any]], folds: bool, anywhere: bool) -> list[list[Any]]:
+    """The alternatives less those of which each match holds (or, unless `anywhere`, begins with) one of another.
 
-    A licence number of thirty formats is a letter and three digits, or one of the few that lack them.
+    A licence number of thirty formats is a letter and a digit, or one of the few that lack them.
     """
     runs = [_fixed_runs(branch, folds) for branch in branches]
     kept: list[int] = []
     for index in sorted(range(len(branches)), key=lambda index: sum(map(len, runs[index]))):
-        if not any(_covers(runs[other], runs[index]) for other in kept):
+        if not any(_covers(runs[other], runs[index], anywhere) for other in kept):
             kept.append(index)
     return [branches[index] for index in sorted(kept)]
 
@@ -251,11 +293,13 @@ def _fixed_runs(items: Sequence[Any], folds: bool) -> list[list[Chars]]:
     return runs
 
 
-def _covers(wide: list[list[Chars]], narrow: list[list[Chars]]) -> bool:
+def _covers(wide: list[list[Chars]], narrow: list[list[Chars]], anywhere: bool) -> bool:
     """Each match of `narrow` holds one of `wide`, which is a single sequence once its last repeat is cut."""
     whole = wide[0] if len(wide) == 1 or (len(wide) == 2 and wide[1] == wide[0][-len(wide[1]) :]) else []
     if not whole:
         return False
+    if not anywhere:
+        return len(narrow[0]) >= len(whole) and all(map(_holds, whole, narrow[0]))
     return any(
         all(map(_holds, whole, run[start:])) for run in narrow for start in range(max(len(run) - len(whole) + 1, 0))
     )
