@@ -50,6 +50,8 @@ def _document(
 ) -> Document:
     value = make(chooser)
     before, _, after = chooser.choice(templates).partition("§")
+    if entity == "IP_ADDRESS" and ":" in value and (before.endswith("//") or after.startswith(":")):
+        before, after = before + "[", "]" + after  # RFC 3986, 3.2.2
     text, offset = _surround(chooser, which, before + value + after)
     start = offset + len(before)
     return Document(text, ((start, start + len(value), entity),), country)
@@ -60,7 +62,9 @@ def _surround(chooser: Random, which: str, phrase: str) -> tuple[str, int]:
     source = SETS[which]
 
     def other() -> str:
-        return chooser.choice(source.FILLER) if chooser.random() < 0.7 else _filled(chooser, chooser.choice(source.DECOYS))
+        return (
+            chooser.choice(source.FILLER) if chooser.random() < 0.7 else _filled(chooser, chooser.choice(source.DECOYS))
+        )
 
     before = [other() for _ in range(chooser.choice((0, 0, 1, 2)))]
     after = [other() for _ in range(chooser.choice((0, 1, 1)))]

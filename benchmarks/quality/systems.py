@@ -17,7 +17,7 @@ from transforms.placeholders import Removed
 from transforms.policy import RegexTokenizer, presidio_recognizers
 from transforms.redact import Redactor
 
-DATATROVE = "datatrove==0.10.1"
+DATATROVE = ("--with", "datatrove==0.10.1", "--with", "regex")  # which it imports
 
 Finder = Callable[[Sequence[Document]], list[list[Span]]]
 
@@ -29,10 +29,7 @@ def presidio(documents: Sequence[Document]) -> list[list[Span]]:
     """
     engine = AnalyzerEngine(RecognizerRegistry(presidio_recognizers()), RegexTokenizer())
     return [
-        [
-            (one.start, one.end, one.entity_type)
-            for one in engine.analyze(document.text, "en", score_threshold=0.4)
-        ]
+        [(one.start, one.end, one.entity_type) for one in engine.analyze(document.text, "en", score_threshold=0.4)]
         for document in documents
     ]
 
@@ -65,7 +62,7 @@ def datatrove(documents: Sequence[Document]) -> list[list[Span]] | None:
     """datatrove's formatter in an environment of its own; None where it can't be installed."""
     uv = Path(sys.executable).parent / "uv"
     script = Path(__file__).parent / "datatrove_spans.py"
-    command = [str(uv), "run", "--quiet", "--isolated", "--no-project", "--with", DATATROVE, "python", str(script)]
+    command = [str(uv), "run", "--quiet", "--isolated", "--no-project", *DATATROVE, "python", str(script)]
     texts = json.dumps([document.text for document in documents])
     done = subprocess.run(command, input=texts, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -15,8 +15,12 @@ Maker = Callable[[Random], str]
 _UPPER, _LOWER, _DIGITS = string.ascii_uppercase, string.ascii_lowercase, string.digits
 _ALNUM = _UPPER + _LOWER + _DIGITS
 _HEX = "0123456789abcdef"
-FIRST = "maria james wei fatima olu ingrid pedro anna yuki tom nadia george lena raj sofia ahmed chloe ivan grace".split()
-LAST = "lopez smith chen haddad adeyemi larsen silva kowalski tanaka reed petrova brown fischer patel rossi khan".split()
+FIRST = (
+    "maria james wei fatima olu ingrid pedro anna yuki tom nadia george lena raj sofia ahmed chloe ivan grace".split()
+)
+LAST = (
+    "lopez smith chen haddad adeyemi larsen silva kowalski tanaka reed petrova brown fischer patel rossi khan".split()
+)
 _WORDS = "blue river stone maple orbit cedar pixel harbor delta amber quartz meadow falcon ember willow".split()
 
 
@@ -324,7 +328,7 @@ def personnummer(chooser: Random) -> str:
 
 
 def thai(chooser: Random) -> str:
-    body = _fill(chooser, "%###########")
+    body = f"{chooser.randint(1, 8)}{chooser.choice([10, 30, 40, 50, 60, 70, 80, 90])}" + _fill(chooser, "#########")
     return body + str((11 - _weighted(body, range(13, 1, -1)) % 11) % 10)
 
 
@@ -415,7 +419,9 @@ MAKERS: dict[str, Maker] = {
     "US_SSN": ssn,
     "US_ITIN": itin,
     "US_BANK_NUMBER": lambda chooser: _fill(chooser, "%" + "#" * chooser.choice([8, 9, 11])),
-    "US_DRIVER_LICENSE": lambda chooser: chooser.choice(_UPPER) + _fill(chooser, chooser.choice(["#######", "############"])),
+    "US_DRIVER_LICENSE": lambda chooser: (
+        chooser.choice(_UPPER) + _fill(chooser, chooser.choice(["#######", "############"]))
+    ),
     "US_PASSPORT": lambda chooser: _fill(chooser, chooser.choice(["%########", "A########"])),
     "US_MBI": mbi,
     "US_NPI": npi,
@@ -448,7 +454,12 @@ MAKERS: dict[str, Maker] = {
     "GITHUB_TOKEN": _prefixed("ghp_|36|a", "gho_|36|a", "ghs_|36|a", "github_pat_|22|a|_|59|a"),
     "GITLAB_TOKEN": _prefixed("glpat-|20|w", "gldt-|20|w"),
     "SLACK_TOKEN": lambda chooser: "-".join(
-        [chooser.choice(["xoxb", "xoxp"]), draw(chooser, _DIGITS, 12), draw(chooser, _DIGITS, 12), _mixed(chooser, _ALNUM, 24)]
+        [
+            chooser.choice(["xoxb", "xoxp"]),
+            draw(chooser, _DIGITS, 12),
+            draw(chooser, _DIGITS, 12),
+            _mixed(chooser, _ALNUM, 24),
+        ]
     ),
     "STRIPE_KEY": _prefixed("sk_live_|24|a", "rk_live_|24|a", "sk_test_|24|a", "whsec_|32|a"),
     "TWILIO_KEY": _prefixed("SK|32|h", "AC|32|h"),
