@@ -241,7 +241,7 @@ def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
 
 def test_overlapping_findings_go_as_one_span() -> None:
     (content,) = said("see https://bob:hunter2@example.com/x")
-    assert content == "see https://<URL_CREDENTIALS_1>/x"  # the e-mail that the password and host look like, too
+    assert content == "see https://<URL_CREDENTIALS_1>@example.com/x"  # not the e-mail that password and host look like
     assert said("postgres://bob@example.com:s3cr3t@203.0.113.7/x") == ["<CONNECTION_STRING_1>"]
 
 

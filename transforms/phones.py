@@ -28,7 +28,7 @@ _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
 def phone_pattern(regions: Sequence[str]) -> str:
     """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number."""
     least = min([_LEAST_ABROAD + 1, *(min(_lengths(region)) for region in regions)])
-    sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{{_LEAST_ABROAD - 1}}}"
+    sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{2}}"
     return rf"{sign}|\d(?:{_PUNCTUATION}\d){{{least - 1}}}"
 
 
@@ -77,15 +77,17 @@ def _region(region: str) -> _Region:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def valid_number(candidate: str, region: str) -> Any:
-    """The valid number that `candidate` is in `region` (not to be changed), or None."""
+def parsed(candidate: str, region: str) -> Any:
+    """The number that `candidate` is in `region`, valid or not (not to be changed); None where it is no number.
+
+    Also None where its digits are too few or too many for a valid number, written without a plus sign.
+    """
     if not _region(region).possible(candidate):
         return None
     try:
-        number = phonenumbers.parse(candidate, region)
+        return phonenumbers.parse(candidate, region)
     except phonenumbers.NumberParseException:
         return None
-    return number if phonenumbers.is_valid_number(number) else None
 
 
 @functools.lru_cache(maxsize=REMEMBERED)

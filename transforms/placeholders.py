@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import phonenumbers
@@ -56,15 +56,23 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     >>> [tuple(one) for one in merge_findings([Finding(0, 5, "A", 0.5), Finding(3, 9, "B", 0.4)])]
     [(0, 9, 'A', 0.5, False)]
     """
+    findings = sorted(findings)
+    hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
+    if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
+        findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
     groups: list[list[Finding]] = []
     end = -1
-    for finding in sorted(findings):
+    for finding in findings:
         if finding.start < end:
             groups[-1].append(finding)
         else:
             groups.append([finding])
         end = max(end, finding.end)
     return [_union(group) for group in groups]
+
+
+def _at_host(address: Finding, hosts: Mapping[int, int]) -> bool:
+    return any(start <= address.start < end < address.end for end, start in hosts.items())
 
 
 def _union(group: Sequence[Finding]) -> Finding:

@@ -26,7 +26,7 @@ from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
 from transforms.options import RedactOptions
-from transforms.phones import valid_number
+from transforms.phones import parsed
 from transforms.secrets import SECRET_ENTITIES
 
 
@@ -172,14 +172,32 @@ _CONTEXT = {
     ),
 }
 
+# Words for the identifiers of countries, beside Presidio's own.
+_IDENTITY = ("id", "identity", "identification", "national", "tax", "personal", "citizen", "resident", "social")
+
+# Words that say what the number after them is: what stands before them is no context of it.
+_OTHER = _words(
+    "order invoice ticket tracking parcel shipment sku item product version build commit epoch timestamp receipt isbn "
+    "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum"
+)
+_SUM = re.compile(r"[+*/<>^%] ?$|\d ?= ?$")  # reckoning before a number
+_DECIMAL = re.compile(r"\d[.,]$")
+_UUID = re.compile(r"-[0-9a-fA-F]{4}-")
+
 # Words before a bare number that say it is something else.
 _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
-    "transaction request session job issue total amount price cost usd eur gbp population decimal pi"
+    "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
+    "routing aba passport"
 )
 _NO_IP = _words("version ver v release build firmware rev revision")
-_CONTEXT_ONLY = ("US_NPI", "ABA_ROUTING_NUMBER")  # say nothing without context, whatever their shape
+# Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
+_CONTEXT_ONLY = (
+    *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
+    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
+)
+_RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
 _BEFORE = 5  # words of context
 _ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context
 
@@ -203,6 +221,7 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             words = self._words_before(nlp_artifacts, result.start)
+            words = _after_other(words)
             phrases = f" {' '.join(words)} | {' '.join(word.removesuffix('s') for word in words)} "
             supported = any(f" {word.lower().strip()} " in phrases for word in recognizer.context or ())
             result.score = _judge(result, text, words, supported)
@@ -219,30 +238,51 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         return words[::-1]
 
 
+def _after_other(words: list[str]) -> list[str]:
+    """The words without those before, and in, the last that names something else (`bank … order 123`)."""
+    cut = max((place for place, word in enumerate(words[:-1]) if word in _OTHER), default=-1)
+    return words[cut:] if cut >= 0 else words
+
+
 def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> float:
     """The score of a finding in its context: 0 where the policy takes it for something else."""
     entity: str = result.entity_type
     value = text[result.start : result.end]
     score = float(result.score)
-    before, after = text[max(0, result.start - 3) : result.start], text[result.end : result.end + 3]
+    before, after = text[max(0, result.start - 4) : result.start], text[result.end : result.end + 3]
     last = words[:-1][-3:]
     if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
         return 0.0
     if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
         return 0.0
-    if entity == "CREDIT_CARD" and value.isdigit() and re.search(r"\d[.,]$", before):
-        return 0.0  # the digits of a decimal
-    if re.match(r"[A-Z]{2}_|ABA_", entity) and score >= 0.4 and not supported:
-        if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS):
+    if entity == "CREDIT_CARD" and value.isdigit():
+        if _DECIMAL.search(before):
+            return 0.0
+        if len(value) == 13:
+            score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
+    if entity == "MEDICAL_LICENSE" and not supported:
+        return min(score, 0.4)  # one number in ten passes
+    if _NATIONAL.match(entity) and not supported and score >= 0.4:
+        if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return 0.05
         if entity == "UK_NHS":
-            return 0.4  # at most what a phone number of the same shape scores
+            return 0.4 if re.fullmatch(r"\d{3}([ -])\d{3}\1\d{4}", value) else 0.05  # as a phone number of its shape
+    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, result.end)):
+        return 0.0
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
+
+
+_NATIONAL = re.compile(r"[A-Z]{2}_|ABA_")
+
+
+def _is_reckoned(before: str) -> bool:
+    """The number that follows is a decimal's fraction, or part of a sum."""
+    return bool(_DECIMAL.search(before) or _SUM.search(before))
 
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if re.search(r"\d[+.,]?$", before):
+    if re.search(r"\d[+.,]?$", before) or re.match(r"0[.,]\d", value):
         return False
     if "+" in value or "＋" in value or supported:
         return True
@@ -289,9 +329,19 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
         for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
-            if any(valid_number(text[start:group], region) for region in self.supported_regions):
-                return [(start, group)]
+for region in self.supported_regions:
+                number = parsed(text[start:group], region)
+                if number is None:
+                    continue
+                plausible = text[start] == "+" and phonenumbers.is_possible_number(number)
+                if plausible or phonenumbers.is_valid_number(number) or _is_fiction(number):
+                    return [(start, group)]
         return []
+
+
+def _is_fiction(number: Any) -> bool:
+    """One of the mobile numbers that Ofcom keeps for drama, which phonenumbers takes for invalid."""
+    return bool(number.country_code == 44 and number.national_number // 1000 == 7700_900)
 
 
 class _Span(NamedTuple):
@@ -304,6 +354,7 @@ _WRITTEN_PHONE = re.compile(
     r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
     r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
     r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
+    r"|(?<!\d)07700900\d{3}(?!\d)"
 )
 
 
@@ -345,6 +396,11 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
 class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
     """No loopback, unspecified or link-local address, no netmask, no slice of code such as `1::2`."""
 
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.IpRecognizer.PATTERNS,
+        Pattern("IPv6 before a port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=:\d{1,5}(?!\w))", 0.6),
+    ]
+
     def invalidate_result(self, pattern_text: str) -> bool:
         try:
             address = ipaddress.ip_interface(pattern_text).ip
@@ -354,6 +410,16 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
             return True
         special = address.is_loopback or address.is_unspecified or address.is_link_local
         return special or str(address).startswith("255.")
+
+
+class _GermanTax(predefined_recognizers.DeTaxIdRecognizer):  # type: ignore[misc]
+    """One of the first ten digits stands there twice or three times, and no other more than once (§ 139b AO)."""
+
+    def validate_result(self, pattern_text: str) -> bool:
+        digits = re.sub(r"\D", "", pattern_text)[:10]
+        counts = sorted(digits.count(one) for one in set(digits))
+        repeated = counts[-1] in (2, 3) and counts[-2:-1] == [1]
+        return repeated and bool(super().validate_result(pattern_text))
 
 
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
@@ -396,6 +462,7 @@ _CURATED: dict[str, type[Any]] = {
     "IP_ADDRESS": _Ip,
     "US_DRIVER_LICENSE": _License,
     "MEDICAL_LICENSE": _MedicalLicense,
+    "DE_TAX_ID": _GermanTax,
 }
 
 
@@ -427,6 +494,8 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
+        elif _NATIONAL.match(name) and name[:2] not in ("US", "UK"):
+            made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":
             recognizers.append(_Ethereum())

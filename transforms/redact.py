@@ -142,11 +142,15 @@ class Redactor:
             return text
         slots = [Slot(text)]
         try:
-            return self._numbering(slots).fill(self._settle(slots, {})[0])
+            return self._numbering(slots).fill(self.template(text))
         except (RedactionTimeout, MemoryError):
             raise
         except Exception:
             raise RedactionFailed("a text could not be analysed") from None
+
+    def template(self, text: str) -> Template:
+        """What is kept and what is removed of a single text. Raises Unstable, RedactionTimeout."""
+        return self._settle([Slot(text)], {})[0]
 
     def redact_row(
         self, row: Row, kept: frozenset[tuple[str, ...]], known: dict[Slot, Template]

@@ -42,9 +42,23 @@ class Rule:
         for match in self.pattern.finditer(text):
             start, end = match.span(1)
             value = text[start:end]
-            kept = value.rstrip(".,;:")
+            kept = _unbracketed(value)
             if kept and (self.check is None or self.check(kept)):
                 yield start, start + len(kept)
+
+
+_OPENING = {")": "(", "]": "[", "}": "{", ">": "<"}
+
+
+def _unbracketed(value: str) -> str:
+    """`value` without the full stops, commas and closing brackets of the sentence it ends.
+
+    >>> _unbracketed("redis://a:b@c/0)."), _unbracketed("amqp://a:(b)@c/(d)")
+    ('redis://a:b@c/0', 'amqp://a:(b)@c/(d)')
+    """
+    while value and (value[-1] in ".,;:" or value.count(value[-1]) > value.count(_OPENING.get(value[-1], value[-1]))):
+        value = value[:-1]
+    return value
 
 
 def _compiled(pattern: str) -> Any:
@@ -136,7 +150,7 @@ _TOKENS = (
     _token("JWT", "eyj", r"eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]{8,}){1,4}"),
     _token("PRIVATE_KEY", "ls0tls1crudj", r"LS0tLS1CRUdJ[A-Za-z0-9+/=]{20,}"),
     _near("PRIVATE_KEY", "private-lines:", r"Private-Lines: [0-9]{1,4}((?:(?:\r?\n|\\r|\\n)+[A-Za-z0-9+/=]+)+)"),
-    _near("GCP_PRIVATE_KEY_ID", "private_key_id", r"private_key_id[\\\"'\s:=]{1,12}([0-9a-f]{40})"),
+    _near("GCP_PRIVATE_KEY_ID", "private_key_id", r"private_key_id(?:[\\\"'\s:=]{1,12}| is )([0-9a-f]{40})"),
 )
 
 _KEYED = (
@@ -199,7 +213,7 @@ _ASSIGNED = tuple(
     for entity, needles, pattern in (
         ("PASSWORD", ("pass", "pwd"), _STRONG + _LINK),
         ("PASSWORD", ("pass", "pwd"), _STRONG + _IS),
-        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=)[ ]{0,2}(?P<link>)(?P<quote>)"),
+        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=| )[ ]{0,2}(?P<link>)(?P<quote>)"),
         ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _LINK),
         ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _IS),
     )
