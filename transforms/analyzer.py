@@ -28,9 +28,7 @@ from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_pattern
 from transforms.placeholders import Finding, RedactionTimeout, Words
-from transforms.presidio import presidio_analyzer as presidio
-from transforms.relax import same_in_re2
-from transforms.policy import (  # isort: skip  (after Presidio is imported the short way)
+from transforms.policy import (
     LocalTokens,
     PhoneNumbers,
     PolicyEnhancer,
@@ -42,6 +40,8 @@ from transforms.policy import (  # isort: skip  (after Presidio is imported the 
     placeholder_entities,
     presidio_recognizers,
 )
+from transforms.presidio import presidio_analyzer as presidio
+from transforms.relax import same_in_re2
 
 __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "placeholder_entities"]
 

@@ -69,23 +69,25 @@ class Gate:
 
     def prepare(self) -> None:
         """Compiles or loads both databases now."""
-        for ascii in (True, False):
-            self._form(ascii)
+        for only_ascii in (True, False):
+            self._form(only_ascii)
 
-    def scan(self, text: bytes | memoryview, *, ascii: bool) -> int:
-        """The sources that could fire on a UTF-8 text, which holds ASCII only where `ascii` says so."""
-        engine = self._forms.get(ascii) or self._form(ascii)
+    def scan(self, text: bytes | memoryview, *, only_ascii: bool) -> int:
+        """The sources that could fire on a UTF-8 text, which holds ASCII only where `only_ascii` says so."""
+        engine = self._forms.get(only_ascii) or self._form(only_ascii)
         return self._always | engine.scan(text)
 
     def scan_str(self, text: str) -> int:
-        ascii = text.isascii()
-        return self.scan(text.encode("utf-8", "replace"), ascii=ascii)
+        only_ascii = text.isascii()
+        return self.scan(text.encode("utf-8", "replace"), only_ascii=only_ascii)
 
-    def _form(self, ascii: bool) -> _Engine:
-        engine = self._forms.get(ascii)
+    def _form(self, only_ascii: bool) -> _Engine:
+        engine = self._forms.get(only_ascii)
         if engine is None:
-            terms = _terms(self._sources, self._always, ascii)
-            engine = self._forms[ascii] = _hyperscan(terms, ascii) if self._engine == "hyperscan" else _Re2(terms)
+            terms = _terms(self._sources, self._always, only_ascii)
+            engine = self._forms[only_ascii] = (
+                _hyperscan(terms, only_ascii) if self._engine == "hyperscan" else _Re2(terms)
+            )
         return engine
 
 
@@ -100,43 +102,43 @@ class _Term(NamedTuple):
 def _known(source: Source) -> bool:
     try:
         for pattern, flags in source.patterns:
-            if relax(pattern, flags, ascii=False) == "":
+            if relax(pattern, flags, only_ascii=False) == "":
                 return False
     except Unknown:
         return False
     return True
 
 
-def _terms(sources: Sequence[Source], always: int, ascii: bool) -> list[_Term]:
+def _terms(sources: Sequence[Source], always: int, only_ascii: bool) -> list[_Term]:
     terms = []
     for number, source in enumerate(sources):
         if always >> number & 1:
             continue
-        relaxed = [relax(pattern, flags, ascii=ascii) for pattern, flags in source.patterns]
+        relaxed = [relax(pattern, flags, only_ascii=only_ascii) for pattern, flags in source.patterns]
         patterns = tuple(dict.fromkeys(one for one in relaxed if one is not None))
-        words = [_word(word, ascii) for word in source.words]
+        words = [_word(word, only_ascii) for word in source.words]
         possible = tuple(dict.fromkeys(one for one in words if one is not None))
         if patterns and (possible or not source.words):
             terms.append(_Term(number, patterns, possible))
     return terms
 
 
-def _word(word: str, ascii: bool) -> str | None:
-    return relax("".join(f"\\U{ord(char):08x}" for char in word), 2, ascii=ascii)  # 2: re.IGNORECASE
+def _word(word: str, only_ascii: bool) -> str | None:
+    return relax("".join(f"\\U{ord(char):08x}" for char in word), 2, only_ascii=only_ascii)  # 2: re.IGNORECASE
 
 
-def _hyperscan(terms: Sequence[_Term], ascii: bool) -> _Hyperscan:
+def _hyperscan(terms: Sequence[_Term], only_ascii: bool) -> _Hyperscan:
     """The scanner; a source with a pattern that is too large for it is always on."""
     try:
-        return _Hyperscan(terms, ascii)
+        return _Hyperscan(terms, only_ascii)
     except hyperscan.error:
-        small = [term for term in terms if _compiles(term, ascii)]
+        small = [term for term in terms if _compiles(term, only_ascii)]
         large = {term.number for term in terms} - {term.number for term in small}
-        return _Hyperscan(small, ascii, sum(1 << number for number in large))
+        return _Hyperscan(small, only_ascii, sum(1 << number for number in large))
 
 
-def _compiles(term: _Term, ascii: bool) -> bool:
-    expressions, ids, flags = _expressions([term], ascii)
+def _compiles(term: _Term, only_ascii: bool) -> bool:
+    expressions, ids, flags = _expressions([term], only_ascii)
     try:
         encoded = [one.encode() for one in expressions]
         hyperscan.Database().compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
@@ -178,13 +180,13 @@ class _Re2:
 
 
 class _Hyperscan:
-    def __init__(self, terms: Sequence[_Term], ascii: bool, always: int = 0) -> None:
+    def __init__(self, terms: Sequence[_Term], only_ascii: bool, always: int = 0) -> None:
         self._always = always
         self._bits: list[int] = []
         handler = self._bits.append
-        self._handler = lambda number, start, end, flags, context: handler(number)
+        self._handler = lambda number, *_: handler(number)
         if terms:
-            self._database = _database(*_expressions(terms, ascii))
+            self._database = _database(*_expressions(terms, only_ascii))
             self._scan = self._database.scan
         self._empty = not terms
 
@@ -201,10 +203,10 @@ class _Hyperscan:
         return fired
 
 
-def _expressions(terms: Sequence[_Term], ascii: bool) -> tuple[list[str], list[int], list[int]]:
+def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
     """Expressions, their ids and flags. A source with words is a combination of quiet expressions."""
     plain = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
-    if not ascii:
+    if not only_ascii:
         plain |= hyperscan.HS_FLAG_UTF8
     quiet = plain | hyperscan.HS_FLAG_QUIET
     rows: list[tuple[str, int, int]] = []

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
-
-import transforms.presidio  # noqa: F401  (imports Presidio the short way)
 from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, predefined_recognizers
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
+import transforms.presidio  # noqa: F401  (imports Presidio the short way)
 from transforms.options import RedactOptions
 from transforms.phones import parsed
 from transforms.secrets import SECRET_ENTITIES
@@ -329,7 +328,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
         for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
-for region in self.supported_regions:
+            for region in self.supported_regions:
                 number = parsed(text[start:group], region)
                 if number is None:
                     continue

@@ -57,7 +57,7 @@ class Chars(NamedTuple):
 
 
 class _Form(NamedTuple):
-    ascii: bool
+    only_ascii: bool
     groups: dict[int, Any]
 
 
@@ -78,12 +78,12 @@ def _digits() -> Ranges:
     return tuple(ranges)
 
 
-def relax(pattern: str, flags: int, *, ascii: bool) -> str | None:
-    """The relaxed expression; None where `ascii` and no ASCII text can match. Raises Unknown.
+def relax(pattern: str, flags: int, *, only_ascii: bool) -> str | None:
+    """The relaxed expression; None where `only_ascii` and no ASCII text can match. Raises Unknown.
 
-    >>> relax(r"\\bx{2,9}(?=y)", 0, ascii=True)
+    >>> relax(r"\\bx{2,9}(?=y)", 0, only_ascii=True)
     'x{2}'
-    >>> relax("é", 0, ascii=True) is None
+    >>> relax("é", 0, only_ascii=True) is None
     True
     """
     if "{," in pattern:
@@ -94,9 +94,9 @@ def relax(pattern: str, flags: int, *, ascii: bool) -> str | None:
             parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE | re.VERBOSE))
     except (re.error, OverflowError, RecursionError, Warning):
         raise Unknown("not in the syntax of re") from None
-    if re.ASCII & (flags | parsed.state.flags) and not ascii:
+    if re.ASCII & (flags | parsed.state.flags) and not only_ascii:
         raise Unknown("ASCII only")
-    form = _Form(ascii, {})
+    form = _Form(only_ascii, {})
     _collect(parsed, form.groups)
     folds = bool(re.IGNORECASE & (flags | parsed.state.flags))
     if min(parsed.getwidth()) == 0:
@@ -198,7 +198,7 @@ def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str |
     if kind is op.SUBPATTERN:
         _, added, removed, body = argument
         inner = (folds or bool(added & re.IGNORECASE)) and not removed & re.IGNORECASE
-        if (added | removed) & re.ASCII and not form.ascii:
+        if (added | removed) & re.ASCII and not form.only_ascii:
             raise Unknown("ASCII only")
         return _group(_sequence(list(body), form, inner, left, right))
     if kind is op.ATOMIC_GROUP:
@@ -218,7 +218,7 @@ def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str |
     if kind is op.GROUPREF_EXISTS:
         _, yes, no = argument
         return _either([_sequence(list(one), form, folds, False, False) if one else "" for one in (yes, no)])
-    return _chars_text(_chars(kind, argument, folds), form.ascii)
+    return _chars_text(_chars(kind, argument, folds), form.only_ascii)
 
 
 def _group(inner: str | None) -> str | None:
@@ -379,15 +379,15 @@ def _within(code: int, ranges: Sequence[tuple[int, int]]) -> bool:
     return any(low <= code <= high for low, high in ranges)
 
 
-def _chars_text(chars: Chars, ascii: bool) -> str | None:
-    if not chars.ascii and (ascii or not chars.rest):
+def _chars_text(chars: Chars, only_ascii: bool) -> str | None:
+    if not chars.ascii and (only_ascii or not chars.rest):
         return None
-    if ascii and len(chars.ascii) == 1:
+    if only_ascii and len(chars.ascii) == 1:
         return _escaped(next(iter(chars.ascii)))
-    if not ascii and not chars.rest and len(chars.ascii) == 1:
+    if not only_ascii and not chars.rest and len(chars.ascii) == 1:
         return _escaped(next(iter(chars.ascii)))
     parts = [_span(low, high) for low, high in _runs(chars.ascii)]
-    if not ascii:
+    if not only_ascii:
         parts += [_span(low, high) for low, high in _without_surrogates(chars.rest)]
     return f"[{''.join(parts)}]"
 
