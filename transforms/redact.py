@@ -13,18 +13,21 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.canonical import canonical_json
+from transforms.gate import Gate
 from transforms.options import RedactOptions
 from transforms.placeholders import (
     Finding,
@@ -39,7 +42,8 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.secrets import find_secrets, secret_field
+from transforms.screen import Screen, as_context, is_digest
+from transforms.secrets import find_secrets, secret_field, secret_sources
 
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -77,46 +81,50 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     REDACTION_UNSTABLE and null messages, tools and metadata. `keep_paths` are metadata paths (`metadata.a.b`) where
     Parse put a digest of 32 hexadecimal digits, which stays. Raises RedactionTimeout, which should end the run.
     """
-    redactor = redactor_for(options) if options.enabled else None
-    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
-    known: dict[Slot, Template] = {}
+    sound = pc.equal(pc.list_value_length(records.column("reasons")), 0)
+    counts = pc.if_else(sound, pc.fill_null(records.column("n_redactions"), 0), records.column("n_redactions"))
+    records = _with_columns(records, {"n_redactions": counts})
     entities: Counter[str] = Counter()
-    columns = {name: records.column(name).to_pylist() for name in ("reasons", *_CHANGED)}
-    for index, reasons in enumerate(columns["reasons"]):
-        if reasons:
-            continue
-        row = {name: columns[name][index] for name in _CHANGED}
-        if redactor is None:
-            row["n_redactions"] = row["n_redactions"] or 0
-        else:
-            try:
-                row, found = redactor.redact_row(row, kept, known)
-                entities += found
-            except (RedactionTimeout, MemoryError):
-                raise
-            except Unstable:
-                row = _failed(columns, index, Reason.REDACTION_UNSTABLE)
-            except Exception:  # whatever it says may quote the record
-                row = _failed(columns, index, Reason.REDACTION_FAILED)
-        for name, value in row.items():
-            columns[name][index] = value
-    return Redacted(_with_columns(records, columns), entities)
+    if not options.enabled:
+        return Redacted(records, entities)
+    redactor = redactor_for(options)
+    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
+    sound = sound.to_numpy(zero_copy_only=False)
+    looked = np.flatnonzero(sound if options.exact else sound & redactor.may_change(records, kept))
+    if not len(looked):
+        return Redacted(records, entities)
+    known: dict[Slot, Template] = {}
+    rows = []
+    for row in records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist():
+        try:
+            row, found = redactor.redact_row(row, kept, known)
+            entities += found
+            rows.append(row | {"reasons": []})
+        except (RedactionTimeout, MemoryError):
+            raise
+        except Unstable:
+            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_UNSTABLE)]})
+        except Exception:  # whatever it says may quote the record
+            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_FAILED)]})
+    return Redacted(_with_rows(records, looked, rows), entities)
 
 
 _CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
 
 
-def _failed(columns: dict[str, list[Any]], index: int, reason: Reason) -> Row:
-    columns["reasons"][index] = [str(reason)]
-    return dict.fromkeys(_CHANGED)
+def _with_rows(records: pa.RecordBatch, places: NDArray[np.int64], rows: Sequence[Row]) -> pa.RecordBatch:
+    """The batch with `rows` at `places`; what lies in other rows keeps its bytes."""
+    order = np.arange(records.num_rows)
+    order[places] = records.num_rows + np.arange(len(rows))
+    columns = {}
+    for name, kind in {"reasons": REASONS, **_CHANGED}.items():
+        changed = pa.array([row[name] for row in rows], kind)
+        columns[name] = pa.concat_arrays([records.column(name), changed]).take(pa.array(order))
+    return _with_columns(records, columns)
 
 
-def _with_columns(records: pa.RecordBatch, columns: dict[str, list[Any]]) -> pa.RecordBatch:
-    types = {"reasons": REASONS, **_CHANGED}
-    arrays = [
-        pa.array(columns[field.name], types[field.name]) if field.name in columns else records.column(field.name)
-        for field in records.schema
-    ]
+def _with_columns(records: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    arrays = [columns.get(field.name, records.column(field.name)) for field in records.schema]
     return pa.RecordBatch.from_arrays(arrays, schema=records.schema)
 
 
@@ -134,7 +142,19 @@ class Redactor:
 
         self._options = options
         self._analyzer = Analyzer(options)
+        sources = [*self._analyzer.sources, *(secret_sources() if options.secrets else ())]
+        self._gate = None if options.exact else Gate(sources)
         self._placeholders = Placeholders(placeholder_entities(options))
+
+    def prepare(self) -> None:
+        """Compiles what the redactor needs, once a machine, or loads it."""
+        if self._gate is not None:
+            self._gate.prepare()
+
+    def may_change(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> NDArray[np.bool_]:
+        """bool[N]: false where a row holds nothing to redact, seen from its columns."""
+        assert self._gate is not None
+        return Screen(self._gate, self._options.secrets).rows(records, kept)
 
     def redact_text(self, text: str) -> str:
         """A single text with a numbering of its own. Raises RedactionFailed, RedactionTimeout."""
@@ -186,7 +206,7 @@ class Redactor:
 
     def _template(self, slot: Slot) -> Template:
         pieces: list[str | Removed] = []
-        prefix = _as_context(slot.key)
+        prefix = as_context(slot.key)
         for index, part in enumerate(self._placeholders.split(slot.text)):
             if index % 2:
                 pieces.append(part)
@@ -214,12 +234,22 @@ class Redactor:
     def _find(self, text: str, key: str, prefix: str) -> list[Finding]:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
-        found = self._analyzer.find(prefix + text)
-        if self._options.secrets:
-            found += find_secrets(prefix + text)
+        found = self._scan(prefix + text)
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
+
+    def _scan(self, text: str) -> list[Finding]:
+        if self._gate is None:
+            found = self._analyzer.find(text)
+            return found + find_secrets(text) if self._options.secrets else found
+        fired = self._gate.scan_str(text)
+        if not fired:
+            return []
+        found = self._analyzer.find(text, fired)
+        if secrets := fired >> len(self._analyzer.sources):
+            found += find_secrets(text, secrets)
+        return found
 
     def _spread(
         self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
@@ -250,7 +280,7 @@ class Redactor:
                 continue
             spans = sorted({span for finder in finders for span in finder.spans(piece)})
             position = 0
-            prefix = "" if index else _as_context(key)
+            prefix = "" if index else as_context(key)
             for start, end in spans:
                 if start < position:
                     continue
@@ -267,20 +297,6 @@ class Redactor:
 def _tells(raw: str) -> bool:
     """A value is worth looking for elsewhere: no ordinary short word."""
     return len(raw) >= WORD_BELOW or not raw.isalpha()
-
-
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_PLAIN_KEY = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
-
-
-def _as_context(key: str) -> str:
-    """A JSON key as the words that stand before its value; nothing for a key that may itself be a value.
-
-    >>> _as_context("homePhone_1"), _as_context("a@b.com")
-    ('home Phone: ', '')
-    """
-    words = _CAMEL.sub(" ", re.sub(r"[_\-. ]+", " ", key)).rstrip("0123456789").strip()
-    return f"{words}: " if len(words) <= 40 and _PLAIN_KEY.fullmatch(words) else ""
 
 
 class _Record:
@@ -351,11 +367,8 @@ def _walk_json(text: str | None, visit: Any, kept: frozenset[tuple[str, ...]]) -
     return canonical_json(_walk_value(value, "", (), visit, kept)).decode()
 
 
-_DIGEST = re.compile(r"[0-9a-f]{32}")
-
-
 def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: frozenset[tuple[str, ...]]) -> Any:
-    if path in kept and isinstance(value, str) and _DIGEST.fullmatch(value):
+    if path in kept and isinstance(value, str) and is_digest(value):
         return value
     if isinstance(value, str):
         return visit(Slot(value, key)) if value else value
