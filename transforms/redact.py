@@ -40,6 +40,7 @@ from transforms.placeholders import (
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.secrets import find_secrets, secret_field
+from transforms.shadow import shadow_of, undisguised
 
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -204,7 +205,8 @@ class Redactor:
             if finding.start > position:
                 yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
-            yield Removed(finding.entity, canonical_value(finding.entity, raw, self._options.countries), raw)
+            value = canonical_value(finding.entity, undisguised(raw), self._options.countries)
+            yield Removed(finding.entity, value, raw)
             position = finding.end
         if not findings:
             yield text
@@ -214,12 +216,19 @@ class Redactor:
     def _find(self, text: str, key: str, prefix: str) -> list[Finding]:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
-        found = self._analyzer.find(prefix + text)
-        if self._options.secrets:
-            found += find_secrets(prefix + text)
+        found = self._scan(prefix + text)
+        shadow = shadow_of(prefix + text)
+        if shadow is not None:
+            for one in self._scan(shadow.text):
+                start, end = shadow.source(one.start, one.end)
+                found.append(one._replace(start=start, end=end))
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
+
+    def _scan(self, text: str) -> list[Finding]:
+        found = self._analyzer.find(text)
+        return found + find_secrets(text) if self._options.secrets else found
 
     def _spread(
         self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
