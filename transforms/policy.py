@@ -12,7 +12,7 @@ import functools
 import inspect
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
+import transforms.presidio  # noqa: F401  (imports Presidio the short way)
 from transforms.options import RedactOptions
+from transforms.phones import parsed
 from transforms.secrets import SECRET_ENTITIES
 
 
@@ -73,6 +75,47 @@ _STOP_WORDS = _words(
     "a an the is are was were be been my your our his her their its i you he she it we they of for to in on at and or "
     "this that these those as with by from has have had"
 )
+
+
+_LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
+_NEAR = 300  # characters before a value in which they are looked for first
+
+
+class LocalTokens:
+    """The tokens before places in a text, without those of the rest of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def before(self, start: int) -> list[str] | None:
+        """At most `_LEMMAS` lemmas up to the token that `start` lies in, or None where that takes a longer look."""
+        text = self.text
+        first = max(0, start - _NEAR)
+        while first and first < start and text[first].isalnum():
+            first += 1
+        if (first and first == start) or (text[start : start + _NEAR].isalnum() and len(text) > start + _NEAR):
+            return None
+        lemmas = []
+        for match in _TOKEN.finditer(text, first, start + _NEAR):
+            if match.start() > start:
+                break
+            lemmas.append(match.group().lower())
+        return lemmas[-_LEMMAS:] if not first or len(lemmas) > _LEMMAS else None
+
+    @functools.cached_property
+    def whole(self) -> NlpArtifacts:
+        return RegexTokenizer().process_text(self.text, "en")
+
+
+def lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
+    """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+    if isinstance(artifacts, LocalTokens):
+        near = artifacts.before(start)
+        if near is not None:
+            return near
+        artifacts = artifacts.whole
+    index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
+    return list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
 
 class RegexTokenizer(NlpEngine):  # type: ignore[misc]
@@ -185,9 +228,8 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
 
     def _words_before(self, artifacts: NlpArtifacts, start: int) -> list[str]:
         """The words before `start`, and the one it lies in, stop words and marks passed over."""
-        index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
         words: list[str] = []
-        for lemma in artifacts.lemmas[max(0, index - 40) : index + 1][::-1]:
+        for lemma in lemmas_before(artifacts, start)[::-1]:
             if lemma[0].isalnum() and lemma not in _STOP_WORDS:
                 words.append(lemma)
                 if len(words) > self.context_prefix_count:
@@ -256,19 +298,18 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
 
 
-class _Phone(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
+class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
     """Presidio's findings without its second parse of each, and numbers that another number follows.
 
     phonenumbers takes `+44 20 7946 0958 1.5 kg` for one candidate, which is not valid, and tries no shorter one.
+    `matched` stands in for phonenumbers' matcher where it is set: it finds the same.
     """
+
+    matched: Callable[[str], list[tuple[int, int]]] | None = None
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
-        found = [
-            (match.start, match.end)
-            for region in self.supported_regions
-            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
-        ]
+        found = self.matched(text) if self.matched is not None else self._matched(text)
         for match in _WRITTEN_PHONE.finditer(text):
             if not any(start < match.end() and match.start() < end for start, end in found):
                 found += self._longest_valid(text, *match.span())
@@ -277,13 +318,19 @@ class _Phone(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
             for start, end in dict.fromkeys(found)
         ]
 
+    def _matched(self, text: str) -> list[tuple[int, int]]:
+        return [
+            (match.start, match.end)
+            for region in self.supported_regions
+            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
+        ]
+
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
         for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
             for region in self.supported_regions:
-                try:
-                    number = phonenumbers.parse(text[start:group], region)
-                except phonenumbers.NumberParseException:
+                number = parsed(text[start:group], region)
+                if number is None:
                     continue
                 plausible = text[start] == "+" and phonenumbers.is_possible_number(number)
                 if plausible or phonenumbers.is_valid_number(number) or _is_fiction(number):
@@ -414,7 +461,7 @@ _COUNTRY = {
 }
 _CURATED: dict[str, type[Any]] = {
     "EMAIL_ADDRESS": _Email,
-    "PHONE_NUMBER": _Phone,
+    "PHONE_NUMBER": PhoneNumbers,
     "CREDIT_CARD": _CreditCard,
     "IP_ADDRESS": _Ip,
     "US_DRIVER_LICENSE": _License,
@@ -475,5 +522,6 @@ def _suffixes() -> tldextract.TLDExtract:
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
+@functools.lru_cache(maxsize=4096)
 def _has_public_suffix(address: str) -> bool:
     return bool(_suffixes()(address).fqdn)

@@ -19,6 +19,7 @@ from typing import Any
 
 import re2
 
+from transforms.gate import Source
 from transforms.placeholders import Finding
 
 Check = Callable[[str], bool]
@@ -236,19 +237,30 @@ _SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|inval
 _TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
 
 
-def find_secrets(text: str) -> list[Finding]:
-    """All findings, in no order; they may overlap."""
-    folded = text.casefold()
-    found = []
-    for rule in (*_TOKENS, *_KEYED):
-        if any(needle in folded for needle in rule.needles):
+def secret_sources() -> list[Source]:
+    """What a gate needs to know of each rule; `find_secrets` takes its bits in this order."""
+    patterns = [*(rule.pattern for rule in (*_TOKENS, *_KEYED)), _BEGIN, *(pattern for _, _, pattern in _ASSIGNED)]
+    return [Source(((pattern.pattern, 0),)) for pattern in patterns]
+
+
+def find_secrets(text: str, fired: int | None = None) -> list[Finding]:
+    """All findings, in no order; they may overlap. Only the rules that are set in the bits of `fired` run."""
+    found: list[Finding] = []
+    folded = text.casefold() if fired is None else ""
+    rules = (*_TOKENS, *_KEYED)
+    for number, rule in enumerate(rules):
+        if _runs(fired, number, rule.needles, folded):
             found += [Finding(start, end, rule.entity, rule.score, True) for start, end in rule.spans(text)]
-    if "private key" in folded:
+    if _runs(fired, len(rules), ("private key",), folded):
         found += [Finding(start, end, "PRIVATE_KEY", 1.0, True) for start, end in _private_keys(text)]
-    for entity, needles, pattern in _ASSIGNED:
-        if any(needle in folded for needle in needles):
+    for number, (entity, needles, pattern) in enumerate(_ASSIGNED, len(rules) + 1):
+        if _runs(fired, number, needles, folded):
             found += _assigned(entity, pattern, text)
     return found
+
+
+def _runs(fired: int | None, number: int, needles: tuple[str, ...], folded: str) -> bool:
+    return any(needle in folded for needle in needles) if fired is None else bool(fired >> number & 1)
 
 
 _BEGIN = _compiled(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
