@@ -360,6 +360,11 @@ _WRITTEN_PHONE = re.compile(
 class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
     """Addresses at names for internal use too, and those that more is joined to (`a@b.com.gz`, `a@b.com-1`)."""
 
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.EmailRecognizer.PATTERNS,
+        Pattern("E-mail at localhost", r"\b[\w.+\-]{1,64}@localhost\b(?!\.\w)", 0.5),
+    ]
+
     def validate_result(self, pattern_text: str) -> bool:
         labels = pattern_text.rpartition("@")[2].split(".")[:127]
         if labels[-1].lower() in _INTERNAL:
@@ -444,7 +449,7 @@ class _Ethereum(PatternRecognizer):  # type: ignore[misc]
         super().__init__("CRYPTO", patterns=patterns, context=["wallet", "eth", "ethereum", "crypto"])
 
 
-_INTERNAL = _words("internal local localdomain lan corp intranet home private example test invalid")
+_INTERNAL = _words("internal local localhost localdomain lan corp intranet home private example test invalid")
 _UNCHECKED = PatternRecognizer.validate_result  # says nothing of a match
 _GENERIC = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "CRYPTO", "MAC_ADDRESS")
 _COUNTRY = {

@@ -44,10 +44,12 @@ from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.screen import Screen, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
+from transforms.shadow import shadow_of, shadow_sources, undisguised
 
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
+_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them
 
 Row = dict[str, Any]
 
@@ -142,7 +144,9 @@ class Redactor:
 
         self._options = options
         self._analyzer = Analyzer(options)
-        sources = [*self._analyzer.sources, *(secret_sources() if options.secrets else ())]
+        sources = [*self._analyzer.sources, *(secret_sources() if options.secrets else ()), *shadow_sources()]
+        self._disguise = len(sources) - 1  # fires where a text may be other than its shadow; beyond ASCII it always may
+        self._all = (1 << len(sources)) - 1
         self._gate = None if options.exact else Gate(sources)
         self._placeholders = Placeholders(placeholder_entities(options))
 
@@ -224,7 +228,8 @@ class Redactor:
             if finding.start > position:
                 yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
-            yield Removed(finding.entity, canonical_value(finding.entity, raw, self._options.countries), raw)
+            value = canonical_value(finding.entity, undisguised(raw), self._options.countries)
+            yield Removed(finding.entity, value, raw)
             position = finding.end
         if not findings:
             yield text
@@ -240,14 +245,24 @@ class Redactor:
         return merge_findings(clipped)
 
     def _scan(self, text: str) -> list[Finding]:
-        if self._gate is None:
-            found = self._analyzer.find(text)
-            return found + find_secrets(text) if self._options.secrets else found
-        fired = self._gate.scan_str(text)
-        if not fired:
-            return []
+        """What is found in a text and in its shadow."""
+        fired = self._fired(text)
+        found = self._look(text, fired)
+        if text.isascii() and not fired >> self._disguise & 1:
+            return found
+        shadow = shadow_of(text)
+        if shadow is not None:
+            for one in self._look(shadow.text, self._fired(shadow.text)):
+                start, end = shadow.source(one.start, one.end)
+                found.append(one._replace(start=start, end=end))
+        return found
+
+    def _fired(self, text: str) -> int:
+        return self._all if self._gate is None else self._gate.scan_str(text)
+
+    def _look(self, text: str, fired: int) -> list[Finding]:
         found = self._analyzer.find(text, fired)
-        if secrets := fired >> len(self._analyzer.sources):
+        if secrets := (fired & (1 << self._disguise) - 1) >> len(self._analyzer.sources):
             found += find_secrets(text, secrets)
         return found
 
@@ -255,6 +270,10 @@ class Redactor:
         self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
     ) -> list[Template]:
         """The templates with the values gone from their kept pieces too."""
+        many = len(values) > _FEW
+        told = [many or _says(template, values) for template in templates]
+        if not any(told):
+            return list(templates)
         finders = [
             Words(words, whole=whole, ignore_case=False)
             for whole, words in (
@@ -263,12 +282,9 @@ class Redactor:
             )
             if words
         ]
-        few = tuple(values) if len(values) <= 16 else None
         return [
-            template
-            if few and not any(raw in slot.text for raw in few)
-            else tuple(self._without(template, slot.key, finders, values))
-            for template, slot in zip(templates, slots, strict=True)
+            tuple(self._without(template, slot.key, finders, values)) if tells else template
+            for template, slot, tells in zip(templates, slots, told, strict=True)
         ]
 
     def _without(
@@ -292,6 +308,11 @@ class Redactor:
                 yield piece
             elif position < len(piece):
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
+
+
+def _says(template: Template, values: Iterable[str]) -> bool:
+    """A value stands in a kept piece."""
+    return any(value in piece for piece in template if isinstance(piece, str) for value in values)
 
 
 def _tells(raw: str) -> bool:

@@ -21,6 +21,7 @@ from transforms.canonical import canonical_json
 from transforms.gate import Gate
 from transforms.schema import ROLES
 from transforms.secrets import names_secret
+from transforms.shadow import may_differ
 
 Mask = NDArray[np.bool_]
 Path = tuple[str, ...]
@@ -67,7 +68,9 @@ class Screen:
         view, scan = memoryview(content), self._gate.scan
         rows = zip(places.tolist(), starts[places].tolist(), starts[places + 1].tolist(), plain[places], strict=True)
         for place, start, end, only_ascii in rows:
-            if scan(view[start:end], only_ascii=only_ascii):
+            if scan(view[start:end], only_ascii=only_ascii) or (
+                not only_ascii and may_differ(str(view[start:end], "utf-8"))
+            ):
                 marked[place] = True
         return marked
 
@@ -88,13 +91,16 @@ class Screen:
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return bool(self._gate.scan_str(text))
+            return self._text(text)
         if canonical_json(value) != text.encode():
             return True  # what the parser did not see, as an earlier duplicate key, must not pass
         slots = list(_slots(value, "", (), kept))
         if self._secrets and any(names_secret(key) for key, _ in slots):
             return True
-        return bool(self._gate.scan_str("\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots)))
+        return self._text("\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots))
+
+    def _text(self, text: str) -> bool:
+        return bool(self._gate.scan_str(text)) or (not text.isascii() and may_differ(text))
 
 
 def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:
