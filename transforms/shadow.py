@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -99,7 +98,7 @@ def may_differ(text: str) -> bool:
 @functools.cache
 def _disguises() -> re.Pattern[str]:
     """What a disguised value holds, and texts in other scripts rarely do."""
-    digits = _class(code for code in range(128, sys.maxunicode) if unicodedata.category(chr(code)) == "Nd")
+    digits = _class(code for code in range(128, 0x20000) if unicodedata.category(chr(code)) == "Nd")
     word = "[0-9A-Za-z@._%+\\-]"
     hidden = f"[{_HIDDEN}]"
     return re.compile(
