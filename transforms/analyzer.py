@@ -95,6 +95,7 @@ def _re2_bytes(pattern: str, flags: int) -> Any:
     options = re2.Options()
     options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take
     options.log_errors = False
+    options.never_capture = True  # the automaton alone finds where a match lies; groups take another run
     letters = "".join(letter for letter, flag in zip("ims", (re.I, re.M, re.S), strict=True) if flags & flag)
     try:
         return re2.compile(f"(?{letters}){pattern}".encode() if letters else pattern.encode(), options)

@@ -350,10 +350,11 @@ class _Span(NamedTuple):
 
 _GROUP = re.compile(r"\d+")
 _WRITTEN_PHONE = re.compile(
+    r"(?=[+(\d])(?:"  # most places are passed over at once
     r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
     r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
     r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
-    r"|(?<!\d)07700900\d{3}(?!\d)"
+    r"|(?<!\d)07700900\d{3}(?!\d))"
 )
 
 
