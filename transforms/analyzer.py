@@ -47,7 +47,6 @@ __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "
 
 _TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
 _LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
-_NEARBY = 300  # characters in which the context of a value is looked for
 _MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
 Spans = list[tuple[int, int]]
@@ -315,8 +314,8 @@ class Analyzer:
         if not results:
             return []
         recognizers = [known.recognizer for known, _ in running]
-        few = isinstance(self._enhancer, PolicyEnhancer) and len(results) * _NEARBY < len(text)
-        tokens = LocalTokens(text) if few else self._tokenizer.process_text(text, "en")
+        policy = isinstance(self._enhancer, PolicyEnhancer)
+        tokens = LocalTokens(text) if policy else self._tokenizer.process_text(text, "en")
         results = self._enhancer.enhance_using_context(text, results, tokens, recognizers, None)
         results = [one for one in results if one.score >= self._options.threshold]
         if len(results) > 1 or (results and results[0].score == 0):
