@@ -94,8 +94,12 @@ class RedactOptions(Options):
 
     enabled: bool = Field(True, description="look for personal data and secrets, and put placeholders in their place")
     exact: bool = Field(False, description="run Presidio's own AnalyzerEngine on every text")
-    replace: Literal["placeholder"] = Field(
-        "placeholder", description="what stands in place: `<EMAIL_ADDRESS_1>`, the same within a conversation"
+    replace: Literal["placeholder", "surrogate"] = Field(
+        "placeholder",
+        description="what stands in place: `<EMAIL_ADDRESS_1>`, or a made-up value from a range reserved for examples",
+    )
+    scope: Literal["conversation", "dataset"] = Field(
+        "conversation", description="within what the same value has the same surrogate"
     )
     threshold: Fraction = Field(0.4, description="lowest score of a finding that counts")
     entities: Literal["default", "presidio"] | tuple[str, ...] = Field(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     Parse put a digest of 32 hexadecimal digits, which stays. Raises RedactionTimeout, which should end the run.
     """
     redactor = redactor_for(options) if options.enabled else None
-    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
+    kept = kept_paths(keep_paths)
     known: dict[Slot, Template] = {}
     entities: Counter[str] = Counter()
     columns = {name: records.column(name).to_pylist() for name in ("reasons", *_CHANGED)}
@@ -102,6 +102,11 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
         for name, value in row.items():
             columns[name][index] = value
     return Redacted(_with_columns(records, columns), entities)
+
+
+def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Metadata paths as `Redactor.redact_row` takes them."""
+    return frozenset(tuple(path.split(".")[1:]) for path in paths)
 
 
 _CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
@@ -143,7 +148,7 @@ class Redactor:
             return text
         slots = [Slot(text)]
         try:
-            return self._numbering(slots).fill(self.template(text))
+            return Numbering(self._taken(slots)).fill(self.template(text))
         except (RedactionTimeout, MemoryError):
             raise
         except Exception:
@@ -154,18 +159,25 @@ class Redactor:
         return self._settle([Slot(text)], {})[0]
 
     def redact_row(
-        self, row: Row, kept: frozenset[tuple[str, ...]], known: dict[Slot, Template]
+        self,
+        row: Row,
+        kept: frozenset[tuple[str, ...]],
+        known: dict[Slot, Template],
+        numbered: Callable[[Iterable[tuple[str, int]]], Numbering] = Numbering,
     ) -> tuple[Row, Counter[str]]:
-        """The row redacted, and its spans by type. `known` remembers templates from row to row."""
+        """The row redacted, and its spans by type. `known` remembers templates from row to row.
+
+        `numbered` makes what fills them in from the literal placeholders that the row holds.
+        """
         record = _Record(row, kept)
         templates = self._settle(record.slots, known)
-        numbering = self._numbering(record.slots)
+        numbering = numbered(self._taken(record.slots))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
         return redacted, numbering.spans
 
-    def _numbering(self, slots: Iterable[Slot]) -> Numbering:
-        return Numbering(taken for slot in slots for taken in self._placeholders.taken(slot.text))
+    def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
+        return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
     def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template]) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable."""
