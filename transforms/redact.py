@@ -24,6 +24,7 @@ import orjson
 import pyarrow as pa
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
+from transforms.adjacent import Parts, adjacent_parts, same_speaker
 from transforms.canonical import canonical_json
 from transforms.options import RedactOptions
 from transforms.placeholders import (
@@ -42,6 +43,7 @@ from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.secrets import find_secrets, secret_field
 from transforms.shadow import shadow_of, undisguised
 
+_CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
@@ -171,6 +173,7 @@ class Redactor:
         """
         record = _Record(row, kept)
         templates = self._settle(record.slots, known)
+        self._join_turns(templates, record.turns)
         numbering = numbered(self._taken(record.slots))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
@@ -196,6 +199,40 @@ class Redactor:
             spread |= new.keys()
             templates = self._spread(templates, slots, new)
         raise Unstable
+
+    def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
+        """Removes values whose parts are in two turns of one speaker."""
+        for one, other in same_speaker(turns):
+            tail, head = templates[one][-1], templates[other][0]
+            if isinstance(tail, Removed) or isinstance(head, Removed):
+                continue
+            parts = adjacent_parts(tail, head)
+            removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
+            if parts and removed:
+                templates[one] = (
+                    *templates[one][:-1],
+                    *self._kept(tail[: parts.start]),
+                    removed,
+                    *self._kept(tail[parts.end :]),
+                )
+                templates[other] = (
+                    *self._kept(head[: parts.first]),
+                    removed,
+                    *self._kept(head[parts.last :]),
+                    *templates[other][1:],
+                )
+
+    def _kept(self, text: str) -> Iterator[str | Removed]:
+        return self._redact(text, "", "", PASSES - 1) if text else iter(())
+
+    def _whole(self, context: str, parts: Parts) -> Removed | None:
+        """The value that the parts make, if any way to write it is a finding from end to end."""
+        for whole in parts.wholes:
+            for finding in self._find(context + whole, "", ""):
+                if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
+                    value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
+                    return Removed(finding.entity, value, whole)
+        return None
 
     def _template(self, slot: Slot) -> Template:
         pieces: list[str | Removed] = []
@@ -310,6 +347,7 @@ class _Record:
     def __init__(self, row: Row, kept: frozenset[tuple[str, ...]]) -> None:
         self._row, self._kept = row, kept
         self.slots: list[Slot] = []
+        self.turns: list[tuple[str, int]] = []  # role, and slot of the content, of each message that has one
         self._walk(self._take)
 
     def rebuilt(self, texts: Sequence[str]) -> Row:
@@ -322,7 +360,12 @@ class _Record:
         return slot.text
 
     def _walk(self, visit: Any) -> Row:
-        messages = [_walk_message(message, visit) for message in self._row["messages"] or ()]
+        first = not self.slots
+        messages = []
+        for message in self._row["messages"] or ():
+            if first and message["content"]:
+                self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
+            messages.append(_walk_message(message, visit))
         return {
             "messages": messages if self._row["messages"] is not None else None,
             "tools": _walk_json(self._row["tools"], visit, frozenset()),
