@@ -265,6 +265,9 @@ def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str]
     options = Config.redact_options_of(config)
     if len(options.custom) < len(config["redact"]["custom"]):
         say("deny lists stand in the manifest as digests: they are not scanned for again")
+    if options.model is not None:
+        say("names and addresses are not looked for again: a model reads a text once")
+        options = options.model_copy(update={"model": None})
     say(f"scanning {seen.to_scan_rows:,} records for personal data")
     group_by = config["split"]["group_by"]
     found: Counter[str] = Counter()

@@ -11,6 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 _TAIL = re.compile(r"(?<![0-9A-Za-z.])[+(]?[0-9A-Z][0-9A-Z ().\-]{1,40}(?<=[0-9A-Z)])(?=[\s.…\-,]{0,4}$)")
 _HEAD = re.compile(r"[\s.…\-,]{0,4}([0-9A-Z(][0-9A-Z ().\-]{0,30}[0-9A-Z])(?=[\s.!,]{0,3}(?:$|\n))")
 _MAIL_TAIL = re.compile(r"(?<![\w.+\-@])[\w.+\-]{1,64}(?:@[\w.\-]{0,64})?$")
@@ -66,3 +71,24 @@ def adjacent_parts(tail: str, head: str) -> Parts | None:
 def _parts(one: tuple[int, int], other: tuple[int, int], tail: str, head: str, between: Sequence[str]) -> Parts:
     wholes = tuple(tail[slice(*one)] + joint + head[slice(*other)] for joint in between)
     return Parts(*one, *other, wholes)
+
+
+_STARTS = r"^[\s.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[\s.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
+_FIRST_DIGIT = r"^[^0-9]{0,40}[0-9]"
+_ENDS = r"@[\w.\-]*$"
+
+
+def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:
+    """bool[N]: false where no two turns of a conversation can hold the parts of one value."""
+    contents = pc.fill_null(messages.flatten().field("content"), "")
+    number = pc.match_substring_regex(contents, _STARTS)
+    if pc.any(number).as_py():
+        number = pc.and_(number, pc.match_substring_regex(contents, _FIRST_DIGIT))
+    mail = pc.match_substring(contents, "@")
+    if pc.any(mail).as_py():
+        mail = pc.and_(mail, pc.or_(pc.starts_with(contents, "@"), pc.match_substring_regex(contents, _ENDS)))
+    part = np.asarray(pc.or_(number, mail).to_numpy(zero_copy_only=False), bool)
+    lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
+    counts = np.concatenate(([0], np.cumsum(part)))
+    ends = np.cumsum(lengths)
+    return np.asarray(counts[ends] > counts[ends - lengths], bool)

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
+from transforms.options import RedactOptions
 from transforms.placeholders import Finding
 
 GPU_BATCH = 32  # texts
@@ -34,6 +38,7 @@ _ENTITIES = {
     **dict.fromkeys(("ORG", "ORGANIZATION", "ORGANISATION"), "ORGANIZATION"),
     **dict.fromkeys(("NORP", "NRP"), "NRP"),
 }
+MODEL_ENTITIES = frozenset(_ENTITIES.values())
 DEFAULT_ENTITIES = ("PERSON", "LOCATION")  # companies and groups are no personal data of themselves
 
 Found = list[tuple[int, int, str, float]]  # start, end, label, score
@@ -50,25 +55,69 @@ class Model(Protocol):
         """What it finds in each text."""
 
 
+_KEPT = 100_000  # texts whose findings are remembered
+
+
 class NamedFinder:
-    """Findings of one model in many texts at once."""
+    """Findings of the models of a config: texts are added, then read at once, then asked for one by one."""
 
-    def __init__(self, model: str, entities: Iterable[str] = DEFAULT_ENTITIES) -> None:
-        self._model = _loaded(model)
-        self._entities = frozenset(entities)
+    def __init__(self, options: RedactOptions) -> None:
+        models = options.model if isinstance(options.model, tuple) else (("", options.model or ""),)
+        self._models = {language: _loaded(name) for language, name in models}
+        self._default = models[0][0]
+        chosen = options.entities if isinstance(options.entities, tuple) else DEFAULT_ENTITIES
+        self._entities = frozenset(chosen)
+        self._spoken = self._default
+        self._unread: dict[str, set[str]] = {language: set() for language in self._models}
+        self._found: dict[tuple[str, str], list[Finding]] = {}
 
-    def find(self, texts: Iterable[str]) -> dict[str, list[Finding]]:
-        """The findings in each distinct text, by text; a label that is no known entity type is none."""
-        parts = [(text, start, end) for text in sorted(set(texts), key=_by_length) for start, end in _parts(text)]
-        found: dict[str, list[Finding]] = {text: [] for text, _, _ in parts}
-        results = self._model.find([text[start:end] for text, start, end in parts])
-        for (text, offset, _), spans in zip(parts, results, strict=True):
-            for start, end, label, score in spans:
-                entity = _ENTITIES.get(label.upper().replace("_", " "))
-                first, last = _trimmed(text, offset + start, offset + end)
-                if entity in self._entities and first < last:
-                    found[text].append(Finding(first, last, entity, round(score, 2)))
-        return found
+    def add(self, texts: Iterable[str], language: str | None) -> None:
+        """Remembers texts to read, of a conversation in `language`."""
+        spoken = self._language(language)
+        self._unread[spoken].update(text for text in texts if text and (spoken, text) not in self._found)
+
+    def read(self) -> None:
+        """Lets the models read what was added."""
+        if len(self._found) > _KEPT:
+            self._found.clear()
+        for language, texts in self._unread.items():
+            found = find_names(self._models[language], texts, self._entities)
+            self._found.update({(language, text): findings for text, findings in found.items()})
+            texts.clear()
+
+    def speak(self, language: str | None) -> None:
+        """Sets the language of the texts that are asked for next."""
+        self._spoken = self._language(language)
+
+    def found(self, text: str) -> list[Finding]:
+        """What was found in a text that was read; nothing in any other."""
+        return self._found.get((self._spoken, text), [])
+
+    def _language(self, language: str | None) -> str:
+        return language if language in self._models else self._default
+
+
+def language_of(metadata: str | None) -> str | None:
+    """The language that a record's metadata (JSON) says it is in: the first two letters of `language` or `lang`."""
+    if not metadata or '"lang' not in metadata:
+        return None
+    values = orjson.loads(metadata)
+    language = values.get("language") or values.get("lang")
+    return language[:2].lower() if isinstance(language, str) else None
+
+
+def find_names(model: Model, texts: Iterable[str], entities: frozenset[str]) -> dict[str, list[Finding]]:
+    """The findings in each distinct text, by text; a label that is no known entity type is none."""
+    found: dict[str, list[Finding]] = {text: [] for text in sorted(set(texts), key=_by_length)}
+    parts = [(text, start, end) for text in found for start, end in _parts(text)]
+    results = model.find([text[start:end] for text, start, end in parts])
+    for (text, offset, _), spans in zip(parts, results, strict=True):
+        for start, end, label, score in spans:
+            entity = _ENTITIES.get(label.upper().replace("_", " "))
+            first, last = _trimmed(text, offset + start, offset + end)
+            if entity in entities and first < last:
+                found[text].append(Finding(first, last, entity, round(score, 2)))
+    return found
 
 
 def _by_length(text: str) -> tuple[int, str]:
@@ -132,13 +181,21 @@ def check_model(model: str) -> None:
         )
 
 
+def check_models(options: RedactOptions) -> None:
+    """The same for every model of a config."""
+    for _, model in options.model if isinstance(options.model, tuple) else (("", options.model or ""),):
+        check_model(model)
+
+
 @functools.lru_cache(maxsize=4)
 def _loaded(model: str) -> Model:
     check_model(model)
     library, name = library_of(model)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    adapter: Any = {"spacy": _Spacy, "gliner": _Gliner, "transformers": _Transformers}[library]
     try:
-        return {"spacy": _Spacy, "gliner": _Gliner, "transformers": _Transformers}[library](name)
+        loaded: Model = adapter(name)
+        return loaded
     except (OSError, ValueError, ImportError) as error:
         raise ModelMissing(
             f"redact.model: {library} can't load {name!r} ({type(error).__name__}); is it downloaded, and complete?"
@@ -150,8 +207,7 @@ def _loaded(model: str) -> Model:
 
 class _Spacy:
     def __init__(self, name: str) -> None:
-        import spacy
-
+        spacy: Any = importlib.import_module("spacy")
         self._batch = GPU_BATCH if spacy.prefer_gpu() else 1
         self._pipeline = spacy.load(name)
 

@@ -112,15 +112,19 @@ class RedactOptions(Options):
     custom: tuple[CustomRecognizer, ...] = Field(
         (), description="recognizers of your own: {name, pattern} in RE2 syntax, or {name, deny: [words]}"
     )
-    model: str | None = Field(None, description="a model for names and addresses (not available yet)")
+    model: str | tuple[tuple[str, str], ...] | None = Field(
+        None,
+        description="a model for names and addresses: spacy:NAME, gliner:NAME, transformers:NAME or a folder; "
+        "or several by language, {en: …, de: …}",
+    )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
-    @field_validator("model")
+    @field_validator("model", mode="before")
     @classmethod
-    def _no_model(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("models for names and addresses are not available yet; write null")
-        return value
+    def _by_language(cls, value: Any) -> Any:
+        if value == {} or value == "":
+            raise ValueError("names no model; write null for none")
+        return tuple(value.items()) if isinstance(value, dict) else value
 
 
 class DedupeOptions(Options):

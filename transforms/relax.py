@@ -42,6 +42,7 @@ _ASCII = frozenset(range(128))
 _MOST = 64  # a repeat's upper bound beyond which there might as well be none
 
 
+_DIGITS_END = 0x20000  # the planes beyond hold ideographs and private characters: no digits
 _GAP = 0x300  # characters between the digits of two scripts that are taken for digits too: short ranges make long sets
 
 
@@ -64,7 +65,7 @@ class _Form(NamedTuple):
 @functools.cache
 def _digits() -> Ranges:
     """The decimal digits of all scripts but ASCII, as the engines that are gated know them, and what lies between."""
-    spread = "".join(map(chr, range(0x80, 0xD800))) + "".join(map(chr, range(0xE000, _LAST + 1)))
+    spread = "".join(map(chr, range(0x80, 0xD800))) + "".join(map(chr, range(0xE000, _DIGITS_END)))
     ours = {match.start() for match in regex.finditer(r"\d", spread)} | {
         match.start() for match in re.finditer(r"\d", spread)
     }

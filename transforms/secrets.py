@@ -12,6 +12,7 @@ Limits: a password, or a key without a known prefix, is found by its keyword (`p
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -329,6 +330,12 @@ _WEAK_NAME = re.compile(
     r"secret|credential|apikey|authorization)s?[0-9]*$"
 )
 _PIN_NAME = re.compile(r"(?i)(?:^|[_\- ])pin(?:[_\- ]?(?:code|number))?$")
+
+
+@functools.lru_cache(maxsize=4096)
+def names_secret(key: str) -> bool:
+    """`secret_field` may take what is kept under `key` for a secret."""
+    return any(name.search(key) for name in (_STRONG_NAME, _WEAK_NAME, _PIN_NAME))
 
 
 def secret_field(key: str, value: str) -> str | None:

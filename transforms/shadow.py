@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import re2
+
+from transforms.gate import Source
 
 
 class Shadow(NamedTuple):
@@ -43,7 +44,7 @@ def shadow_of(text: str) -> Shadow | None:
     'write to john@example.com'
     >>> shadow_of("caf\u00e9 at 10")
     """
-    if not _may_differ(text):
+    if not may_differ(text):
         return None
     shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
     for edits in (_escapes, _characters, _look_alikes, _spelled):
@@ -82,7 +83,13 @@ _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
 _ASCII_MARK = re2.compile(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
 
 
-def _may_differ(text: str) -> bool:
+def shadow_sources() -> list[Source]:
+    """One: what a gate needs to know of ASCII texts that have a shadow."""
+    return [Source(((_ASCII_MARK.pattern, 0),))]
+
+
+def may_differ(text: str) -> bool:
+    """False where `shadow_of` says None, for certain and in less time."""
     if _ASCII_MARK.search(text) is not None:
         return True
     return not text.isascii() and _disguises().search(text) is not None
@@ -91,7 +98,7 @@ def _may_differ(text: str) -> bool:
 @functools.cache
 def _disguises() -> re.Pattern[str]:
     """What a disguised value holds, and texts in other scripts rarely do."""
-    digits = _class(code for code in range(128, sys.maxunicode) if unicodedata.category(chr(code)) == "Nd")
+    digits = _class(code for code in range(128, 0x20000) if unicodedata.category(chr(code)) == "Nd")
     word = "[0-9A-Za-z@._%+\\-]"
     hidden = f"[{_HIDDEN}]"
     return re.compile(

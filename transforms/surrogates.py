@@ -183,6 +183,7 @@ def write_surrogates(
     known: dict[Slot, Template] = {}
     columns = {name: redacted.column(name).to_pylist() for name in (*_SAID, "n_redactions", "reasons")}
     before = {name: records.column(name).to_pylist() for name in (*_SAID, "n_redactions")}
+    redactor.read_names(records.select(list(before)).to_pylist(), kept)  # read already, unless others were since
     for index, reasons in enumerate(columns["reasons"]):
         if reasons or columns["n_redactions"][index] == (before["n_redactions"][index] or 0):
             continue
