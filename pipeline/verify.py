@@ -24,12 +24,13 @@ from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
 from transforms.minhash import band_hashes, permutations, sign
-from transforms.options import DedupeOptions
+from transforms.options import DedupeOptions, RedactOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
 from transforms.schema import DATA, LINEAGE, RECORDS
 from transforms.shingles import Ragged, jaccard, shingle_texts
 from transforms.sign import bodies
+from transforms.surrogates import without_surrogates
 from transforms.write import file_digest
 
 Finding = str
@@ -56,7 +57,7 @@ def verify_dataset(dataset: Dataset, sample: int | None, say: Callable[[str], No
     seen = _Seen(sample)
     for index, shards in _by_index(manifest):
         say(f"checking shard {index + 1} of {shards['count']}")
-        findings += _check_range(dataset, shards, seen)
+        findings += _check_range(dataset, shards, seen, ids_of_text=not _has_surrogates(config))
     findings += _check_groups(seen)
     findings += _check_accounting(dataset, manifest, seen)
     if config["redact"]["enabled"]:
@@ -122,8 +123,16 @@ def _by_index(manifest: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]
     yield from sorted(shards.items())
 
 
-def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> Iterator[Finding]:
-    """One range of keys: rows, ids, twins, and lineage against data."""
+def _has_surrogates(config: Mapping[str, Any]) -> bool:
+    redact = config["redact"]
+    return bool(redact["enabled"]) and redact.get("replace") == "surrogate"
+
+
+def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen, *, ids_of_text: bool) -> Iterator[Finding]:
+    """One range of keys: rows, ids, twins, and lineage against data.
+
+    `ids_of_text`: ids are of what the rows say; with surrogates they are of the placeholder form, see `_check_redaction`.
+    """
     fates = _lineage_ids(dataset, shards, seen)
     ids: Counter[str] = Counter()
     for split in SPLITS:
@@ -135,7 +144,7 @@ def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> It
             if lines is not None and len(lines) != table.num_rows:
                 yield f"{name}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
                 lines = None
-            yield from _check_rows(name, table, lines, here)
+            yield from _check_rows(name, table, lines, here, ids_of_text=ids_of_text)
             _note_rows(table, seen)
         else:
             here = {_id_of_line(line) for line in lines or ()}
@@ -157,14 +166,16 @@ def _rows(dataset: Dataset, shards: Mapping[Any, Any], kind: str, split: str) ->
     return pq.read_table(io.BytesIO(content)) if kind == "parquet" else content.split(b"\n")[:-1]
 
 
-def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None, here: set[str]) -> Iterator[Finding]:
+def _check_rows(
+    name: str, table: pa.Table, lines: list[bytes] | None, here: set[str], *, ids_of_text: bool
+) -> Iterator[Finding]:
     if table.schema.names != DATA.names:
         yield f"{name}: other columns than this version writes"
         return
     wrong_ids = wrong_twins = 0
     for place, row in enumerate(table.select(["id", "messages", "tools"]).to_pylist()):
         said = canonical_json(conversation_dict(row["messages"], row["tools"], weight=False))
-        if record_id(said).hex() != row["id"]:
+        if ids_of_text and record_id(said).hex() != row["id"]:
             wrong_ids += 1
         if lines is not None and lines[place] != canonical_json(
             conversation_dict(row["messages"], row["tools"], weight=True)
@@ -254,15 +265,34 @@ def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str]
     options = Config.redact_options_of(config)
     if len(options.custom) < len(config["redact"]["custom"]):
         say("deny lists stand in the manifest as digests: they are not scanned for again")
+    if options.model is not None:
+        say("names and addresses are not looked for again: a model reads a text once")
+        options = options.model_copy(update={"model": None})
     say(f"scanning {seen.to_scan_rows:,} records for personal data")
     group_by = config["split"]["group_by"]
     found: Counter[str] = Counter()
+    if _has_surrogates(config):
+        wrong = 0
+        for table in seen.to_scan:
+            for row in table.select(["id", "messages", "tools", "metadata", "n_redactions"]).to_pylist():
+                wrong += _check_surrogates(row, options, (group_by,) if group_by else (), found)
+        if wrong:
+            yield f"{wrong} records don't have the id of their placeholder form"
+        seen.to_scan.clear()
     for table in seen.to_scan:
         for batch in _records(table).to_batches(max_chunksize=1000):
             found.update(redact_records(batch, options, keep_paths=(group_by,) if group_by else ()).entities)
     if found:
         kinds = ", ".join(f"{entity} {count}" for entity, count in sorted(found.items()))
         yield f"personal data or secrets are left: {kinds}"
+
+
+def _check_surrogates(row: dict[str, Any], options: RedactOptions, keep: tuple[str, ...], found: Counter[str]) -> bool:
+    """Whether a row's id is not that of its placeholder form; counts in `found` what is no surrogate."""
+    said, strangers = without_surrogates(row, options, keep)
+    found.update(strangers)
+    line = canonical_json(conversation_dict(said["messages"], said["tools"], weight=False))
+    return bool(record_id(line).hex() != row["id"])
 
 
 def _records(table: pa.Table) -> pa.Table:

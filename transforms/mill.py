@@ -27,6 +27,7 @@ from transforms.runs import Runs, RunWriter, segment_of
 from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
+from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES
 
@@ -122,13 +123,17 @@ def _mill_blocks(
                 records = identify_sources(records, options.keys)
                 stage = "Redact"
                 keep = (options.group_by,) if options.group_by else ()
-                redacted = redact_records(records, options.redact, keep_paths=keep)
+                raw = records
+                redacted = redact_records(raw, options.redact, keep_paths=keep)
                 records = redacted.records
                 entities.update(redacted.entities)
                 stage = "Sign"
                 sound = is_sound(records)
-                signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
-                _write_signed(signed, source.number, options, writers)
+                said, written = records.filter(sound), None
+                if options.redact.enabled and options.redact.replace == "surrogate":
+                    written = write_surrogates(raw, records, options.redact, options.keys, keep).filter(sound)
+                signed = sign_records(said, options.keys, options.dedupe.prefer, written)
+                _write_signed(signed, said, source.number, options, writers)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -170,8 +175,10 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
         raise InputChanged("an input changed since the run was planned; run again")
 
 
-def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
-    """Texts and facts of all records; sketches and bands of each distinct one."""
+def _write_signed(
+    signed: pa.RecordBatch, said: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]
+) -> None:
+    """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form."""
     keys = signed.column("key").to_numpy()
     by_key = segment_of(keys, options.segments)
     writers["texts"].append(signed.select(TEXTS.names), by_key)
@@ -180,8 +187,9 @@ def _write_signed(signed: pa.RecordBatch, writer: int, options: MillOptions, wri
     writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
     if not options.dedupe.near:
         return
-    distinct = signed.take(pa.array(_first_of_each_id(signed)))
-    prints = fingerprint_records(distinct, options.dedupe, options.keys)
+    first = pa.array(_first_of_each_id(signed))
+    distinct = signed.take(first)
+    prints = fingerprint_records(said.take(first), options.dedupe, options.keys)
     filled = np.flatnonzero(np.diff(prints.shingles.offsets) > 0)
     offsets = pa.array(prints.shingles.offsets.astype(np.int32))
     sets = pa.ListArray.from_arrays(offsets, pa.array(prints.shingles.values))

@@ -24,6 +24,7 @@ from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
 import transforms.presidio  # noqa: F401  (imports Presidio the short way)
+from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import parsed
 from transforms.secrets import SECRET_ENTITIES
@@ -46,8 +47,9 @@ def _recognizer_classes() -> dict[str, type[Any]]:
 
 
 def known_entities(options: RedactOptions) -> frozenset[str]:
-    """The names that `entities` may list: Presidio's pattern recognizers of all countries, and the custom ones."""
-    return frozenset(_recognizer_classes()) | {custom.name for custom in options.custom}
+    """The names that `entities` may list: Presidio's pattern recognizers of all countries, custom ones, a model's."""
+    names = frozenset(_recognizer_classes()) | {custom.name for custom in options.custom}
+    return names if options.model is None else names | MODEL_ENTITIES
 
 
 def check_entities(options: RedactOptions) -> None:
@@ -60,6 +62,8 @@ def check_entities(options: RedactOptions) -> None:
             continue
         if name in SECRET_ENTITIES:
             raise ValueError(f"redact.entities: {name!r} is a secret; secrets are switched by redact.secrets")
+        if name in MODEL_ENTITIES:
+            raise ValueError(f"redact.entities: {name!r} is found by a model only; name one in redact.model")
         near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
         raise ValueError(f"redact.entities: {name!r} is no entity type; {hint}")
@@ -67,7 +71,7 @@ def check_entities(options: RedactOptions) -> None:
 
 def placeholder_entities(options: RedactOptions) -> frozenset[str]:
     """Every type that a placeholder may have, whatever the options switch on."""
-    return known_entities(options) | SECRET_ENTITIES | {"CUSTOM", "PERSON", "LOCATION", "ORGANIZATION", "NRP"}
+    return known_entities(options) | SECRET_ENTITIES | MODEL_ENTITIES | {"CUSTOM"}
 
 
 _TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")

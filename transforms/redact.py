@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,8 +26,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
+from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker
 from transforms.canonical import canonical_json
 from transforms.gate import Gate
+from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
 from transforms.placeholders import (
     Finding,
@@ -46,6 +48,7 @@ from transforms.screen import Screen, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
+_CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
@@ -90,14 +93,17 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     if not options.enabled:
         return Redacted(records, entities)
     redactor = redactor_for(options)
-    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
+    kept = kept_paths(keep_paths)
     sound = sound.to_numpy(zero_copy_only=False)
-    looked = np.flatnonzero(sound if options.exact else sound & redactor.may_change(records, kept))
+    everything = options.exact or options.model is not None
+    looked = np.flatnonzero(sound if everything else sound & redactor.may_change(records, kept))
     if not len(looked):
         return Redacted(records, entities)
     known: dict[Slot, Template] = {}
     rows = []
-    for row in records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist():
+    raw = records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist()
+    redactor.read_names(raw, kept)
+    for row in raw:
         try:
             row, found = redactor.redact_row(row, kept, known)
             entities += found
@@ -109,6 +115,11 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
         except Exception:  # whatever it says may quote the record
             rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_FAILED)]})
     return Redacted(_with_rows(records, looked, rows), entities)
+
+
+def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Metadata paths as `Redactor.redact_row` takes them."""
+    return frozenset(tuple(path.split(".")[1:]) for path in paths)
 
 
 _CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
@@ -149,6 +160,7 @@ class Redactor:
         self._all = (1 << len(sources)) - 1
         self._gate = None if options.exact else Gate(sources)
         self._placeholders = Placeholders(placeholder_entities(options))
+        self._names = NamedFinder(options) if options.model is not None else None
 
     def prepare(self) -> None:
         """Compiles what the redactor needs, once a machine, or loads it."""
@@ -158,7 +170,16 @@ class Redactor:
     def may_change(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> NDArray[np.bool_]:
         """bool[N]: false where a row holds nothing to redact, seen from its columns."""
         assert self._gate is not None
-        return Screen(self._gate, self._options.secrets).rows(records, kept)
+        changing = Screen(self._gate, self._options.secrets).rows(records, kept)
+        return changing | may_join(records.column("messages"))
+
+    def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
+        """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
+        if self._names is not None:
+            for row in rows:
+                texts = [part for slot in _Record(row, kept).slots for part in self._placeholders.split(slot.text)[::2]]
+                self._names.add(texts, language_of(row["metadata"]))
+            self._names.read()
 
     def redact_text(self, text: str) -> str:
         """A single text with a numbering of its own. Raises RedactionFailed, RedactionTimeout."""
@@ -166,7 +187,7 @@ class Redactor:
             return text
         slots = [Slot(text)]
         try:
-            return self._numbering(slots).fill(self.template(text))
+            return Numbering(self._taken(slots)).fill(self.template(text))
         except (RedactionTimeout, MemoryError):
             raise
         except Exception:
@@ -174,21 +195,35 @@ class Redactor:
 
     def template(self, text: str) -> Template:
         """What is kept and what is removed of a single text. Raises Unstable, RedactionTimeout."""
+        if self._names is not None:
+            self._names.add(self._placeholders.split(text)[::2], None)
+            self._names.read()
         return self._settle([Slot(text)], {})[0]
 
     def redact_row(
-        self, row: Row, kept: frozenset[tuple[str, ...]], known: dict[Slot, Template]
+        self,
+        row: Row,
+        kept: frozenset[tuple[str, ...]],
+        known: dict[Slot, Template],
+        numbered: Callable[[Iterable[tuple[str, int]]], Numbering] = Numbering,
     ) -> tuple[Row, Counter[str]]:
-        """The row redacted, and its spans by type. `known` remembers templates from row to row."""
+        """The row redacted, and its spans by type. `known` remembers templates from row to row.
+
+        `numbered` makes what fills them in from the literal placeholders that the row holds.
+        """
         record = _Record(row, kept)
+        if self._names is not None:
+            self._names.speak(language_of(row["metadata"]))
+            known = {}  # the same text may be read in several languages
         templates = self._settle(record.slots, known)
-        numbering = self._numbering(record.slots)
+        self._join_turns(templates, record.turns)
+        numbering = numbered(self._taken(record.slots))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
         return redacted, numbering.spans
 
-    def _numbering(self, slots: Iterable[Slot]) -> Numbering:
-        return Numbering(taken for slot in slots for taken in self._placeholders.taken(slot.text))
+    def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
+        return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
     def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template]) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable."""
@@ -208,6 +243,40 @@ class Redactor:
             templates = self._spread(templates, slots, new)
         raise Unstable
 
+    def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
+        """Removes values whose parts are in two turns of one speaker."""
+        for one, other in same_speaker(turns):
+            tail, head = templates[one][-1], templates[other][0]
+            if isinstance(tail, Removed) or isinstance(head, Removed):
+                continue
+            parts = adjacent_parts(tail, head)
+            removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
+            if parts and removed:
+                templates[one] = (
+                    *templates[one][:-1],
+                    *self._kept(tail[: parts.start]),
+                    removed,
+                    *self._kept(tail[parts.end :]),
+                )
+                templates[other] = (
+                    *self._kept(head[: parts.first]),
+                    removed,
+                    *self._kept(head[parts.last :]),
+                    *templates[other][1:],
+                )
+
+    def _kept(self, text: str) -> Iterator[str | Removed]:
+        return self._redact(text, "", "", PASSES - 1) if text else iter(())
+
+    def _whole(self, context: str, parts: Parts) -> Removed | None:
+        """The value that the parts make, if any way to write it is a finding from end to end."""
+        for whole in parts.wholes:
+            for finding in self._find(context + whole, "", ""):
+                if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
+                    value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
+                    return Removed(finding.entity, value, whole)
+        return None
+
     def _template(self, slot: Slot) -> Template:
         pieces: list[str | Removed] = []
         prefix = as_context(slot.key)
@@ -215,12 +284,18 @@ class Redactor:
             if index % 2:
                 pieces.append(part)
             elif part:
-                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES)
+                names = self._names.found(part) if self._names is not None else ()
+                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES, names)
         return tuple(pieces)
 
-    def _redact(self, text: str, key: str, prefix: str, passes: int) -> Iterator[str | Removed]:
-        """Pieces of `text`, itself without placeholders, in which no further pass finds anything."""
-        findings = self._find(text, key, prefix)
+    def _redact(
+        self, text: str, key: str, prefix: str, passes: int, names: Iterable[Finding] = ()
+    ) -> Iterator[str | Removed]:
+        """Pieces of `text`, itself without placeholders, in which no further pass finds anything.
+
+        `names` are what a model found in it: models read a text once, not what is left of it.
+        """
+        findings = merge_findings([*self._find(text, key, prefix), *names])
         if findings and not passes:
             raise Unstable
         position = 0
@@ -328,6 +403,7 @@ class _Record:
     def __init__(self, row: Row, kept: frozenset[tuple[str, ...]]) -> None:
         self._row, self._kept = row, kept
         self.slots: list[Slot] = []
+        self.turns: list[tuple[str, int]] = []  # role, and slot of the content, of each message that has one
         self._walk(self._take)
 
     def rebuilt(self, texts: Sequence[str]) -> Row:
@@ -340,7 +416,12 @@ class _Record:
         return slot.text
 
     def _walk(self, visit: Any) -> Row:
-        messages = [_walk_message(message, visit) for message in self._row["messages"] or ()]
+        first = not self.slots
+        messages = []
+        for message in self._row["messages"] or ():
+            if first and message["content"]:
+                self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
+            messages.append(_walk_message(message, visit))
         return {
             "messages": messages if self._row["messages"] is not None else None,
             "tools": _walk_json(self._row["tools"], visit, frozenset()),
