@@ -186,7 +186,7 @@ class _Recognizer:
             for one in found:
                 one.recognition_metadata = self._metadata
             return list(found)
-        return found if len(found) < 2 else list(presidio.EntityRecognizer.remove_duplicates(found))
+        return _distinct(found)
 
     def _matches(self, text: str, compiled: _Compiled) -> Iterator[Any]:
         recognizer = self.recognizer
@@ -222,6 +222,16 @@ class _Custom:
         else:
             spans = (match.span() for match in self._pattern.finditer(text))
         return (Finding(start, end, self._entity, self._score) for start, end in spans if end > start)
+
+
+def _distinct(results: list[Any]) -> list[Any]:
+    """Presidio's results without those that others of their type contain, in no order."""
+    reach: dict[str, int] = {}
+    for one in sorted(results, key=lambda one: one.start):
+        if one.score == 0 or one.start < reach.get(one.entity_type, 0):
+            return list(presidio.EntityRecognizer.remove_duplicates(results))
+        reach[one.entity_type] = one.end
+    return results
 
 
 _UNSPACED = re.compile(
@@ -318,9 +328,7 @@ class Analyzer:
         tokens = LocalTokens(text) if policy else self._tokenizer.process_text(text, "en")
         results = self._enhancer.enhance_using_context(text, results, tokens, recognizers, None)
         results = [one for one in results if one.score >= self._options.threshold]
-        if len(results) > 1 or (results and results[0].score == 0):
-            results = presidio.EntityRecognizer.remove_duplicates(results)
-        return [Finding(one.start, one.end, one.entity_type, one.score) for one in results]
+        return [Finding(one.start, one.end, one.entity_type, one.score) for one in _distinct(results)]
 
     def _analyze(self, text: str) -> list[Finding]:
         assert self._engine is not None

@@ -8,6 +8,7 @@ text alone and can be remembered; `Numbering` fills in the numbers for one conve
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections import Counter
@@ -80,6 +81,15 @@ def _union(group: Sequence[Finding]) -> Finding:
     return strongest._replace(start=group[0].start, end=max(one.end for one in group))
 
 
+@functools.lru_cache(maxsize=4096)
+def interface(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in `text`, written with or without the length of its network; None where it is none."""
+    try:
+        return ipaddress.ip_interface(text).ip
+    except ValueError:
+        return None
+
+
 def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     """What two spellings of one value share; a phone number in E.164 where a region of `regions` makes it valid.
 
@@ -91,18 +101,17 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     if entity == "EMAIL_ADDRESS":
         return text.casefold()
     if entity == "PHONE_NUMBER":
-        return _phone(text, regions)
+        return _phone(text, tuple(regions))
     if entity == "IP_ADDRESS":
-        try:
-            return str(ipaddress.ip_interface(text).ip)
-        except ValueError:
-            return text.casefold()
+        address = interface(text)
+        return text.casefold() if address is None else str(address)
     if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or re.match(r"[A-Z]{2}_", entity):
         return _NOT_ALNUM.sub("", text).upper()
     return text
 
 
-def _phone(text: str, regions: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=4096)
+def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
         try:
             number = phonenumbers.parse(text, region)
@@ -194,6 +203,9 @@ class Words:
         either = "|".join(map(re2.escape, ordered))
         self._whole, self._longest = whole, len(ordered[0])
         self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if whole else f"({either})", options)
+        # Where a match lies costs RE2 memory that grows with the words, for each text; that there is none costs none.
+        options.never_capture = True
+        self._any = re2.compile(either, options)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Spans without overlaps, in order.
@@ -205,6 +217,8 @@ class Words:
         for base in range(0, len(text), _PART):
             first = max(base - 1, reached, 0)
             part = text[first : base + _PART + self._longest + 1]
+            if self._any.search(part) is None:
+                continue
             position = 0
             while (match := self._pattern.search(part, position)) is not None:
                 start, end = (first + offset for offset in match.span(1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import functools
 import inspect
-import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -27,6 +27,7 @@ import transforms.presidio  # noqa: F401  (imports Presidio the short way)
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import parsed
+from transforms.placeholders import interface
 from transforms.secrets import SECRET_ENTITIES
 
 
@@ -100,7 +101,7 @@ class LocalTokens:
             return near
         starts, tokens = self._whole
         index = bisect.bisect_right(starts, start)
-        return [token.lower() for token in tokens[max(0, index - _LEMMAS) : index]]
+        return tokens[max(0, index - _LEMMAS) : index]
 
     def _near(self, start: int) -> list[str] | None:
         """None where that takes a longer look."""
@@ -118,8 +119,9 @@ class LocalTokens:
 
     @functools.cached_property
     def _whole(self) -> tuple[list[int], list[str]]:
-        matches = list(_TOKEN.finditer(self.text))
-        return [match.start() for match in matches], [match.group() for match in matches]
+        # No list of matches: that many objects at once set the garbage collector going.
+        starts = [match.start() for match in _TOKEN.finditer(self.text)]
+        return starts, [token.lower() for token in _TOKEN.findall(self.text)]
 
 
 _LETTERS = re.compile(r"[^\W_]*")
@@ -325,8 +327,11 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
         found = self.matched(text) if self.matched is not None else self._matched(text)
+        taken = sorted(found)
+        reach = list(itertools.accumulate((end for _, end in taken), max))
         for match in _WRITTEN_PHONE.finditer(text):
-            if not any(start < match.end() and match.start() < end for start, end in found):
+            before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
+            if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
         return [
             self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
@@ -422,9 +427,8 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
     ]
 
     def invalidate_result(self, pattern_text: str) -> bool:
-        try:
-            address = ipaddress.ip_interface(pattern_text).ip
-        except ValueError:
+        address = interface(pattern_text)
+        if address is None:
             return True
         if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in pattern_text) <= 4:
             return True
