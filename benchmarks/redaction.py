@@ -3,9 +3,9 @@
 .venv/bin/python -m benchmarks.redaction                    all of it, in about three minutes
 .venv/bin/python -m benchmarks.redaction --profile          where the stage's time goes
 
-The corpus is made: conversations of turns of about 550 characters, of which a third hold a personal value or a secret, a
-sixth something that only looks like one, and the rest ordinary prose with ordinary numbers; metadata on each record, a
-tool call on some. Plain Presidio is its AnalyzerEngine with the same recognizers, called for each text, without JSON,
+The corpus is made: conversations of four turns of about 550 characters, of which one in five holds a personal value or a
+secret, one in ten something that only looks like one, and the rest ordinary prose with ordinary numbers; metadata on
+each record, a tool call on some. The dense corpus holds values in one turn of three and look-alikes in one of six. Plain Presidio is its AnalyzerEngine with the same recognizers, called for each text, without JSON,
 numbering or secrets.
 """
 
@@ -87,24 +87,26 @@ def _prose(chooser: random.Random, length: int) -> str:
     return " ".join(words)
 
 
-def make_batches(n_turns: int, seed: int = 0) -> list[pa.RecordBatch]:
-    """RECORDS batches of about 2,000 turns each; no text is there twice."""
+def make_batches(n_turns: int, seed: int = 0, share: float = 0.2) -> list[pa.RecordBatch]:
+    """RECORDS batches of 2,000 turns each; no text is there twice. `share` of the turns hold a value."""
     chooser = random.Random(seed)
     documents = make_documents("development", 200, seed)
     values = [one.text for one in documents if one.spans and not one.evasion]
     decoys = [one.text for one in documents if not one.spans]
     batches = []
     for first in range(0, n_turns, 2000):
-        rows = [_row(chooser, values, decoys, first + place) for place in range(0, min(2000, n_turns - first), 4)]
+        rows = [
+            _row(chooser, values, decoys, first + place, share) for place in range(0, min(2000, n_turns - first), 4)
+        ]
         batches.append(pa.RecordBatch.from_pylist(rows, RECORDS))
     return batches
 
 
-def _row(chooser: random.Random, values: list[str], decoys: list[str], number: int) -> dict[str, object]:
+def _row(chooser: random.Random, values: list[str], decoys: list[str], number: int, share: float) -> dict[str, object]:
     messages: list[dict[str, object]] = []
     for turn in range(4):
         draw = chooser.random()
-        planted = chooser.choice(values) if draw < 1 / 3 else chooser.choice(decoys) if draw < 1 / 2 else ""
+        planted = chooser.choice(values) if draw < share else chooser.choice(decoys) if draw < 1.5 * share else ""
         before = _prose(chooser, chooser.randrange(40, 500))
         text = f"{before} {planted} {_prose(chooser, max(40, 520 - len(before) - len(planted)))}"
         messages.append({"role": "assistant" if turn % 2 else "user", "content": text})
@@ -140,9 +142,18 @@ def measure_stage(n_turns: int, repeats: int, plain_share: int) -> float:
     size = sum(len(text.encode()) for batch in batches for text in texts_of(batch)) / 1e6
     some = [text for batch in batches for text in texts_of(batch)][::plain_share]
     some_size = sum(len(text.encode()) for text in some) / 1e6
-    rates: dict[str, list[float]] = {"whole stage": [], **{name: [] for name in analyzers}}
+    dense = make_batches(n_turns // 4, 1, 1 / 3)
+    dense_size = sum(len(text.encode()) for batch in dense for text in texts_of(batch)) / 1e6
+    rates: dict[str, list[float]] = {
+        "whole stage": [],
+        "whole stage, dense corpus": [],
+        **{name: [] for name in analyzers},
+    }
     for _ in range(repeats):
         rates["whole stage"].append(size / seconds(lambda: [redact_records(batch, options) for batch in batches]))
+        rates["whole stage, dense corpus"].append(
+            dense_size / seconds(lambda: [redact_records(batch, options) for batch in dense])
+        )
         for name, analyzer in analyzers.items():
             rates[name].append(some_size / seconds(lambda analyzer=analyzer: [analyzer.find(text) for text in some]))
     print(f"{size:.1f} MB of text in {n_turns} turns, {repeats} runs of each in turn, CPU time")

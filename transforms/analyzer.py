@@ -47,7 +47,6 @@ __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "
 
 _TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
 _LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
-_NEARBY = 300  # characters in which the context of a value is looked for
 _MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
 Spans = list[tuple[int, int]]
@@ -95,6 +94,7 @@ def _re2_bytes(pattern: str, flags: int) -> Any:
     options = re2.Options()
     options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take
     options.log_errors = False
+    options.never_capture = True  # the automaton alone finds where a match lies; groups take another run
     letters = "".join(letter for letter, flag in zip("ims", (re.I, re.M, re.S), strict=True) if flags & flag)
     try:
         return re2.compile(f"(?{letters}){pattern}".encode() if letters else pattern.encode(), options)
@@ -314,8 +314,8 @@ class Analyzer:
         if not results:
             return []
         recognizers = [known.recognizer for known, _ in running]
-        few = isinstance(self._enhancer, PolicyEnhancer) and len(results) * _NEARBY < len(text)
-        tokens = LocalTokens(text) if few else self._tokenizer.process_text(text, "en")
+        policy = isinstance(self._enhancer, PolicyEnhancer)
+        tokens = LocalTokens(text) if policy else self._tokenizer.process_text(text, "en")
         results = self._enhancer.enhance_using_context(text, results, tokens, recognizers, None)
         results = [one for one in results if one.score >= self._options.threshold]
         if len(results) > 1 or (results and results[0].score == 0):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import phonenumbers
+import re2
 from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers.phonemetadata import PhoneMetadata
 
@@ -44,21 +45,39 @@ def _lengths(region: str) -> frozenset[int]:
     return frozenset(lengths) or frozenset(range(2, 18))
 
 
+_TYPES = (
+    *("fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan"),
+    "voicemail",
+)
+
+
+@functools.cache
+def _national(code: int) -> Any:
+    """RE2 of the national numbers that are valid in some region of a country code."""
+    patterns = set()
+    for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
+        metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
+        descriptions = [getattr(metadata, kind, None) for kind in _TYPES]
+        patterns |= {one.national_number_pattern for one in descriptions if one and one.national_number_pattern}
+    return re2.compile("|".join(f"(?:{one})" for one in sorted(patterns)) or "[^\\x00-\\x{10FFFF}]")
+
+
 class _Region:
     """What of a region's metadata tells that digits cannot be a number there."""
 
     def __init__(self, region: str) -> None:
         metadata = PhoneMetadata.metadata_for_region(region, None)
-        self._lengths = _lengths(region)
-        self._least, self._most = min(self._lengths), max(self._lengths)
+        self._least = min(_lengths(region))
         self._abroad = re.compile(getattr(metadata, "international_prefix", None) or "")
-        self._code = str(phonenumbers.country_code_for_region(region))
+        code = phonenumbers.country_code_for_region(region)
+        self._code = str(code)
+        self._national = _national(code)
         prefix = getattr(metadata, "national_prefix_for_parsing", None)
-        simple = prefix is None or (prefix.isdigit() and not metadata.national_prefix_transform_rule)
+        simple = prefix is None or (prefix.isdigit() and not getattr(metadata, "national_prefix_transform_rule", None))
         self._prefix = (prefix or "") if simple else None
 
     def possible(self, candidate: str) -> bool:
-        """False only where `candidate` is no valid number of the region."""
+        """False only where `candidate` is no valid number of the region, whether its prefixes are stripped or not."""
         if _PLAIN.fullmatch(candidate) is None:
             return True
         digits = _NOT_DIGIT.sub("", candidate)
@@ -68,7 +87,7 @@ class _Region:
             return True
         rests = {digits, digits.removeprefix(self._code)}
         rests |= {rest.removeprefix(self._prefix) for rest in rests}
-        return any(len(rest) in self._lengths for rest in rests)
+        return any(self._national.fullmatch(rest) is not None for rest in rests)
 
 
 @functools.cache

@@ -86,38 +86,49 @@ _NEAR = 300  # characters before a value in which they are looked for first
 
 
 class LocalTokens:
-    """The tokens before places in a text, without those of the rest of it."""
+    """The tokens before a place in a text, without those of the rest of it; all of them once a second place is asked."""
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._asked = False
 
-    def before(self, start: int) -> list[str] | None:
-        """At most `_LEMMAS` lemmas up to the token that `start` lies in, or None where that takes a longer look."""
+    def before(self, start: int) -> list[str]:
+        """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+        near = None if self._asked else self._near(start)
+        self._asked = True
+        if near is not None:
+            return near
+        starts, tokens = self._whole
+        index = bisect.bisect_right(starts, start)
+        return [token.lower() for token in tokens[max(0, index - _LEMMAS) : index]]
+
+    def _near(self, start: int) -> list[str] | None:
+        """None where that takes a longer look."""
         text = self.text
         first = max(0, start - _NEAR)
         while first and first < start and text[first].isalnum():
             first += 1
-        if (first and first == start) or (text[start : start + _NEAR].isalnum() and len(text) > start + _NEAR):
+        end = _LETTERS.match(text, start, start + _NEAR).end()  # type: ignore[union-attr]
+        if (first and first == start) or end == start + _NEAR:
             return None
-        lemmas = []
-        for match in _TOKEN.finditer(text, first, start + _NEAR):
-            if match.start() > start:
-                break
-            lemmas.append(match.group().lower())
-        return lemmas[-_LEMMAS:] if not first or len(lemmas) > _LEMMAS else None
+        tokens = _TOKEN.findall(text, first, max(end, start + 1))
+        if first and len(tokens) <= _LEMMAS:
+            return None
+        return [token.lower() for token in tokens[-_LEMMAS:]]
 
     @functools.cached_property
-    def whole(self) -> NlpArtifacts:
-        return RegexTokenizer().process_text(self.text, "en")
+    def _whole(self) -> tuple[list[int], list[str]]:
+        matches = list(_TOKEN.finditer(self.text))
+        return [match.start() for match in matches], [match.group() for match in matches]
+
+
+_LETTERS = re.compile(r"[^\W_]*")
 
 
 def lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
     """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
     if isinstance(artifacts, LocalTokens):
-        near = artifacts.before(start)
-        if near is not None:
-            return near
-        artifacts = artifacts.whole
+        return artifacts.before(start)
     index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
     return list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
@@ -354,10 +365,11 @@ class _Span(NamedTuple):
 
 _GROUP = re.compile(r"\d+")
 _WRITTEN_PHONE = re.compile(
+    r"(?=[+(\d])(?:"  # most places are passed over at once
     r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
     r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
     r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
-    r"|(?<!\d)07700900\d{3}(?!\d)"
+    r"|(?<!\d)07700900\d{3}(?!\d))"
 )
 
 

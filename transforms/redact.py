@@ -316,6 +316,8 @@ class Redactor:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
         found = self._scan(prefix + text)
+        if not found:
+            return found
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
@@ -323,7 +325,7 @@ class Redactor:
     def _scan(self, text: str) -> list[Finding]:
         """What is found in a text and in its shadow."""
         fired = self._fired(text)
-        found = self._look(text, fired)
+        found = self._look(text, fired) if fired else []
         if text.isascii() and not fired >> self._disguise & 1:
             return found
         shadow = shadow_of(text)

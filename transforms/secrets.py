@@ -240,30 +240,47 @@ _TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
 
 def secret_sources() -> list[Source]:
     """What a gate needs to know of each rule; `find_secrets` takes its bits in this order."""
-    patterns = [*(rule.pattern for rule in (*_TOKENS, *_KEYED)), _BEGIN, *(pattern for _, _, pattern in _ASSIGNED)]
+    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, *(pattern for _, _, pattern in _ASSIGNED)]
     return [Source(((pattern.pattern, 0),)) for pattern in patterns]
 
 
 def find_secrets(text: str, fired: int | None = None) -> list[Finding]:
     """All findings, in no order; they may overlap. Only the rules that are set in the bits of `fired` run."""
     found: list[Finding] = []
-    folded = text.casefold() if fired is None else ""
-    rules = (*_TOKENS, *_KEYED)
-    for number, rule in enumerate(rules):
-        if _runs(fired, number, rule.needles, folded):
-            found += [Finding(start, end, rule.entity, rule.score, True) for start, end in rule.spans(text)]
-    if _runs(fired, len(rules), ("private key",), folded):
-        found += [Finding(start, end, "PRIVATE_KEY", 1.0, True) for start, end in _private_keys(text)]
-    for number, (entity, needles, pattern) in enumerate(_ASSIGNED, len(rules) + 1):
-        if _runs(fired, number, needles, folded):
-            found += _assigned(entity, pattern, text)
+    for number in _running(text) if fired is None else _numbers(fired):
+        found += _found(text, number)
     return found
 
 
-def _runs(fired: int | None, number: int, needles: tuple[str, ...], folded: str) -> bool:
-    return any(needle in folded for needle in needles) if fired is None else bool(fired >> number & 1)
+def _found(text: str, number: int) -> Iterator[Finding]:
+    """What one rule finds, by its place among the `secret_sources`."""
+    if number < len(_RULES):
+        rule = _RULES[number]
+        for start, end in rule.spans(text):
+            yield Finding(start, end, rule.entity, rule.score, True)
+    elif number == len(_RULES):
+        for start, end in _private_keys(text):
+            yield Finding(start, end, "PRIVATE_KEY", 1.0, True)
+    else:
+        entity, _, pattern = _ASSIGNED[number - len(_RULES) - 1]
+        yield from _assigned(entity, pattern, text)
 
 
+def _running(text: str) -> Iterator[int]:
+    """The rules one of whose needles is in the text."""
+    folded = text.casefold()
+    needles = [*(rule.needles for rule in _RULES), ("private key",), *(needles for _, needles, _ in _ASSIGNED)]
+    return (number for number, some in enumerate(needles) if any(needle in folded for needle in some))
+
+
+def _numbers(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+_RULES = (*_TOKENS, *_KEYED)
 _BEGIN = _compiled(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{1,60}-----")
 _KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
