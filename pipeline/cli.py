@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pipeline.cli_history import COMMANDS
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
@@ -129,8 +130,12 @@ def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any)
 @_config_options
 @click.option("--output", "-o", metavar="URI", help="The dataset's folder: local, s3://, gs://, az://.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="A trial of the first N lines, in OUTPUT/trial.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Fills {date} in the patterns of the input: the night to take in.")
+@click.option(
+    "--rebuild", is_flag=True, help="Read all inputs again into the next snapshot; published splits and eval stay."
+)
 @click.option("--require-input", is_flag=True, help="Fail (exit 2) where no file matches, even on a refresh.")
-@click.option("--accept", is_flag=True, help="Commit in spite of gates that a run of the same inputs and config met.")
+@click.option("--accept", is_flag=True, help="Commit in spite of gates; let changed fractions hold for new records.")
 @click.option("--keep-work", is_flag=True, help="Keep the intermediate files after the commit.")
 @_json_option
 @click.pass_obj
@@ -141,6 +146,8 @@ def run(
     assignments: tuple[str, ...],
     output: str | None,
     limit: int | None,
+    date: str | None,
+    rebuild: bool,
     require_input: bool,
     accept: bool,
     keep_work: bool,
@@ -148,13 +155,14 @@ def run(
 ) -> None:
     """Make the dataset: read, validate, redact, de-duplicate, split, write, commit.
 
+    On a dataset that is there it takes in the inputs that are new; what is published stays where it is.
     Interrupted runs resume when run again. Beam's own options follow after `--`, as
     `-- --runner FlinkRunner`; without them the run stays on this machine.
     """
-    from pipeline.run import clear_trial, execute, prepare
+    from pipeline.run import Asked, clear_trial, execute, prepare
 
     config = _load(config_path, assignments, input=list(inputs), output=output)
-    prepared = prepare(config, _say, limit=limit, require_input=require_input)
+    prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
     if prepared is None:
         if as_json:
             _print_json({"nothing_new": True})
@@ -250,13 +258,16 @@ def verify(output: str, sample: int, as_json: bool) -> None:
 @_output_argument
 @click.option("--split", type=click.Choice(["train", "val", "eval"]), help="Only files of this split.")
 @click.option(
-    "--kind", type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs"]), help="Only files of this kind."
+    "--kind",
+    type=click.Choice(["parquet", "jsonl", "lineage", "report", "inputs", "index"]),
+    help="Only files of this kind.",
 )
+@click.option("--snapshot", type=click.IntRange(min=1), metavar="N", help="Those of snapshot N, not of the newest.")
 @_json_option
-def files(output: str, split: str | None, kind: str | None, as_json: bool) -> None:
-    """Print the current snapshot's files, one a line."""
+def files(output: str, split: str | None, kind: str | None, snapshot: int | None, as_json: bool) -> None:
+    """Print the current snapshot's files, one a line, whichever snapshot wrote them."""
     dataset = _dataset(output)
-    found = dataset.files(dataset.manifest(), kind, split)
+    found = dataset.files(dataset.manifest(snapshot), kind, split)
     if as_json:
         _print_json(found)
     else:
@@ -306,6 +317,10 @@ def config_command(init: bool, schema: bool) -> None:
         click.echo(commented_config(), nl=False)
     else:
         _print_json(Config.model_json_schema(by_alias=True))
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:

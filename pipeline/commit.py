@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.carry import Carried, carry_eval
+from pipeline.gates import Night, night_breaches, recent_nights, sum_measures
 from pipeline.plan import Plan, load_plan
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
@@ -24,6 +28,7 @@ INPUTS = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
         pa.field("etag", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("corrupt", pa.bool_(), nullable=False),
         pa.field("notes", _COUNTS, nullable=False),
@@ -34,8 +39,12 @@ INPUTS = pa.schema(
 )
 
 
-def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept: bool, keep_work: bool) -> None:
+def commit_run(
+    storage: Storage, output: str, work: str, tasks: Sequence[tuple[str, int]], *, accept: bool, keep_work: bool
+) -> None:
     """Commits the snapshot of a plan whose tasks are all done; leaves a note where a gate is closed.
+
+    `tasks` are the stages and numbers of those that wrote the dataset's files.
 
     Doing it again, after a crash or beside a zombie, finds its own manifest. Where another plan's manifest
     is there, that stays. Raises RuntimeError where the accounts don't balance.
@@ -47,32 +56,50 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
     if dataset.latest() < plan.number:
         done = Work(storage, work)
         units = [_done(done, "mill", number) for number in range(len(plan.units))]
-        merged = [_done(done, "merge", number) for number in range(shards)]
-        accounts = _accounts(plan, units, merged)
-        accounting = add_accounts(accounts.values())
-        breaches = [] if accept else gate_breaches(plan, units, accounting)
-        if breaches:
-            storage.put(breach_uri(work), orjson.dumps({"breaches": breaches, "accounting": accounting}))
-            return
-        files = [file for result in merged for file in result["files"]]
-        files.sort(key=lambda one: one["path"])
-        notes = _notes(plan, units)
-        files.append(_put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}))
+        written = [(stage, _done(done, stage, number)) for stage, number in tasks]
+        accounts = _accounts(plan, units, [result for stage, result in written if stage == "merge"])
+        parent = dataset.manifest(plan.number - 1) if plan.number > 1 else None
+        carried = _carried(dataset, plan, parent, storage.spool(work))
+        own = add_accounts(accounts.values())
+        added = add_accounts([own, carried.accounting]) if plan.is_rebuild else own
+        accounting = add_accounts([own, carried.accounting])
+        measures = sum_measures(units)
         summary: dict[str, Any] = {
             "units": units,
             "cut": _done(done, "look_alikes", 0),
             "clusters": _done(done, "cluster", 0),
             "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
-        files += build_report(dataset, plan, accounting, summary)
+        breaches = [] if accept else gate_breaches(plan, units, added, accounting)
+        if not accept and not plan.is_rebuild:
+            tonight = Night(added, measures)
+            breaches += night_breaches(plan.config["gates"], tonight, recent_nights(dataset, parent))
+        if breaches:
+            page = build_report(dataset, plan, accounting, added, summary)[-1]["path"]
+            found = {"breaches": breaches, "accounting": accounting, "report": dataset.uri(page)}
+            storage.put(breach_uri(work), orjson.dumps(found))
+            return
+        files = [file for _, result in written for file in result["files"]]
+        files += carried.files
+        files.sort(key=lambda one: one["path"])
+        notes = _notes(plan, units)
+        files.append(
+            _put_inputs(dataset, plan, accounts, notes, {unit["shard"] for unit in units if unit["corrupt"]}, carried)
+        )
+        files += build_report(dataset, plan, accounting, added, summary)
+        cut = summary["cut"]["cut"]
         dataset.commit(
             {
                 "snapshot": plan.number,
                 "parent": plan.number - 1 or None,
+                "date": plan.date,
                 "plan": plan.id,
                 "operation": plan.operation,
                 "files": files,
                 "accounting": accounting,
+                "added": added,
+                "measures": measures,
+                "split": {"eval_end": cut[0], "val_end": cut[1], "eval_frozen": eval_frozen(plan, accounting)},
                 "config": plan.config,
                 "config_fingerprint": plan.fingerprint,
                 "versions": plan.versions,
@@ -83,12 +110,42 @@ def commit_run(storage: Storage, output: str, work: str, shards: int, *, accept:
         )
     if dataset.manifest(plan.number)["plan"] == plan.id:
         dataset.derive()
-        for folder in ("data", "jsonl", "lineage"):
+        for folder in ("data", "jsonl", "lineage", "index"):
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
-            if work.startswith(dataset.uri("work", "")):
-                storage.remove(dataset.uri("work"))  # of plans that came to nothing: no other can commit this number
+            _remove_left_work(dataset, plan.number)
+
+
+def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
+    """What the parent hands on: all but its report, or to a rebuild eval alone."""
+    if parent is None:
+        return Carried([], [], add_accounts([]))
+    if plan.is_rebuild:
+        return carry_eval(dataset, plan, parent, spool)
+    return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
+
+
+def _remove_left_work(dataset: Dataset, number: int) -> None:
+    """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
+    work = dataset.uri("work")
+    for name in dataset.storage.names(work, "directory"):
+        with contextlib.suppress(FileNotFoundError):
+            if load_plan(dataset.storage, join(work, name)).number <= number:
+                dataset.storage.remove(join(work, name))
+    if dataset.storage.is_local(work):
+        with contextlib.suppress(OSError):
+            os.rmdir(dataset.storage.filesystem(work)[1])  # unless there is more in it
+
+
+def eval_frozen(plan: Plan, accounting: Mapping[str, Any]) -> bool:
+    """Whether nothing is added to eval after this snapshot."""
+    split = plan.config["split"]
+    if plan.base.frozen:
+        return True
+    if split["eval_records"]:
+        return int(accounting["eval"]) >= int(split["eval_records"])
+    return not (split["eval_until"] and plan.date and plan.date < split["eval_until"])
 
 
 def breach_uri(work: str) -> str:
@@ -116,18 +173,23 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def gate_breaches(plan: Plan, units: list[dict[str, Any]], accounting: Mapping[str, Any]) -> list[str]:
-    """What closes a gate, in sentences that say which key opens it."""
+def gate_breaches(
+    plan: Plan, units: list[dict[str, Any]], added: Mapping[str, Any], accounting: Mapping[str, Any]
+) -> list[str]:
+    """What closes a gate, in sentences that say which key opens it.
+
+    `added` are the accounts of this run, `accounting` those of all that the snapshot would hold.
+    """
     gates = plan.config["gates"]
     breaches = []
-    quarantined, read = sum(accounting["quarantined"].values()), accounting["read"]
+    quarantined, read = sum(added["quarantined"].values()), added["read"]
     if read and quarantined / read > gates["max_quarantined"]:
         breaches.append(
             f"{quarantined:,} of {read:,} lines are quarantined ({quarantined / read:.0%}), more than "
-            f"gates.max_quarantined = {gates['max_quarantined']:g}: {_commonest(plan, units, accounting)}"
+            f"gates.max_quarantined = {gates['max_quarantined']:g}: {_commonest(plan, units, added)}"
         )
     if kept(accounting) < gates["min_kept"]:
-        why = _commonest(plan, units, accounting)
+        why = _commonest(plan, units, added)
         breaches.append(
             f"{kept(accounting):,} records are kept, fewer than gates.min_kept = {gates['min_kept']:,}"
             + (f": {why}" if why else "")
@@ -202,16 +264,28 @@ def _put_inputs(
     accounts: Mapping[int, Mapping[str, Any]],
     notes: Mapping[int, Mapping[str, int]],
     corrupt: set[int],
+    carried: Carried,
 ) -> dict[str, Any]:
     """Writes the inputs with size, etag and accounting of each; returns the manifest's entry."""
     rows = []
     for number, one in enumerate(plan.inputs):
         maps = {name: list(accounts[number][name].items()) for name in ("quarantined", "dropped")}
-        known = {"shard": one.name, "size": one.size, "etag": one.etag, "kind": one.kind, "corrupt": number in corrupt}
+        known = {
+            "shard": one.name,
+            "size": one.size,
+            "etag": one.etag,
+            "digest": one.digest,
+            "kind": one.kind,
+            "corrupt": number in corrupt,
+        }
         rows.append({**accounts[number], **maps, **known, "notes": list(notes[number].items())})
+    rows += carried.inputs
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, INPUTS), out, compression="zstd")
-    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
     content = out.getvalue()
-    dataset.storage.put(dataset.uri(path), content)
+    path = join("snapshots", f"{plan.number:06d}-inputs.parquet")
+    if not dataset.storage.create(dataset.uri(path), content) and dataset.storage.read(dataset.uri(path)) != content:
+        # Another run has got as far as this for the same number: one of both will be the snapshot.
+        path = join("snapshots", f"{plan.name}-inputs.parquet")
+        dataset.storage.put(dataset.uri(path), content)
     return Written(path, "inputs", None, len(rows), len(content), file_digest(io.BytesIO(content))).as_dict()

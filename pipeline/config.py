@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -31,6 +31,8 @@ from transforms.options import (
     ValidateOptions,
     WriteOptions,
 )
+
+NonNegative = Annotated[float, Field(ge=0.0)]
 
 
 class StorageOptions(Options):
@@ -54,10 +56,30 @@ class Source(Options):
 
 
 class GateOptions(Options):
-    """Limits; beyond one the run ends with exit 3 and commits nothing."""
+    """Limits; beyond one the run ends with exit 3 and commits nothing. Those against the last 7 snapshots need 3."""
 
     max_quarantined: Fraction = Field(0.5, description="largest share of lines that may be quarantined")
     min_kept: Natural = Field(1, description="fewest records that must be kept")
+    max_quarantined_rise: Fraction | None = Field(
+        0.2, description="how far the share of quarantined lines may lie above the median of the last 7 snapshots"
+    )
+    max_duplicates_change: Fraction | None = Field(
+        0.4, description="how far the share of duplicates among sound lines may lie from that median, either way"
+    )
+    max_refusals_rise: Fraction | None = Field(
+        0.2, description="the same for assistant turns that begin like a refusal (English phrases), upwards"
+    )
+    max_length_drift: Fraction | None = Field(
+        0.4,
+        description="how far lengths of records may move: total variation distance from the last 7, in half octaves",
+    )
+    max_script_drift: Fraction | None = Field(
+        0.3, description="how far the mix of scripts may move (letters by Unicode script, which tells some languages)"
+    )
+    min_volume: NonNegative | None = Field(
+        None, description="fewest lines, as a multiple of the median of the last 7 snapshots: 0.5"
+    )
+    max_volume: NonNegative | None = Field(None, description="most lines, as such a multiple: 3")
 
 
 class AuditOptions(Options):

@@ -4,7 +4,7 @@
                   ├─ sketches ──────────── Attach ──┴─ Verify ─ edges ─ Cluster ─ verdicts ─┐
                   ├─ facts ─── Count (distinct) ────────────────────────┘                   │
                   │    └──────────────────────────────────────────── Settle ────────────────┘
-                  │                                                    ├─ counts ─ Cut ─ LookAlikes ─ drops
+                  │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─ LookAlikes
                   └─ texts, rejects ──────────────────────────────── Merge (a task a shard) ─ Commit
 
 Every grouping is a barrier and holds references (a segment of a run: three integers) or counts. A task
@@ -36,21 +36,28 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | _map("Mill", tasks.mill)
     )
 
-    bands, sketches, facts, texts, rejects = (
-        milled | _references(kind) for kind in ("bands", "sketches", "facts", "texts", "rejects")
+    bands, sketches, facts, claims, texts, rejects = (
+        milled | _references(kind) for kind in ("bands", "sketches", "facts", "claims", "texts", "rejects")
     )
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
-    found = {"bands": bands} | _task("Candidates", tasks.candidates)
+    guards = (
+        root | "Guards" >> beam.Create(range(len(job.plan.base.guards)), reshuffle=False) | _map("Guard", tasks.guard)
+    )
+    eval_bands, eval_sketches = guards | _references("eval_bands"), guards | _references("eval_sketches")
+    found = {"bands": bands, "eval_bands": eval_bands} | _task("Candidates", tasks.candidates)
     pairs = found | _references("pairs")
-    attached = {"pairs": pairs, "sketches": sketches} | _task("Attach", tasks.attach)
+    attached = {"pairs": pairs, "sketches": sketches, "eval_sketches": eval_sketches} | _task("Attach", tasks.attach)
     sides, met = attached | _references("sides"), attached | _references("met")
-    verified = {"met": met, "sides": sides, "sketches": sketches} | _task("Verify", tasks.verify)
+    verified = {"met": met, "sides": sides, "sketches": sketches, "eval_sketches": eval_sketches} | _task(
+        "Verify", tasks.verify
+    )
     edges = verified | _references("edges")
 
     clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
     verdicts = clustered | _references("verdicts")
-    settled = {"facts": facts, "verdicts": verdicts} | _task("Settle", tasks.settle)
+    owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
+    settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
     totals = settled | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
@@ -58,7 +65,19 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | "Add counts" >> beam.CombinePerKey(tasks.add_counts)
     )
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsSingleton(totals))
-    looked = cut | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(clustered)).with_output_types(dict)
+    crowds, seats = found | _references("crowds"), settled | _references("seats")
+    members = {"crowds": crowds, "seats": seats, "sketches": sketches, "eval_sketches": eval_sketches}
+    held = members | _task("Hold", tasks.hold, AsSingleton(cut))
+    resolved = cut | "Resolve" >> beam.Map(
+        tasks.resolve,
+        AsIter(held | _references("held")),
+        AsIter(seats),
+        AsSingleton(clustered),
+        AsIter(settled | _references("torn")),
+    ).with_output_types(dict)
+    searched = members | _task("Search", tasks.search, AsSingleton(resolved))
+    sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
+    looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(sums)).with_output_types(dict)
 
     size = AsSingleton(looked)
     spread = {
@@ -68,16 +87,30 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
             "texts": texts,
             "rejects": rejects,
             "settled": settled | _references("settled"),
-            "drops": looked | _references("drops"),
+            "drops": (resolved | _references("drops"), searched | "Searched" >> _references("drops")) | beam.Flatten(),
         }.items()
     }
     spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(
         tuple[int, tuple[int, Reference]]
     )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
-    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases), result=int)
+    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
     count = merged | "Merged" >> beam.combiners.Count.Globally()
-    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, result=int)
+
+    published, owners = merged | _references("published"), merged | _references("owners")
+    refs = root | _once("Kept refs", tasks.kept_refs, AsIter(published))
+    every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
+    by_id = {
+        "every": every,
+        "published": published,
+        "owners": owners,
+        "sketches": sketches,
+        "eval_sketches": eval_sketches,
+    }
+    ids = by_id | _task("Index ids", tasks.index_ids, result=int)
+    by_band = {"bands": bands, "eval_bands": eval_bands}
+    banded = by_band | _task("Index bands", tasks.index_bands, AsSingleton(refs), result=int)
+    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 
 def _map(label: str, task: Callable[[int], dict[str, Any]]) -> beam.ParDo:
@@ -119,7 +152,8 @@ def _once(label: str, task: Callable[..., Any], *sides: Any, result: type = dict
 
 def _add_totals(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Kept records and their bytes, over segments; associative."""
-    kept, n_bytes = 0, 0
+    kept, n_bytes, pinned = 0, 0, [0, 0, 0]
     for result in results:
         kept, n_bytes = kept + result["kept"], n_bytes + result["n_bytes"]
-    return {"kept": kept, "n_bytes": n_bytes}
+        pinned = [one + more for one, more in zip(pinned, result["pinned"], strict=True)]
+    return {"kept": kept, "n_bytes": n_bytes, "pinned": pinned}

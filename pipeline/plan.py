@@ -23,6 +23,7 @@ from transforms.mill import MillOptions, UnitSource
 from transforms.read import WorkUnit, cut_units
 from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
+from transforms.split import Settlement
 from transforms.storage import Found, Storage, StorageError, join
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment of keys
@@ -31,6 +32,7 @@ MAX_SEGMENTS = 4096
 MAX_PAIRS = 4_000_000  # unit x segment pairs, each of which may be a read
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
+REBUILD = "rebuild"  # the operation that reads again what is published
 UNPACKED = 5  # what an archive is taken to grow by
 
 _PACKAGES = (
@@ -48,13 +50,44 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Input:
-    """An input shard. `name` is its URI after redaction, as lineage and reports give it."""
+    """An input shard.
+
+    `name` is its URI after redaction, as lineage and reports give it; `digest` tells whether it was consumed.
+    """
 
     uri: str
     name: str
     size: int
     etag: str
+    digest: str
     kind: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is published before the run: the snapshot it starts from, nothing for the first.
+
+    `index`, `suppressed` and `guards` are paths of files in the dataset's folder; the counts are records in the
+    splits. `guards` hold records that a rebuild must not come near: those of eval.
+    """
+
+    index: tuple[str, ...] = ()
+    index_bytes: int = 0
+    suppressed: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
+    train: int = 0
+    val: int = 0
+    eval: int = 0
+    eval_end: int = 0
+    frozen: bool = False
+
+    def settlement(self, pinned: Sequence[int]) -> Settlement:
+        """What the splits have before the cut: what is published, and new records that are bound to one."""
+        train, val, eval_ = pinned
+        return Settlement(self.train + train, self.val + val, self.eval + eval_, self.eval_end, self.frozen)
+
+
+NOTHING_PUBLISHED = Base()
 
 
 @dataclass(frozen=True)
@@ -75,6 +108,12 @@ class Plan:
     key_check: str
     secret_missing: bool
     operation: str
+    base: Base
+    date: str | None  # that the run was asked for, YYYY-MM-DD
+
+    @property
+    def is_rebuild(self) -> bool:
+        return self.operation == REBUILD
 
     @property
     def name(self) -> str:
@@ -105,6 +144,10 @@ class Plan:
         values["inputs"] = tuple(Input(**one) for one in values["inputs"])
         values["units"] = tuple(WorkUnit(**one) for one in values["units"])
         values["limits"] = tuple(values["limits"])
+        base: dict[str, Any] = {
+            key: tuple(one) if isinstance(one, list) else one for key, one in values["base"].items()
+        }
+        values["base"] = Base(**base)
         return Plan(**values)
 
 
@@ -152,23 +195,36 @@ def make_plan(
     number: int = 1,
     parent: str | None = None,
     operation: str = "run",
+    base: Base = NOTHING_PUBLISHED,
+    date: str | None = None,
 ) -> Plan:
     """The plan for these files."""
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
     files = list(files)
     names = shard_names([one.uri for one, _ in files], redact)
     inputs = tuple(
-        Input(one.uri, name, one.size, one.etag, kind) for (one, kind), name in zip(files, names, strict=True)
+        Input(one.uri, name, one.size, one.etag, input_digest(one, keys), kind)
+        for (one, kind), name in zip(files, names, strict=True)
     )
     read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
     units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
+    weight += base.index_bytes  # which the tasks of a segment read beside their runs
     segments = _segments(weight, min(SEGMENT_BYTES, config.write.shard_bytes * 4), len(units))
     band_segments = _segments(weight, BAND_SEGMENT_BYTES, len(units))
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
     layout = [read.unit_bytes, segments, band_segments]
-    identity = [parent, operation, [asdict(one) for one in inputs], config.fingerprint(keys), known, keys.check, layout]
+    identity = [
+        parent,
+        operation,
+        date,
+        [asdict(one) for one in inputs],
+        config.fingerprint(keys),
+        known,
+        keys.check,
+        layout,
+    ]
     return Plan(
         content_digest(canonical_json(identity), 6).hex(),
         number,
@@ -184,7 +240,14 @@ def make_plan(
         keys.check,
         keys.secret is None,
         operation,
+        base,
+        date,
     )
+
+
+def input_digest(file: Found, keys: Keys) -> str:
+    """32 hex digits, keyed, of a file's URI, size and etag: the same file is consumed once."""
+    return keys.value(canonical_json([file.uri, file.size, file.etag])).hex()
 
 
 def _without_values(values: dict[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
@@ -242,6 +305,7 @@ def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
         keys,
         plan.segments,
         plan.band_segments,
+        bool(plan.base.index),
     )
 
 

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.plan import Plan
 from transforms.once import Work
 
-_STAGES = ("mill", "count", "candidates", "attach", "verify", "cluster", "settle", "cut", "look_alikes", "merge")
+_STAGES = ("mill", "count", "candidates", "attach", "verify", "cluster", "settle", "cut", "hold", "resolve", "search",
+           "look_alikes", "merge")  # fmt: skip
 _EVERY = 0.5  # seconds between looks, on a local disk
 _EVERY_REMOTE = 10.0
 _LINE_EVERY = 60.0
@@ -65,4 +66,8 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
         found = len(work.storage.names(work.stage(stage)))
         if found:
             current, done = stage, found
-    return current, done, plan.segments if current in ("count", "attach", "verify", "settle") else None
+    return (
+        current,
+        done,
+        plan.segments if current in ("count", "attach", "verify", "settle", "hold", "search") else None,
+    )

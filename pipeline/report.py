@@ -21,10 +21,13 @@ MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the in
 
 
 def build_report(
-    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], summary: Mapping[str, Any]
+    dataset: Dataset, plan: Plan, accounting: Mapping[str, Any], added: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Writes report.json and index.html; returns the manifest's entries."""
-    report = report_values(plan, accounting, summary)
+    """Writes report.json and index.html; returns the manifest's entries.
+
+    The report is on one run, whose accounts are `added`; `accounting` is of all that the snapshot holds.
+    """
+    report = report_values(plan, added, summary) | {"dataset": accounting}
     entries = []
     for name, content in (
         ("report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"),
@@ -66,6 +69,12 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "verified_pairs": clusters["edges"],
             "largest_clusters": clusters["largest"],
             "divided_units": clusters["divided"],
+            "look_alikes": {
+                "dropped": summary["cut"]["dropped"],
+                "unsearched": summary["cut"]["unsearched"],
+                "sampled": summary["cut"]["sampled"],
+                "recalled": summary["cut"]["recalled"],
+            },
         },
         "shards": summary["accounts"],
         "config": plan.config,
@@ -105,7 +114,8 @@ def report_page(report: Mapping[str, Any]) -> str:
 def rebuild_page(dataset: Dataset) -> str:
     """Writes the page again from report.json where it is not as the manifest says; returns its URI."""
     manifest = dataset.manifest()
-    uris = {uri.rsplit("/", 1)[1]: uri for uri in dataset.files(manifest, "report")}
+    # In the order of the snapshots: of a manifest that lists the reports of several, the last.
+    uris = {uri.rsplit("/", 1)[1]: uri for uri in sorted(dataset.files(manifest, "report"))}
     try:
         page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
     except (FileNotFoundError, KeyError, ValueError):

@@ -17,8 +17,9 @@ from rich.console import Console
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
+from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
+from pipeline.refresh import File, start_refresh, with_date
 from pipeline.runner import beam_options, is_local, run_pipeline
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
@@ -26,7 +27,7 @@ from pipeline.templates import human_bytes
 from transforms.hashing import Keys, content_digest
 from transforms.once import Work, place_of
 from transforms.read import LineReader
-from transforms.storage import Found, Storage, StorageError, join
+from transforms.storage import Storage, StorageError, join
 
 # Bytes that a run holds at its peak, as a multiple of the unpacked input: measured 2.1 and less, see benchmarks/pipeline.py.
 WORK_FACTOR = 1.0
@@ -55,10 +56,23 @@ def storage_of(config: Config) -> Storage:
     return Storage(config.storage.endpoint, config.storage.profile)
 
 
-def prepare(config: Config, say: Say, *, limit: int | None = None, require_input: bool = False) -> Prepared | None:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a run beside its config."""
+
+    limit: int | None = None
+    require_input: bool = False
+    date: str | None = None
+    rebuild: bool = False
+    accept: bool = False
+
+
+def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None:
     """Plans a run without writing anything; None where there is nothing new. Raises UsageError."""
+    limit = asked.limit
     if not config.inputs():
         raise UsageError("no input is given", "add --input logs/*.jsonl, or `input:` in the config")
+    config = with_date(config, asked.date)
     if config.output is None:
         raise UsageError("no output is given", "add --output FOLDER, or `output:` in the config")
     storage, keys = storage_of(config), load_keys(config.split.salt)
@@ -70,7 +84,7 @@ def prepare(config: Config, say: Say, *, limit: int | None = None, require_input
     if not latest:
         _check_ours(dataset)
     files, unmatched = find_inputs(config, storage)
-    if unmatched and (not latest or require_input):
+    if unmatched and (not latest or asked.require_input):
         raise UsageError(f"no file matches {', '.join(unmatched)}")
     for pattern in unmatched:
         say(f"warning: no file matches {pattern}")
@@ -84,11 +98,36 @@ def prepare(config: Config, say: Say, *, limit: int | None = None, require_input
             "write to another output, or move the inputs",
         )
     if latest:
-        _check_nothing_new(config, dataset, latest, files, keys, say)
-        return None
-    plan = make_plan(config, keys, files, operation="trial" if limit else "run")
+        return _prepare_next(config, storage, keys, dataset, files, say, asked)
+    if asked.rebuild:
+        raise UsageError(f"there is nothing to rebuild at {config.output}", "run without --rebuild")
+    plan = make_plan(config, keys, files, operation="trial" if limit else "run", date=asked.date)
     if limit:
         plan = limited(plan, storage, config, limit)
+    return Prepared(config, storage, keys, dataset, plan)
+
+
+def _prepare_next(
+    config: Config, storage: Storage, keys: Keys, dataset: Dataset, files: Sequence[File], say: Say, asked: Asked
+) -> Prepared | None:
+    """Plans a run on a dataset that is there."""
+    start, warnings = start_refresh(config, dataset, files, keys, accept=asked.accept, rebuild=asked.rebuild)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if not start.files:
+        dataset.derive()
+        say(f"nothing new: snapshot {dataset.latest():06d} of {config.output} holds all {len(files)} inputs")
+        return None
+    plan = make_plan(
+        config,
+        keys,
+        start.files,
+        number=dataset.latest() + 1,
+        parent=start.parent,
+        operation=REBUILD if asked.rebuild else "refresh",
+        base=start.base,
+        date=asked.date,
+    )
     return Prepared(config, storage, keys, dataset, plan)
 
 
@@ -113,57 +152,6 @@ def clear_trial(prepared: Prepared) -> None:
     """Removes the trial that the next one replaces."""
     for name in (*FOLDERS, "README.md", "CURRENT"):
         prepared.storage.remove(prepared.dataset.uri(name))
-
-
-def _check_nothing_new(
-    config: Config, dataset: Dataset, latest: int, files: Sequence[tuple[Found, str]], keys: Keys, say: Say
-) -> None:
-    """Raises UsageError unless a run on a dataset has nothing to do: all that this version can."""
-    manifest = dataset.manifest(latest)
-    if manifest["key_check"] != keys.check:
-        raise UsageError(
-            f"the dataset at {config.output} was made with another secret key (CORPUSMILL_KEY) or salt",
-            "set the key and the salt that it was made with, or write to a new output",
-        )
-    changed = changed_keys(manifest["config"], config, keys)
-    if changed:
-        raise UsageError(
-            f"the dataset at {config.output} was made with another config: {'; '.join(changed)}",
-            "write to a new output, or put the keys back",
-        )
-    known = consumed(dataset, manifest)
-    redacted = make_plan(config, keys, files).inputs
-    new = [one.name for one in redacted if (one.name, one.size, one.etag) not in known]
-    if new:
-        raise UsageError(
-            f"{len(new)} of {len(files)} inputs are new or changed since snapshot {latest} ({new[0]}{' …' if len(new) > 1 else ''}), "
-            "and this version can't add to a dataset that is there",
-            "write all inputs to a new output",
-        )
-    dataset.derive()
-    say(f"nothing new: snapshot {latest:06d} of {config.output} holds all {len(files)} inputs")
-
-
-def consumed(dataset: Dataset, manifest: dict[str, Any]) -> set[tuple[str, int, str]]:
-    """(name, size, etag) of the inputs that a snapshot was made of."""
-    import io
-
-    import pyarrow.parquet as pq
-
-    (uri,) = dataset.files(manifest, "inputs")
-    table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["shard", "size", "etag"])
-    return {(one["shard"], one["size"], one["etag"]) for one in table.to_pylist()}
-
-
-def changed_keys(made_with: dict[str, Any], config: Config, keys: Keys) -> list[str]:
-    """`key: was A, is B` for each key that alters output and differs."""
-    before = Config.altering_of(made_with)
-    after = config.altering(keys)
-    return [
-        f"{key}: was {before.get(key)!r}, is {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
 
 
 def limited(plan: Plan, storage: Storage, config: Config, limit: int) -> Plan:
@@ -248,7 +236,7 @@ def execute(
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(
             "nothing was committed: " + "; ".join(found["breaches"]),
-            "put the input or the key right; or commit what was made as it is: add --accept",
+            f"look at {found['report']}; put the input or the key right, or commit what was made as it is: add --accept",
         )
     manifest = prepared.dataset.manifest(plan.number)
     if manifest["plan"] != plan.id:

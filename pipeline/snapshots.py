@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from transforms.reasons import SPLITS
 from transforms.storage import Storage, join
 
 SCHEMA_VERSION = 1
+_MANIFEST = re.compile(r"\d{6}\.json", re.ASCII)
 FOLDERS = ("snapshots", "data", "jsonl", "lineage", "report", "index", "work", "trial")
 
 
@@ -33,11 +35,14 @@ class Dataset:
     def manifest_uri(self, number: int) -> str:
         return self.uri("snapshots", f"{number:06d}.json")
 
+    def numbers(self) -> list[int]:
+        """The numbers of the snapshots that are kept, in order."""
+        names = self.storage.names(self.uri("snapshots"))
+        return sorted(int(name[:6]) for name in names if _MANIFEST.fullmatch(name))
+
     def latest(self) -> int:
         """The number of the newest snapshot; 0 where there is none."""
-        names = self.storage.names(self.uri("snapshots"))
-        numbers = [int(name[:6]) for name in names if len(name) == 11 and name[:6].isdigit() and name.endswith(".json")]
-        return max(numbers, default=0)
+        return max(self.numbers(), default=0)
 
     def manifest(self, number: int | None = None) -> dict[str, Any]:
         """A manifest, the newest without a number. Raises UsageError where there is none, or it is no manifest."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
@@ -100,11 +102,76 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         table.add_row(
             "line", Text(f"{fate['shard']}:{fate['line']} (byte {fate['offset']:,}, {fate['length']:,} bytes)")
         )
+        table.add_row("snapshot", f"{fate['snapshot']:06d}")
         table.add_row("fate", Text(fate["explanation"]))
         for name in ("id", "kept_id", "group"):
             if fate[name]:
                 table.add_row(name, fate[name])
         yield table
+
+
+def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
+    """Snapshots, a row each."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    counts = ("read", *SPLITS, "out", "duplicate", "quarantined", "dropped", "kept")
+    for column in ("snapshot", "written (UTC)", "date", "operation", *counts):
+        table.add_column(column, justify="right" if column in counts else "left")
+    before = 0
+    for one in listed:
+        if one["snapshot"] > before + 1:
+            gap = f"{before + 1:06d}" + (f"–{one['snapshot'] - 1:06d}" if one["snapshot"] > before + 2 else "")
+            table.add_row(gap, "", "", Text("expired", style="dim"))
+        before = one["snapshot"]
+        written = "" if one["written"] is None else f"{datetime.fromtimestamp(one['written'], UTC):%Y-%m-%d %H:%M}"
+        operation = f"{one['operation']} to {one['parent']:06d}" if one["operation"] == "rollback" else one["operation"]
+        table.add_row(
+            f"{one['snapshot']:06d}",
+            written,
+            one["date"] or "",
+            Text(operation + (", undone" if one["undone"] else ""), style="dim" if one["undone"] else ""),
+            f"{one['read']:,}",
+            *(f"+{one['in'][split]:,}" for split in SPLITS),
+            "?" if one["out"] is None else f"-{sum(one['out'].values()):,}",
+            *(f"{one[name]:,}" for name in ("duplicate", "quarantined", "dropped")),
+            f"{sum(one['kept'].values()):,}",
+        )
+    yield table
+
+
+def diff_table(found: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """Records and files between two snapshots."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("split", "in", "out", "stayed"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split in SPLITS:
+        table.add_row(split, *(f"{found[name][split]:,}" for name in ("in", "out", "stayed")))
+    yield table
+    moved = sum(found["moved"].values())
+    yield Text(f"{moved:,} records moved between splits", style="red" if moved else "")
+    for way, count in found["moved"].items():
+        yield Text(f"  {way}: {count:,}")
+    for one in found["moved_ids"]:
+        yield Text(f"  {one}")
+    for name, text in (("shared", "files of both"), ("in", "only of the second"), ("out", "only of the first")):
+        yield Text(f"{text}: {found['files'][name]['files']:,} ({human_bytes(found['files'][name]['bytes'])})")
+
+
+def expire_table(gone: Mapping[str, Any], dry_run: bool) -> Iterable[Table | Text]:
+    """What went, or would go, by folder."""
+    numbers = gone["snapshots"]
+    would = "would go" if dry_run else "went"
+    which = (
+        f" ({', '.join(f'{number:06d}' for number in numbers[:8])}{' …' if len(numbers) > 8 else ''})"
+        if numbers
+        else ""
+    )
+    yield Text(f"{len(numbers):,} snapshots{which}, {len(gone['files']):,} files and {len(gone['work']):,} work folders "
+               f"{would}, {human_bytes(gone['bytes'])}")  # fmt: skip
+    folders = Counter("/".join(path.split("/")[:2]) for path in gone["files"])
+    for folder, count in sorted(folders.items()):
+        yield Text(f"  {folder}: {count:,} files")
+    for plan in gone["work"]:
+        yield Text(f"  work/{plan}")
 
 
 def _table(*columns: str) -> Table:

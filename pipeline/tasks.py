@@ -15,31 +15,56 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
-from transforms.candidates import PAIRS, find_candidates
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
+from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
-from transforms.exact import elect_records, id_words, ids_of
-from transforms.merge import Places, Shard, merge_shard, shards_of
+from transforms.exact import elect_records, id_words
+from transforms.index import (
+    OWNERS,
+    PUBLISHED,
+    REFS,
+    Index,
+    distinct_owners,
+    in_eval,
+    key_words,
+    match_owners,
+    parts_of,
+    put_part,
+)
+from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import Work
 from transforms.options import SplitOptions, WriteOptions
+from transforms.published import read_published, sign_published
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.settle import SETTLED, settle_records
-from transforms.split import BINS, DROPS, Cut, choose_cut, drop_lookalikes
-from transforms.storage import Storage
-from transforms.verify import EDGES, SKETCHES, compare_pairs, distinct_pairs, elect_sketches
+from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
+from transforms.settle import SETTLED, TORN, drop_torn, settle_records
+from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
+from transforms.storage import Storage, join
+from transforms.verify import (
+    EDGES,
+    SKETCHES,
+    attach_sketches,
+    compare_pairs,
+    elect_sketches,
+    publish_sketches,
+    sketch_refs,
+)
 
 _CHUNKS = 64  # in which counts by bin travel
-_RUNS = {"pairs": PAIRS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS, "cross": CROSS,
-         "settled": SETTLED, "drops": DROPS}  # fmt: skip
+_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
+         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
+         "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
+Kinds = dict[str, Iterable[Reference]]
 Result = dict[str, Any]
 
 
@@ -59,6 +84,11 @@ class Job:
     @property
     def plan(self) -> Plan:
         return load_plan(self.storage, self.work)
+
+    @property
+    def index(self) -> Index:
+        """What is published already."""
+        return Index(self.storage, self.output, parts_of(self.plan.base.index))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrives in a worker."""
@@ -94,37 +124,44 @@ class Tasks:
         return int(self._once("count", segment, make)["distinct"])
 
     def candidates(self, group: Grouped) -> Result:
-        """Pairs of a segment of bands, by the first id."""
+        """Pairs of a segment of bands, by their leaders; members of crowded bands."""
         segment, kinds = group
 
         def make() -> Result:
-            pairs = find_candidates(self._runs("bands").table(_segments(kinds["bands"])))
-            return {"runs": {"pairs": self._write("pairs", segment, pairs, _by_id(pairs, "a"))}}
+            bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
+            published = self._published("bands", segment, self.job.options.band_segments, kinds)
+            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks())
+            return {
+                "runs": {
+                    "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
+                    "crowds": self._write("crowds", segment, found.crowds, _by_ref(found.crowds, "ref")),
+                }
+            }
 
         return self._once("candidates", segment, make, segment)
 
     def attach(self, group: Grouped) -> Result:
-        """Distinct pairs whose first id is in the segment, and the sketches of those ids, by the second id."""
+        """Distinct pairs whose leader is in the segment, and the sketches of the leaders, by the follower."""
         segment, kinds = group
 
         def make() -> Result:
-            pairs = distinct_pairs(self._runs("pairs").table(_segments(kinds["pairs"])))
+            pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
             if pairs.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(kinds["sketches"], pairs.column("a"))
-            targets = _by_id(pairs, "b")
-            sides, side_targets = _sides(pairs, sketches, targets, self.job.options.segments)
+            sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
+            sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
+            keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             return {
                 "runs": {
-                    "met": self._write("met", segment, pairs, targets),
-                    "sides": self._write("sides", segment, sides, side_targets),
+                    "met": self._write("met", segment, pairs, _by_ref(pairs, "b")),
+                    "sides": self._write("sides", segment, sides, keys),
                 }
             }
 
         return self._once("attach", segment, make, segment)
 
     def verify(self, group: Grouped) -> Result:
-        """Edges of the pairs whose second id is in the segment."""
+        """Edges of the pairs whose follower is in the segment."""
         segment, kinds = group
 
         def make() -> Result:
@@ -132,9 +169,9 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(kinds["sketches"], pairs.column("b"))
+            right = self._sketches(segment, kinds, pairs.column("b").to_numpy())
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
-            return {"runs": {"edges": self._write("edges", segment, edges)}}
+            return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
         return self._once("verify", segment, make, segment)
 
@@ -158,18 +195,43 @@ class Tasks:
 
         return self._once("cluster", 0, make)
 
+    def owners(self, group: Grouped) -> Result:
+        """What is published of the groups and source ids of a segment of owners, for the segments that ask."""
+        segment, kinds = group
+
+        def make() -> Result:
+            claims = self._runs("claims").table(_segments(kinds["claims"]))
+            owners = self.job.index.read("owners", segment, self.job.options.segments)
+            owned, keys = match_owners(claims, owners)
+            return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
+
+        return self._once("owners", segment, make, segment)
+
     def settle(self, group: Grouped) -> Result:
         """What becomes of the records of a segment of keys before the cut."""
         segment, kinds = group
 
         def make() -> Result:
-            facts = self._runs("facts").table(_segments(kinds["facts"]))
-            verdicts = self._runs("verdicts").table(_segments(kinds["verdicts"]))
-            options = self.job.options
-            settled = settle_records(facts, verdicts, options.keys, exact=options.dedupe.exact)
+            options, plan = self.job.options, self.job.plan
+            settled = settle_records(
+                self._runs("facts").table(_segments(kinds["facts"])),
+                self._runs("verdicts").table(_segments(kinds["verdicts"])),
+                options.keys,
+                exact=options.dedupe.exact,
+                published=self.job.index.read("records", segment, options.segments),
+                owned=self._runs("owned").table(_segments(kinds["owned"])),
+                eval_open=not plan.base.frozen,
+                rebuild=plan.is_rebuild,
+            )
+            seats = seats_of(settled.rows) if options.dedupe.near else SEATS.empty_table()
             return {
-                "runs": {"settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows))},
+                "runs": {
+                    "settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows)),
+                    "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
+                    "torn": self._write("torn", segment, settled.torn),
+                },
                 "kept": int(settled.counts.sum()),
+                "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
                 "counts": _pack_counts(settled.counts),
             }
@@ -197,22 +259,106 @@ class Tasks:
             counts = np.zeros((_CHUNKS, BINS // _CHUNKS), np.int64)
             for chunk, packed in chunks:
                 counts[chunk] = np.frombuffer(zlib.decompress(packed), np.int64)
-            cut = choose_cut(counts.ravel(), self.job.split)
-            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped], **totals}
+            cut = choose_cut(counts.ravel(), self.job.split, self.job.plan.base.settlement(totals["pinned"]))
+            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped, cut.frozen], **totals}
 
         return self._once("cut", 0, make)
 
-    def look_alikes(self, cut: Result, clustered: Result) -> Result:
-        """Records that give way to look-alikes in another split; the number of shards of what is left."""
+    def hold(self, group: Grouped, cut: Result) -> Result:
+        """Held-out records of a segment of ids that look-alikes are searched for in crowds, and a sample of all."""
+        segment, kinds = group
 
         def make() -> Result:
+            crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
+            splits = seat_splits(seats, cut_of(cut))
+            sample = -(-SAMPLE // self.job.options.segments)
+            some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
+            refs = np.concatenate([crowds.column("ref").to_numpy(), some])
+            sketches = self._sketches(segment, kinds, refs)
+            held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
+            return {"runs": {"held": self._write("held", segment, held)}}
+
+        return self._once("hold", segment, make, segment)
+
+    def resolve(
+        self,
+        cut: Result,
+        held: Iterable[tuple[int, Reference]],
+        seats: Iterable[tuple[int, Reference]],
+        clustered: Result,
+        torn: Iterable[tuple[int, Reference]],
+    ) -> Result:
+        """Records that give way to verified look-alikes in another split; who is held out then."""
+
+        def make() -> Result:
+            options = self.job.options
             cross = self._runs("cross").table(_all_segments(clustered, "cross"))
-            drops = drop_lookalikes(cross, cut_of(cut), self.job.options.keys)
-            n_bytes = cut["n_bytes"] - int(np.sum(drops.column("n_bytes").to_numpy()))
+            table, undecided = (
+                self._runs(kind).table(_segments(reference for _, reference in references))
+                for kind, references in (("held", held), ("torn", torn))
+            )
+            words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
+            batches = self._runs("seats").read(_segments(reference for _, reference in seats) if len(words) else ())
+            seated = pa.Table.from_batches(
+                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for _, batch in batches), SEATS
+            ).sort_by("word")
+            near_train = drop_torn(undecided, cut_of(cut))
+            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
+            writer = options.segments  # after those of the searches
             return {
                 **cut,
-                "runs": {"drops": self._write("drops", 0, drops, self._by_key(drops))},
+                "runs": {
+                    "drops": self._write("drops", writer, drops, self._by_key(drops)),
+                    "guards": self._write("guards", writer, guards),
+                },
                 "dropped": drops.num_rows,
+                "dropped_bytes": int(np.sum(drops.column("n_bytes").to_numpy())),
+            }
+
+        return self._once("resolve", 0, make, self.job.options.segments)
+
+    def search(self, group: Grouped, resolved: Result) -> Result:
+        """Train records of a segment of ids that resemble a held-out one of a crowded band."""
+        segment, kinds = group
+
+        def make() -> Result:
+            runs, threshold = self._runs, self.job.options.dedupe.leak_threshold
+            guards = runs("guards").table(_all_segments(resolved, "guards"))
+            if guards.num_rows == 0:
+                return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
+            gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
+            sketches = self._sketches(segment, kinds)
+            crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
+            found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
+            return {
+                "runs": {"drops": self._write("drops", segment, found.drops, self._by_key(found.drops))},
+                "dropped": found.drops.num_rows,
+                "dropped_bytes": int(np.sum(found.drops.column("n_bytes").to_numpy())),
+                "unsearched": found.unsearched,
+                "sampled": found.sampled,
+                "recalled": found.recalled,
+            }
+
+        return self._once("search", segment, make, segment)
+
+    @staticmethod
+    def add_searches(results: Iterable[Result]) -> Result:
+        """The sums of what searches tell; associative."""
+        sums = dict.fromkeys(("dropped", "dropped_bytes", "unsearched", "sampled", "recalled"), 0)
+        for result in results:
+            for name in sums:
+                sums[name] += result[name]
+        return sums
+
+    def look_alikes(self, resolved: Result, searched: Result) -> Result:
+        """What gave way to look-alikes in all, how well they were found, and the number of shards of what is left."""
+
+        def make() -> Result:
+            n_bytes = resolved["n_bytes"] - resolved["dropped_bytes"] - searched["dropped_bytes"]
+            return {
+                **{name: resolved[name] for name in ("cut", "kept", "n_bytes")},
+                **searched,
+                "dropped": resolved["dropped"] + searched["dropped"],
                 "shards": max(1, -(-n_bytes // self.job.write.shard_bytes)),
             }
 
@@ -248,8 +394,8 @@ class Tasks:
 
     def merge(
         self, group: tuple[int, dict[str, Iterable[tuple[int, Reference]]]], size: Result, bases: list[int]
-    ) -> int:
-        """The files of a shard."""
+    ) -> Result:
+        """The files of a shard, and the runs of which the index is made."""
         number, kinds = group
         job, plan = self.job, self.job.plan
         references: dict[str, dict[int, list[Segment]]] = {}
@@ -270,18 +416,108 @@ class Tasks:
         result = self._once(
             "merge",
             number,
-            lambda: merge_shard(shard, references, plan.segments, cut_of(size), job.write, places),
+            lambda: merge_shard(
+                shard, references, plan.segments, cut_of(size), job.write, places, self._in_eval(shard)
+            ),
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
-        return number
+        return {name: result[name] for name in ("writer", "runs")}
 
-    def commit(self, _: int, merged: int, size: Result) -> int:
+    def _in_eval(self, shard: Shard) -> pa.Table:
+        """What a rebuild takes over into the shard's part of the index."""
+        if not self.job.plan.is_rebuild:
+            return PUBLISHED.empty_table()
+        return in_eval(self.job.index.read("records", shard.index, shard.count))
+
+    def guard(self, number: int) -> Result:
+        """Bands and sketches of a file of eval, signed anew: a rebuild may sign in another way than before."""
+        job, options = self.job, self.job.options
+
+        def make() -> Result:
+            bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
+            for said in read_published(job.storage, join(job.output, job.plan.base.guards[number])):
+                for tables, batch in zip(
+                    (bands, sketches), sign_published(said, EVAL, options.dedupe, options.keys), strict=True
+                ):
+                    tables.append(pa.Table.from_batches([batch]))
+            rows = {"bands": pa.concat_tables(bands), "sketches": pa.concat_tables(sketches)}
+            sizes = {"bands": options.band_segments, "sketches": options.segments}
+            return {
+                "runs": {
+                    f"eval_{kind}": self._write(f"eval_{kind}", number, table, key_words(kind, table), sizes[kind])
+                    for kind, table in rows.items()
+                }
+            }
+
+        return self._once("guard", number, make, number)
+
+    def kept_refs(self, _: int, published: Iterable[tuple[int, Reference]]) -> Result:
+        """The refs of all records that the run publishes, in one run."""
+
+        def make() -> Result:
+            parts = [
+                np.unique(refs_of(key_words("sketches", pa.Table.from_batches([batch]))))
+                for _, batch in self._runs("published").read(_segments(reference for _, reference in published))
+            ]
+            refs = np.unique(np.concatenate([np.empty(0, np.uint32), *parts]))
+            return {"runs": {"refs": self._write("refs", 0, pa.table([pa.array(refs)], schema=REFS))}}
+
+        return self._once("kept_refs", 0, make)
+
+    def carried_segments(self) -> list[tuple[int, Reference]]:
+        """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
+        plan = self.job.plan
+        return [(segment, (0, 0, 0)) for segment in range(plan.segments)] if plan.is_rebuild else []
+
+    def index_ids(self, group: Grouped) -> int:
+        """The parts of the index by id and by owner, of a segment of either."""
+        segment, kinds = group
+
+        def make() -> Result:
+            job, count = self.job, self.job.options.segments
+            published = self._runs("published").table(_segments(kinds["published"]))
+            owners = self._runs("owners").table(_segments(kinds["owners"]))
+            new = elect_sketches(self._runs("sketches").table(_segments(kinds["sketches"])))
+            sketches = publish_sketches(new, published)
+            if job.plan.is_rebuild:
+                sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
+                owners = pa.concat_tables([owners, in_eval(job.index.read("owners", segment, count))])
+            return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
+                              self._part("sketches", segment, count, sketches)]}  # fmt: skip
+
+        self._once("index_ids", segment, make)
+        return segment
+
+    def index_bands(self, group: Grouped, refs: Result) -> int:
+        """The part of the index of a segment of bands."""
+        segment, kinds = group
+
+        def make() -> Result:
+            count = self.job.options.band_segments
+            kept = self._runs("refs").table(_all_segments(refs, "refs")).column("ref").to_numpy()
+            bands = publish_bands(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))), kept)
+            if self.job.plan.is_rebuild:
+                bands = pa.concat_tables([bands, self._published("bands", segment, count, kinds)])
+            return {"files": [self._part("bands", segment, count, bands)]}
+
+        self._once("index_bands", segment, make)
+        return segment
+
+    def _part(self, kind: str, number: int, count: int, rows: pa.Table) -> dict[str, Any]:
+        job = self.job
+        return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
+
+    def commit(self, _: int, merged: int, size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""
         if merged != size["shards"]:
             raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
         job = self.job
-        commit_run(job.storage, job.output, job.work, size["shards"], accept=job.accept, keep_work=job.keep_work)
+        tasks = [("merge", number) for number in range(size["shards"])]
+        tasks += [("index_ids", number) for number in sorted(ids)] + [
+            ("index_bands", number) for number in sorted(bands)
+        ]
+        commit_run(job.storage, job.output, job.work, tasks, accept=job.accept, keep_work=job.keep_work)
         return merged
 
     @staticmethod
@@ -301,9 +537,16 @@ class Tasks:
             return Runs(storage, folder, kind, _RUNS[kind])
         return runs_of(storage, folder)[kind]
 
-    def _write(self, kind: str, writer: int, rows: pa.Table, keys: npt.NDArray[np.uint64] | None = None) -> list[int]:
+    def _write(
+        self,
+        kind: str,
+        writer: int,
+        rows: pa.Table,
+        keys: npt.NDArray[np.uint64] | None = None,
+        segments: int | None = None,
+    ) -> list[int]:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
-        segments = 1 if keys is None else self.job.options.segments
+        segments = 1 if keys is None else segments or self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
         with RunWriter(rows.schema, segments, self.job.storage.spool(self.job.work)) as run:
             position = 0
@@ -312,12 +555,31 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, references: Iterable[Reference], ids: pa.ChunkedArray) -> pa.Table:
-        """The elected sketch of each of the ids."""
-        wanted = ids.unique()
-        runs = self._runs("sketches")
-        batches = [_only(batch, wanted) for _, batch in runs.read(_segments(references))]
-        return elect_sketches(pa.Table.from_batches(batches, SKETCHES))
+    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
+        """The elected sketches of a segment of ids that the refs name, or all; published ones among them."""
+        wanted = None if refs is None else np.unique(refs)
+        published = self._published("sketches", segment, self.job.options.segments, kinds).to_batches()
+        new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
+        chosen = [
+            batch if wanted is None else batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
+            for batch in (*published, *new)
+        ]
+        return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
+
+    def _published(self, kind: str, segment: int, segments: int, kinds: Kinds) -> pa.Table:
+        """Bands or sketches of what is published before the run: of all, or to a rebuild of eval."""
+        if self.job.plan.is_rebuild:
+            return self._runs(f"eval_{kind}").table(_segments(kinds[f"eval_{kind}"]))
+        return self.job.index.read(kind, segment, segments)
+
+    def _crowds(self, references: Iterable[Reference]) -> pa.Table:
+        """CROWDS of a segment of ids, sorted."""
+        crowds = self._runs("crowds").table(_segments(references))
+        return crowds.sort_by([("ref", "ascending"), ("band", "ascending")]).combine_chunks()
+
+    def _seats(self, references: Iterable[Reference]) -> pa.Table:
+        """SEATS of a segment of ids, sorted."""
+        return self._runs("seats").table(_segments(references)).sort_by("word").combine_chunks()
 
     def _by_key(self, rows: pa.Table) -> npt.NDArray[np.uint64]:
         """uint64[N]: the shuffle keys of the ids."""
@@ -329,8 +591,8 @@ class Tasks:
 
 def cut_of(result: Result) -> Cut:
     """The cut in a result of `Tasks.cut`."""
-    eval_end, val_end, passed, val_capped = result["cut"]
-    return Cut(eval_end, val_end, tuple(passed), val_capped)
+    eval_end, val_end, passed, val_capped, frozen = result["cut"]
+    return Cut(eval_end, val_end, tuple(passed), val_capped, frozen)
 
 
 def _segments(references: Iterable[Reference]) -> list[Segment]:
@@ -341,26 +603,9 @@ def _all_segments(result: Result, kind: str) -> list[Segment]:
     return [Segment(writer, start, end) for writer, _, start, end in Tasks.references(result, kind)]
 
 
-def _by_id(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
-    """uint64[N]: the first words of ids, which route as keys do."""
-    return np.ascontiguousarray(id_words(rows.column(column))[:, 0])
-
-
-def _only(batch: pa.RecordBatch, ids: pa.Array) -> pa.RecordBatch:
-    return batch.filter(pc.is_in(batch.column("id"), value_set=ids))
-
-
-def _sides(
-    pairs: pa.Table, sketches: pa.Table, targets: npt.NDArray[np.uint64], segments: int
-) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
-    """The sketch of each first id, once for each segment that it is needed in, with a key of that segment."""
-    numbers = segment_of(targets, segments)
-    _, first = np.unique(numbers, return_index=True)
-    key_of = dict(zip(numbers[first].tolist(), targets[first].tolist(), strict=True))
-    words = np.column_stack([id_words(pairs.column("a")), numbers.astype(np.uint64)])
-    distinct = np.unique(words, axis=0)
-    place = pc.index_in(ids_of(distinct[:, :2]), value_set=sketches.column("id").combine_chunks())
-    return sketches.take(place), np.array([key_of[number] for number in distinct[:, 2].tolist()], np.uint64)
+def _by_ref(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
+    """uint64[N]: refs as the keys that they begin."""
+    return np.asarray(rows.column(column).to_numpy().astype(np.uint64) << np.uint64(32))
 
 
 def _pack_counts(counts: npt.NDArray[np.int64]) -> dict[str, str]:

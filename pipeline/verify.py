@@ -1,8 +1,9 @@
 """Verify: everything a manifest promises, computed again from the files.
 
-Shards of one index hold one range of shuffle keys in every split and in the lineage, so what must hold
-between splits is checked a range at a time, in memory that does not grow with the dataset. What needs more
-(groups, look-alikes) holds digests only, or a sample that the caller bounds.
+A snapshot's files may lie in the folders of many. Rows are checked a shard at a time, against the shard's JSONL
+twin; who is where (in two splits, in the data but not in the lineage) by ids and groups that are dealt to a
+temporary folder, so memory does not grow with the dataset. The search for look-alikes holds a sample that the
+caller bounds.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
+from pipeline.history import ancestors
+from pipeline.members import Members, data_files, firsts, id_of_line, unhex
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
-from transforms.minhash import band_hashes, permutations, sign
+from transforms.minhash import band_hashes, band_keys, permutations, sign
 from transforms.options import DedupeOptions, RedactOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
-from transforms.schema import DATA, LINEAGE, RECORDS
+from transforms.schema import DATA, RECORDS
 from transforms.shingles import Ragged, jaccard, shingle_texts
 from transforms.sign import bodies
 from transforms.surrogates import without_surrogates
@@ -36,7 +40,9 @@ from transforms.write import file_digest
 Finding = str
 LEAK_SHARE = 0.01  # of the looked-at val and eval records may resemble another split below the dedupe threshold
 _KEYS = Keys("verify")  # permutations of its own: it must not be blind where the run was
-_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "config", "config_fingerprint",
+_SCANNED = ["messages", "tools", "kind", "metadata"]
+_IDENTIFIED = ["id", "n_redactions"]  # what is needed beside them of rows with surrogates, which have a Parquet shard
+_MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "added", "config", "config_fingerprint",
                   "versions", "schema_version", "key_check", "digest")  # fmt: skip
 
 
@@ -50,15 +56,17 @@ def verify_dataset(dataset: Dataset, sample: int | None, say: Callable[[str], No
     if findings:
         return findings
     dataset.derive()
-    findings = list(_check_files(dataset, manifest))
+    findings = [*_check_history(dataset, manifest), *_check_files(dataset, manifest)]
     if findings:
         return findings
     config = manifest["config"]
-    seen = _Seen(sample)
-    for index, shards in _by_index(manifest):
-        say(f"checking shard {index + 1} of {shards['count']}")
-        findings += _check_range(dataset, shards, seen, ids_of_text=not _has_surrogates(config))
-    findings += _check_groups(seen)
+    rows = sum(one["rows"] for one in manifest["files"] if one["kind"] in ("parquet", "jsonl", "lineage"))
+    with Members(rows) as records, Members(rows) as groups:
+        seen = _Seen(sample, records, groups)
+        findings += _check_shards(dataset, manifest, seen, say)
+        findings += _check_lineage(dataset, manifest, seen)
+        say("checking who is where")
+        findings += _check_members(seen, exact=config["dedupe"]["exact"])
     findings += _check_accounting(dataset, manifest, seen)
     if config["redact"]["enabled"]:
         findings += _check_redaction(seen, config, say)
@@ -69,14 +77,18 @@ def verify_dataset(dataset: Dataset, sample: int | None, say: Callable[[str], No
 
 @dataclass
 class _Seen:
-    """What is carried from range to range."""
+    """What is carried from shard to shard. Codes of `records` are places in _PLACES, those of `groups` splits."""
 
     sample: int | None
-    outcomes: Counter[str] = field(default_factory=Counter)
-    groups: dict[str, str] = field(default_factory=dict)
-    torn: set[str] = field(default_factory=set)
+    records: Members
+    groups: Members
+    fates: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # of each input's lines
     to_scan: list[pa.Table] = field(default_factory=list)
     to_scan_rows: int = 0
+
+
+# Where a record may be seen: in the data and in the lineage of each split.
+_PLACES = [(kind, split) for kind in ("data", "lineage") for split in SPLITS]
 
 
 def _check_manifest(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[Finding]:
@@ -99,6 +111,32 @@ def _check_manifest(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[F
                 yield f"the {kind} files of {split} hold {sum(rows)} rows, the accounts say {manifest['accounting'][split]}"
 
 
+def _check_history(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a snapshot owes to those that it continues, as far back as they are kept."""
+    line = list(ancestors(dataset, dict(manifest)))
+    for child, parent in zip(line, line[1:], strict=False):
+        if parent["digest"] != manifest_digest(parent):
+            yield f"the manifest of snapshot {parent['snapshot']:06d} was altered: its digest does not match"
+        if child["operation"] == "forget":
+            continue
+        before, after = _eval_digests(parent), _eval_digests(child)
+        lost = sum(after.get(path) != digest for path, digest in before.items())
+        if lost:
+            yield (
+                f"snapshot {child['snapshot']:06d} lost or changed {lost} files of eval that "
+                f"{parent['snapshot']:06d} had published"
+            )
+
+
+def _eval_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Digest of each data file of eval that holds records."""
+    return {
+        one["path"]: one["digest"]
+        for one in manifest["files"]
+        if one["kind"] in ("parquet", "jsonl") and one["split"] == "eval" and one["rows"]
+    }
+
+
 def _check_files(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[Finding]:
     for one in manifest["files"]:
         uri = dataset.uri(one["path"])
@@ -112,15 +150,38 @@ def _check_files(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[Find
             yield f"{one['path']} was altered: its digest does not match the manifest"
 
 
-def _by_index(manifest: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The files of each shard index: {(kind, split): path}."""
-    shards: dict[int, dict[Any, Any]] = defaultdict(dict)
-    for one in manifest["files"]:
-        if one["kind"] in ("parquet", "jsonl", "lineage"):
-            index, _, count = one["path"].rsplit("/", 1)[1].split(".")[0].rsplit("-", 3)[1:]
-            shards[int(index)][one["kind"], one.get("split")] = one
-            shards[int(index)]["count"] = int(count)
-    yield from sorted(shards.items())
+def _check_shards(
+    dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen, say: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Every shard: rows, ids and the JSONL twin, which has the same path below `jsonl/`."""
+    jsonl = {one["path"]: one for one in manifest["files"] if one["kind"] == "jsonl"}
+    files = data_files(manifest)
+    for number, one in enumerate(files):
+        say(f"checking shard {number + 1} of {len(files)}")
+        place = _PLACES.index(("data", one["split"]))
+        content = dataset.storage.read(dataset.uri(one["path"]))
+        if one["kind"] == "parquet":
+            twin = jsonl.pop(f"jsonl/{one['path'].removeprefix('data/').removesuffix('.parquet')}.jsonl", None)
+            table = pq.read_table(io.BytesIO(content))
+            lines = twin and dataset.storage.read(dataset.uri(twin["path"])).split(b"\n")[:-1]
+            if lines is not None and len(lines) != table.num_rows:
+                yield f"{one['path']}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
+                lines = None
+            wrong = list(_check_rows(one["path"], table, lines, ids_of_text=not _has_surrogates(manifest["config"])))
+            yield from wrong
+            ids = table.column("id").combine_chunks() if not wrong or "id" in table.column_names else pa.array([])
+        else:
+            lines = content.split(b"\n")[:-1]
+            ids, table = pa.array(map(id_of_line, lines), pa.string()), _table_of_lines(lines)
+            jsonl.pop(one["path"])
+        try:
+            seen.records.add(unhex(ids), place)
+        except ValueError:
+            yield f"{one['path']}: ids that are not 32 hex digits"
+        if set(_SCANNED) <= set(table.column_names):
+            _note_rows(table, seen)
+    for path in jsonl:
+        yield f"{path} has no Parquet twin"
 
 
 def _has_surrogates(config: Mapping[str, Any]) -> bool:
@@ -128,47 +189,8 @@ def _has_surrogates(config: Mapping[str, Any]) -> bool:
     return bool(redact["enabled"]) and redact.get("replace") == "surrogate"
 
 
-def _check_range(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen, *, ids_of_text: bool) -> Iterator[Finding]:
-    """One range of keys: rows, ids, twins, and lineage against data.
-
-    `ids_of_text`: ids are of what the rows say; with surrogates they are of the placeholder form, see `_check_redaction`.
-    """
-    fates = _lineage_ids(dataset, shards, seen)
-    ids: Counter[str] = Counter()
-    for split in SPLITS:
-        here: set[str] = set()
-        table = _rows(dataset, shards, "parquet", split)
-        lines = _rows(dataset, shards, "jsonl", split)
-        name = (shards.get(("parquet", split)) or shards[("jsonl", split)])["path"]
-        if table is not None:
-            if lines is not None and len(lines) != table.num_rows:
-                yield f"{name}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
-                lines = None
-            yield from _check_rows(name, table, lines, here, ids_of_text=ids_of_text)
-            _note_rows(table, seen)
-        else:
-            here = {_id_of_line(line) for line in lines or ()}
-            _note_rows(_table_of_lines(lines or []), seen)
-        ids.update(here)
-        if here != fates[split]:
-            yield f"{name}: {len(here ^ fates[split])} records are not where the lineage says"
-    twice = sum(count > 1 for count in ids.values())
-    if twice:
-        yield f"{twice} records are in several splits"
-
-
-def _rows(dataset: Dataset, shards: Mapping[Any, Any], kind: str, split: str) -> Any:
-    """The table of a Parquet shard, the lines of a JSONL shard, or None where there is none."""
-    entry = shards.get((kind, split))
-    if entry is None:
-        return None
-    content = dataset.storage.read(dataset.uri(entry["path"]))
-    return pq.read_table(io.BytesIO(content)) if kind == "parquet" else content.split(b"\n")[:-1]
-
-
-def _check_rows(
-    name: str, table: pa.Table, lines: list[bytes] | None, here: set[str], *, ids_of_text: bool
-) -> Iterator[Finding]:
+def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None, *, ids_of_text: bool) -> Iterator[Finding]:
+    """`ids_of_text`: ids are of what rows say; with surrogates they are of the placeholder form (`_check_redaction`)."""
     if table.schema.names != DATA.names:
         yield f"{name}: other columns than this version writes"
         return
@@ -181,38 +203,62 @@ def _check_rows(
             conversation_dict(row["messages"], row["tools"], weight=True)
         ):
             wrong_twins += 1
-        here.add(row["id"])
     if wrong_ids:
         yield f"{name}: {wrong_ids} records don't have the id of what they say"
     if wrong_twins:
         yield f"{name}: {wrong_twins} rows differ from their JSONL twins"
-    if len(here) != table.num_rows:
-        yield f"{name}: {table.num_rows - len(here)} records are there twice"
 
 
-def _id_of_line(line: bytes) -> str:
-    """The id of a JSONL line: that of the line without weights."""
-    said = orjson.loads(line)
-    for message in said["messages"]:
-        message.pop("weight", None)
-    return record_id(canonical_json(said)).hex()
+def _check_lineage(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen) -> Iterator[Finding]:
+    """Reads the lineage: counts the fates of each input's lines, and notes ids and groups of kept ones."""
+    for one in manifest["files"]:
+        if one["kind"] != "lineage":
+            continue
+        with dataset.storage.open(dataset.uri(one["path"])) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(columns=["shard", "outcome", "reasons", "id", "group"]):
+                _count_fates(batch, seen)
+                for split in SPLITS:
+                    kept = batch.filter(pc.equal(batch.column("outcome"), split))
+                    groups = kept.column("group").drop_null()
+                    try:
+                        seen.records.add(unhex(kept.column("id")), _PLACES.index(("lineage", split)))
+                        seen.groups.add(unhex(groups), SPLITS.index(split))
+                    except (ValueError, TypeError):
+                        yield f"{one['path']}: ids that are not 32 hex digits"
 
 
-def _lineage_ids(dataset: Dataset, shards: Mapping[Any, Any], seen: _Seen) -> dict[str, set[str]]:
-    """Ids by split as the lineage has them; counts all outcomes."""
-    table = _rows(dataset, {("parquet", "lineage"): shards[("lineage", None)]}, "parquet", "lineage")
-    table = table.cast(LINEAGE)
-    fates: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for outcome, reasons, one, group in zip(
-        *(table.column(name).to_pylist() for name in ("outcome", "reasons", "id", "group")), strict=True
-    ):
+def _count_fates(batch: pa.RecordBatch, seen: _Seen) -> None:
+    reasons = [one[0] if one else "" for one in batch.column("reasons").to_pylist()]
+    names = zip(batch.column("shard").to_pylist(), batch.column("outcome").to_pylist(), reasons, strict=True)
+    for (shard, outcome, reason), count in Counter(names).items():
         detailed = outcome in (Outcome.QUARANTINED, Outcome.DROPPED)
-        seen.outcomes[f"{outcome}.{reasons[0]}" if detailed else outcome] += 1
-        if outcome in fates:
-            fates[outcome].add(one)
-            if group is not None and seen.groups.setdefault(group, outcome) != outcome:
-                seen.torn.add(group)
-    return fates
+        seen.fates[shard][f"{outcome}.{reason}" if detailed else outcome] += count
+
+
+def _check_members(seen: _Seen, *, exact: bool) -> Iterator[Finding]:
+    """Records and groups in several splits, records in the data twice, and data against lineage."""
+    torn_records = torn_groups = again = 0
+    astray: Counter[str] = Counter()
+    for ids, codes in seen.records.partitions():
+        starts = firsts(ids)
+        counts = np.stack([np.add.reduceat(codes == code, starts, dtype=np.int64) for code in range(len(_PLACES))])
+        data, lineage = counts[: len(SPLITS)], counts[len(SPLITS) :]
+        torn_records += int(((data > 0).sum(axis=0) > 1).sum())
+        again += int((data > 1).any(axis=0).sum())
+        for code, split in enumerate(SPLITS):
+            astray[split] += int((data[code] != lineage[code]).sum())
+    for ids, codes in seen.groups.partitions():
+        bits = np.bitwise_or.reduceat(1 << codes, firsts(ids))
+        torn_groups += int((bits & (bits - 1) != 0).sum())
+    for split in SPLITS:
+        if astray[split]:
+            yield f"{split}: {astray[split]} records are not where the lineage says"
+    if torn_records:
+        yield f"{torn_records} records are in several splits"
+    if again and exact:
+        yield f"{again} records are there twice"
+    if torn_groups:
+        yield f"{torn_groups} groups are in several splits"
 
 
 def _table_of_lines(lines: list[bytes]) -> pa.Table:
@@ -231,33 +277,39 @@ def _table_of_lines(lines: list[bytes]) -> pa.Table:
 def _note_rows(table: pa.Table, seen: _Seen) -> None:
     """Remembers rows to scan again."""
     room = None if seen.sample is None else seen.sample - seen.to_scan_rows
-    rows = table.slice(0, room)
+    rows = table.select([*_SCANNED, *(name for name in _IDENTIFIED if name in table.column_names)]).slice(0, room)
     seen.to_scan.append(rows)
     seen.to_scan_rows += rows.num_rows
 
 
-def _check_groups(seen: _Seen) -> Iterator[Finding]:
-    if seen.torn:
-        yield f"{len(seen.torn)} groups are in several splits"
-
-
 def _check_accounting(dataset: Dataset, manifest: Mapping[str, Any], seen: _Seen) -> Iterator[Finding]:
-    """The lineage and the inputs file against the manifest's accounts."""
-    accounting = manifest["accounting"]
-    expected = Counter({name: accounting[name] for name in (*SPLITS, "duplicate") if accounting[name]})
-    for name in ("quarantined", "dropped"):
-        expected.update({f"{name}.{reason}": count for reason, count in accounting[name].items()})
-    for outcome in sorted(expected.keys() | seen.outcomes.keys()):
-        if expected[outcome] != seen.outcomes[outcome]:
-            yield f"{outcome}: {expected[outcome]} in the accounts, {seen.outcomes[outcome]} in the lineage"
-    (uri,) = dataset.files(manifest, "inputs")
-    rows = pq.read_table(io.BytesIO(dataset.storage.read(uri))).to_pylist()
-    names = tuple(add_accounts([]))
-    summed = add_accounts(
-        {name: dict(row[name]) if isinstance(row[name], list) else row[name] for name in names} for row in rows
-    )
-    if summed != accounting:
+    """The inputs files against the lineage, line by line of each input, and against the manifest's accounts."""
+    named: dict[str, Counter[str]] = defaultdict(Counter)
+    accounts = []
+    for uri in dataset.files(manifest, "inputs"):
+        own = add_accounts(_accounts_of(pq.read_table(io.BytesIO(dataset.storage.read(uri))), named))
+        accounts.append(own)
+        if own["read"] != total(own):
+            yield f"{uri[len(dataset.root) + 1 :]}: {own['read']} lines were read, {total(own)} accounted for"
+    if add_accounts(accounts) != manifest["accounting"]:
         yield "the accounts of the inputs don't add up to those of the manifest"
+    if manifest["operation"] in ("run", "refresh", "rebuild") and manifest["added"] not in accounts:
+        yield "the accounts of what the snapshot took in are not those of its inputs"
+    wrong = sum(+named[shard] != +seen.fates[shard] for shard in named.keys() | seen.fates.keys())
+    if wrong:
+        yield f"{wrong} of {len(named)} inputs have other fates in the lineage than in their accounts"
+
+
+def _accounts_of(inputs: pa.Table, named: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
+    """The accounting of each input; adds its outcomes, as the lineage counts them, to `named`."""
+    for row in inputs.to_pylist():
+        account = {name: row[name] for name in ("read", "blank", *SPLITS, "duplicate")}
+        counts = named[row["shard"]]
+        counts.update({name: row[name] for name in (*SPLITS, "duplicate")})
+        for name in ("quarantined", "dropped"):
+            account[name] = dict(row[name])
+            counts.update({f"{name}.{reason}": count for reason, count in row[name]})
+        yield account
 
 
 def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[Finding]:
@@ -274,7 +326,7 @@ def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str]
     if _has_surrogates(config):
         wrong = 0
         for table in seen.to_scan:
-            for row in table.select(["id", "messages", "tools", "metadata", "n_redactions"]).to_pylist():
+            for row in table.to_pylist():
                 wrong += _check_surrogates(row, options, (group_by,) if group_by else (), found)
         if wrong:
             yield f"{wrong} records don't have the id of their placeholder form"
@@ -300,7 +352,7 @@ def _records(table: pa.Table) -> pa.Table:
     count = table.num_rows
     columns: list[Any] = []
     for column in RECORDS:
-        if column.name in ("messages", "tools", "kind", "metadata"):
+        if column.name in _SCANNED:
             columns.append(table.column(column.name).cast(column.type))
         elif column.name == "reasons":
             columns.append(pa.array([[]] * count, column.type))
@@ -354,16 +406,18 @@ class _HeldOut:
 
 
 def _held_out(dataset: Dataset, manifest: Mapping[str, Any], options: DedupeOptions, sample: int | None) -> _HeldOut:
-    """Fingerprints of val and eval records, `sample` at most."""
+    """Fingerprints of val and eval records, about half of `sample` of each at most, the newest first."""
     splits: list[str] = []
     parts: list[Ragged] = []
     bands = []
-    for split, shingles, hashes in _prints(dataset, manifest, options, (Outcome.EVAL, Outcome.VAL)):
-        splits += [split] * len(hashes)
-        parts.append(shingles)
-        bands.append(hashes)
-        if sample is not None and len(splits) >= sample:
-            break
+    for held in (Outcome.EVAL, Outcome.VAL):
+        room = None if sample is None else len(splits) + sample // 2
+        for split, shingles, hashes in _prints(dataset, manifest, options, (held,)):
+            splits += [split] * len(hashes)
+            parts.append(shingles)
+            bands.append(hashes)
+            if room is not None and len(splits) >= room:
+                break
     if not parts:
         return _HeldOut(
             [], Ragged(np.zeros(1, np.int64), np.empty(0, np.uint64)), np.empty((0, options.bands), np.uint64)
@@ -377,22 +431,26 @@ def _prints(
     dataset: Dataset, manifest: Mapping[str, Any], options: DedupeOptions, splits: tuple[str, ...]
 ) -> Iterator[tuple[str, Ragged, npt.NDArray[np.uint64]]]:
     """(split, shingles, bands) of the rows of each shard."""
-    kind = "parquet" if any(one["kind"] == "parquet" for one in manifest["files"]) else "jsonl"
     permuted = permutations(options.num_perm, _KEYS)
+    files = [one for one in data_files(manifest) if one["rows"]]
     for split in splits:
-        for one in manifest["files"]:
-            if one["kind"] != kind or one.get("split") != split or not one["rows"]:
+        for one in files:
+            if one["split"] != split:
                 continue
             content = dataset.storage.read(dataset.uri(one["path"]))
-            for texts in _texts(content, kind):
+            for texts in _texts(content, one["kind"]):
                 shingles = shingle_texts(texts, options.shingle, _KEYS)
-                yield split, shingles, band_hashes(sign(shingles, permuted), options.bands, options.rows, _KEYS)
+                yield (
+                    split,
+                    shingles,
+                    band_hashes(sign(shingles, permuted), band_keys(options.bands, options.rows, _KEYS)),
+                )
 
 
 def _silent_bands(options: DedupeOptions) -> npt.NDArray[np.uint64]:
     """The band hashes of records that say nothing, which resemble nobody."""
     nothing = sign(Ragged(np.zeros(2, np.int64), np.empty(0, np.uint64)), permutations(options.num_perm, _KEYS))
-    return band_hashes(nothing, options.bands, options.rows, _KEYS).ravel()
+    return band_hashes(nothing, band_keys(options.bands, options.rows, _KEYS)).ravel()
 
 
 def _texts(content: bytes, kind: str) -> Iterator[list[str]]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.test_redact import OPTIONS, batch, message, redacted
+from transforms.adjacent import adjacent_parts, may_join, same_speaker
 from transforms.redact import redact_records
 
 
@@ -59,3 +62,28 @@ def test_joined_turns_settle() -> None:
         "it is <PHONE_NUMBER_1>", "<PHONE_NUMBER_1>", "or <PHONE_NUMBER_1>"
     ]  # fmt: skip
     assert redact_records(once, OPTIONS).records.equals(once)
+
+
+PARTS = [
+    "my number is 212-867", "5309", "5309.", "GB82 WEST 1234", "5698 7654 32", "jane@", "example.com", "@example.com!",
+    "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.sampled_from(PARTS)), max_size=4), max_size=4
+    )
+)
+def test_the_search_by_columns_misses_nothing(rows: list[list[tuple[str, str]]]) -> None:
+    records = batch(*({"messages": [message(role, text) for role, text in said]} for said in rows))
+    possible = may_join(records.column("messages"))
+    for said, may in zip(rows, possible, strict=True):
+        filled = [(role, text) for role, text in said if text]
+        pairs = same_speaker([(role, place) for place, (role, _) in enumerate(filled)])
+        if any(adjacent_parts(filled[one][1], filled[other][1]) for one, other in pairs):
+            assert may or not any("@" in text or any(map(str.isdigit, text)) for _, text in filled)
+    assert redact_records(records, OPTIONS).records.equals(
+        redact_records(records, OPTIONS.model_copy(update={"exact": True})).records
+    )

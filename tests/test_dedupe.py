@@ -1,25 +1,24 @@
-"""Sign, Candidates, Verify, Cluster and Settle: laws, and brute force as the oracle."""
+"""Sign, Cluster and Settle: laws, and brute force as the oracle."""
 
 import random
 
-import datasketch
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import WORDS, conversations, records_batch
-from transforms.candidates import BANDS, LEADERS, PAIRS, find_candidates, pair_table
-from transforms.cluster import cluster_edges
+from tests.records import conversations, records_batch
+from transforms.bands import NEW
+from transforms.cluster import LIKE, cluster_edges
 from transforms.exact import FACTS, elect_records, id_words, ids_of
 from transforms.hashing import Keys
-from transforms.minhash import EMPTY, permutations, sign
+from transforms.minhash import permutations, sign
 from transforms.options import DedupeOptions
 from transforms.settle import settle_records
 from transforms.shingles import jaccard, shingle_texts, tokenize
 from transforms.sign import fingerprint_records, identify_sources, sign_records
-from transforms.verify import EDGES, SKETCHES, compare_pairs, elect_sketches
+from transforms.split import EVAL, TRAIN, VAL
+from transforms.verify import EDGES
 
 KEYS = Keys("test salt")
 bodies = st.lists(st.text(st.sampled_from("ab 東é.\n"), max_size=60), max_size=12)
@@ -52,21 +51,6 @@ def test_shingles_are_distinct_windows_of_tokens(drawn):
         hashes = shingles.values[shingles.offsets[place] : shingles.offsets[place + 1]]
         assert len(hashes) == len(windows)
         assert (np.diff(hashes.astype(object)) > 0).all()
-
-
-@given(bodies)
-def test_signatures_are_datasketchs(drawn):
-    shingles = shingle_texts(drawn, 2, KEYS)
-    permuted = permutations(32, KEYS)
-    signatures = sign(shingles, permuted)
-    for place in range(len(drawn)):
-        reference = datasketch.MinHash(
-            32, hashfunc=lambda value: int(value) & 0xFFFFFFFF, permutations=tuple(permuted), scheme="affine32"
-        )
-        hashes = shingles.values[shingles.offsets[place] : shingles.offsets[place + 1]]
-        for value in hashes:
-            reference.update(value)
-        assert (signatures[place] == reference.hashvalues).all() if len(hashes) else (signatures[place] == EMPTY).all()
 
 
 def test_the_salt_and_the_secret_change_every_permutation():
@@ -144,69 +128,8 @@ def test_system_and_tool_texts_are_not_compared():
     said = [{"role": "user", "content": "a b c"}, {"role": "assistant", "content": "d e f"}]
     batch = records_batch([said, [{"role": "system", "content": "x " * 50}, *said, {"role": "tool", "content": "y"}]])
     prints = fingerprint_records(batch, DedupeOptions(), KEYS)
-    assert (prints.bands[0] == prints.bands[1]).all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 40)), max_size=120), st.randoms())
-def test_candidates_are_all_pairs_of_small_bands_in_any_order(rows, shuffled):
-    def candidates(drawn):
-        return find_candidates(
-            pa.table(
-                [
-                    pa.array([band for band, _ in drawn], pa.uint64()),
-                    pa.array([b""] * len(drawn), pa.binary()),
-                    pa.array([one_id(number) for _, number in drawn], pa.binary(16)),
-                ],
-                schema=BANDS,
-            )
-        )
-
-    pairs = candidates(rows)
-    expected = set()
-    for band in range(5):
-        members = sorted({number for one, number in rows if one == band})
-        expected |= {(a, b) for place, a in enumerate(members[:LEADERS]) for b in members[place + 1 :]}
-    found = {
-        (int.from_bytes(a[:8], "big"), int.from_bytes(b[:8], "big"))
-        for a, b in zip(pairs.column("a").to_pylist(), pairs.column("b").to_pylist(), strict=True)
-    }
-    assert found == expected
-    shuffled.shuffle(rows)
-    assert candidates(rows).equals(pairs)
-
-
-@given(st.lists(st.sets(st.integers(0, 12), max_size=8), min_size=2, max_size=8))
-def test_edges_have_the_exact_jaccard_index(sets):
-    count = len(sets)
-    sketches = elect_sketches(
-        pa.table(
-            [
-                pa.array([one_id(number) for number in range(count)], pa.binary(16)),
-                pa.array([b"\0"] * count, pa.binary()),
-                pa.array([one_id(0)] * count, pa.binary(16)),
-                pa.nulls(count, pa.binary(16)),
-                pa.array([1] * count, pa.int64()),
-                pa.array([sorted(one) for one in sets], pa.list_(pa.uint64())),
-            ],
-            schema=SKETCHES,
-        )
-    )
-    every = [(a, b) for a in range(count) for b in range(a + 1, count)]
-    pairs = pa.table([pa.array([one_id(pair[side]) for pair in every], pa.binary(16)) for side in (0, 1)], schema=PAIRS)
-    edges = compare_pairs(pairs, sketches, sketches, 0.5)
-    truth = {(a, b): len(sets[a] & sets[b]) / len(sets[a] | sets[b]) if sets[a] | sets[b] else 0.0 for a, b in every}
-    found = {
-        (int.from_bytes(a[:8], "big"), int.from_bytes(b[:8], "big")): similarity
-        for a, b, similarity in zip(*(edges.column(name).to_pylist() for name in ("a", "b", "similarity")), strict=True)
-    }
-    assert found.keys() == {pair for pair, index in truth.items() if index >= 0.5}
-    assert all(abs(similarity - truth[pair]) < 1e-6 for pair, similarity in found.items())
-
-
-def test_a_candidate_without_a_sketch_raises():
-    pairs = pa.table([pa.array([one_id(1)], pa.binary(16)), pa.array([one_id(2)], pa.binary(16))], schema=PAIRS)
-    with pytest.raises(KeyError, match="no sketch"):
-        compare_pairs(pairs, SKETCHES.empty_table(), SKETCHES.empty_table(), 0.5)
+    assert len(prints.bands)
+    assert (prints.bands[prints.owners == 0] == prints.bands[prints.owners == 1]).all()
 
 
 edge_lists = st.dictionaries(
@@ -216,7 +139,7 @@ edge_lists = st.dictionaries(
 )
 
 
-def edge_table(drawn, ranks=None, groups=None) -> pa.Table:
+def edge_table(drawn, ranks=None, groups=None, published=None) -> pa.Table:
     pairs = list(drawn)
     ranks, groups = ranks or {}, groups or {}
     columns = [
@@ -229,6 +152,7 @@ def edge_table(drawn, ranks=None, groups=None) -> pa.Table:
             pa.array([bytes([ranks.get(pair[side], 0)]) for pair in pairs], pa.binary()),
             pa.array([groups.get(pair[side]) for pair in pairs], pa.binary(16)),
             pa.array([1] * len(pairs), pa.int64()),
+            pa.array([(published or {}).get(pair[side], NEW) for pair in pairs], pa.int8()),
         ]
     return pa.table(columns, schema=EDGES)
 
@@ -287,10 +211,42 @@ def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
     whole = cluster_edges(edge_table(chain), 0.8, 1_000_000)
     assert whole.divided == []
     parts = cluster_edges(edge_table(chain), 0.8, 10_000)
-    assert parts.divided == [250]
+    (told,) = parts.divided
+    assert (told["records"], told["parts"], told["cause"], told["hub_look_alikes"]) == (250, 3, "chain", 2)
     units = {number_of(row["id"]): row["unit"] for row in parts.verdicts.to_pylist()}
     assert len(set(units.values())) == 3
-    assert parts.cross.num_rows == 2
+    assert max(list(units.values()).count(unit) for unit in units.values()) <= 100
+    assert parts.cross.num_rows == 2  # parts are stretches of the chain
+    star = {(0, number): 0.75 for number in range(1, 250)}
+    (told,) = cluster_edges(edge_table(star), 0.8, 10_000).divided
+    assert (told["cause"], told["hub"]) == ("family", one_id(0).hex())
+
+
+@given(
+    edge_lists,
+    st.dictionaries(st.integers(0, 15), st.integers(0, 2)),
+    st.dictionaries(st.integers(0, 15), st.sampled_from([TRAIN, VAL, EVAL])),
+)
+def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
+    drawn = {pair: index for pair, index in drawn.items() if not (pair[0] in published and pair[1] in published)}
+    clusters = cluster_edges(edge_table(drawn, ranks, published=published), 0.8, 16)
+    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.to_pylist()}
+    assert not verdicts.keys() & published.keys()
+    similar = {frozenset(pair): index for pair, index in drawn.items()}
+    kept = {record for record, row in verdicts.items() if row["kept_id"] is None and row["like"] < 2}
+    for record, row in verdicts.items():
+        met = [other for pair in similar if record in pair for other in pair - {record} if other in published]
+        assert row["like"] == sum(LIKE[split] for split in {published[other] for other in met})
+        if row["kept_id"] is not None:
+            leader = number_of(row["kept_id"])
+            assert row["like"] < 2
+            assert leader in kept or published.get(leader) == TRAIN
+            assert similar[frozenset((record, leader))] >= 0.8 - 1e-6
+        elif row["like"] < 2:
+            assert all(similar[frozenset((record, other))] < 0.8 for other in met)
+    for record in kept:
+        with_train = [one for one in kept if verdicts[one]["unit"] == verdicts[record]["unit"]]
+        assert verdicts[record]["to_train"] == any(verdicts[one]["like"] for one in with_train)
 
 
 facts = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), max_size=30)
@@ -303,6 +259,7 @@ def fact_table(rows, order) -> pa.Table:
             pa.array([one_id(rows[place][0]) for place in order], pa.binary(16)),
             pa.array([bytes([rows[place][1]]) for place in order], pa.binary()),
             pa.array([one_id(rows[place][2]) for place in order], pa.binary(16)),
+            pa.nulls(len(order), pa.binary(16)),
             pa.nulls(len(order), pa.binary(16)),
             pa.array([10] * len(order), pa.int64()),
             pa.array(list(order), pa.int64()),
@@ -354,18 +311,3 @@ def test_ids_survive_as_words(ids):
     array = pa.array(ids, pa.binary(16))
     assert ids_of(id_words(array)).to_pylist() == ids
     assert ids_of(id_words(array[1:])).to_pylist() == ids[1:]
-
-
-def test_pairs_of_one_id_are_left_out():
-    words = id_words(pa.array([one_id(1)], pa.binary(16)))
-    assert pair_table(np.hstack([words, words])).num_rows == 0
-
-
-def test_near_duplicates_are_found_in_a_made_corpus():
-    chooser = random.Random(2)
-    texts = [" ".join(chooser.choices(WORDS, k=120)) for _ in range(60)]
-    copies = [text.replace(text.split()[60], "changed", 1) for text in texts]
-    batch = records_batch([[{"role": "user", "content": text}] for text in texts + copies])
-    prints = fingerprint_records(batch, DedupeOptions(), KEYS)
-    met = sum(bool((prints.bands[place] == prints.bands[place + 60]).any()) for place in range(60))
-    assert met == 60

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
 
 from pipeline.config import Config
+from tests.nights import made_night
+from tests.records import write_lines
+from tests.test_run import mill
 from transforms.reasons import MEANING, Drop
 
 README = Path(__file__).parents[1] / "README.md"
@@ -63,6 +67,38 @@ def test_every_target_of_the_makefile_has_help():
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.M)[0].split():
         assert re.search(rf"^{target}:.*##", makefile, flags=re.M) or target == "clean", target
+
+
+def commands_of(page: str) -> list[tuple[list[str], int, list[str]]]:
+    """(arguments, exit code, lines that are said) of each `$ corpusmill` in the console blocks of a page."""
+    found: list[tuple[list[str], int, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", page, flags=re.M | re.S):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                command, _, code = line[2:].partition("# exit ")
+                name, *arguments = shlex.split(command)
+                assert name == "corpusmill"
+                found.append((arguments, int(code or 0), []))
+            else:
+                found[-1][2].append(line)
+    return found
+
+
+def test_the_month_of_nights_can_be_lived_through(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (README.parent / "docs" / "nightly.md").read_text(encoding="utf-8")
+    config = re.search(r"^```yaml\n# nightly.yaml\n(.*?)^```", page, flags=re.M | re.S)
+    assert config
+    Path("nightly.yaml").write_text(config[1], encoding="utf-8")
+    for day in range(1, 7):
+        write_lines(Path(f"logs/2026-11-{day:02d}.jsonl"), made_night(day, 120 if day == 4 else 20))
+    commands = commands_of(page)
+    assert {arguments[0] for arguments, _, _ in commands} >= {"run", "log", "diff", "why", "rollback", "expire"}
+    for arguments, code, lines in commands:
+        assert mill(*arguments) == code, arguments
+        captured = capsys.readouterr()
+        for line in lines:
+            assert line in captured.out + captured.err, arguments
 
 
 if __name__ == "__main__":

@@ -214,10 +214,15 @@ def test_the_same_again_is_nothing_new(made, capsys):
     assert "nothing new" in capsys.readouterr().err
     assert sorted(made.rglob("*")) == before
     assert mill(*again, "--set", "validate.max_chars=7") == 2
-    assert "validate.max_chars: was 8000, is 7" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "validate.max_chars: was 8000, is 7" in told
+    assert "--rebuild" in told
     assert mill(*again, "--set", "split.salt=other") == 2
-    assert mill("run", "--input", made / "CURRENT", *again[3:]) == 2
-    assert "can't add" in capsys.readouterr().err
+    assert "another secret key" in capsys.readouterr().err
+    assert mill(*again, "--set", "split.group_by=null") == 2
+    assert "can't change once a dataset is published" in capsys.readouterr().err
+    assert mill(*again, "--set", "split.val=0.3") == 2
+    assert "--accept" in capsys.readouterr().err
     assert mill("run", "--input", made / "none*.jsonl", *again[3:]) == 0
     assert mill("run", "--input", made / "none*.jsonl", "--require-input", *again[3:]) == 2
     assert sorted(made.rglob("*")) == before

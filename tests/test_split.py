@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.cluster import CROSS
+from transforms.exact import id_words
 from transforms.hashing import Keys
 from transforms.options import SplitOptions
 from transforms.split import BINS, EVAL, TRAIN, VAL, Cut, bin_of, choose_cut, drop_lookalikes
@@ -79,7 +80,10 @@ def test_no_look_alikes_are_left_in_two_splits(pairs):
     bins = {one: bin_of(one, KEYS) for one in ids}
     ends = sorted(bins.values())
     cut = Cut(ends[4], ends[8])
-    drops = drop_lookalikes(cross_of([(ids[a], ids[b]) for a, b in pairs], units), cut, KEYS)
+    cross = cross_of([(ids[a], ids[b]) for a, b in pairs], units)
+    codes = tuple(cut.splits(np.array([bins[ids[pair[side]]] for pair in pairs], np.int64)) for side in (0, 1))
+    first = drop_lookalikes(cross, codes, EVAL)
+    drops = pa.concat_tables([first, drop_lookalikes(cross, codes, VAL, id_words(first.column("id")))])
     gone = dict(zip(drops.column("id").to_pylist(), drops.column("reason").to_pylist(), strict=True))
     assert len(gone) == drops.num_rows
     split = {one: int(cut.splits(np.array([bins[one]]))[0]) for one in ids}

@@ -53,6 +53,26 @@ def test_a_dataset_on_a_store_is_the_one_on_a_disk(s3, tmp_path, capsys):
     assert "nothing new" in capsys.readouterr().err
 
 
+def test_history_on_a_store(s3, nights, capsys):
+    s3.put(str(nights), "data/out", recursive=True)
+    assert mill("rollback", "s3://data/out", "1") == 0
+    capsys.readouterr()
+    assert mill("log", "s3://data/out", "--json") == 0
+    assert [one["undone"] for one in json.loads(capsys.readouterr().out)] == [False, True, False]
+    assert mill("diff", "s3://data/out", "2", "3") == 0
+    s3.pipe_file("data/out/work/abcdefabcdef/done/mill/000000.json", b"{}")
+    s3.pipe_file("data/out/data/000004-abcdefabcdef/train-00000-of-00001.parquet", b"left")
+    assert mill("expire", "s3://data/out", "--keep", "1") == 0
+    assert s3.exists("data/out/work/abcdefabcdef/done/mill/000000.json")  # it may be of a run in progress
+    assert not s3.exists("data/out/snapshots/000002.json")
+    assert not [name for name in s3.find("data/out") if "/000002" in name]
+    assert mill("expire", "s3://data/out", "--keep", "1", "--older-than", "0") == 0
+    s3.invalidate_cache()
+    assert not s3.find("data/out/work")
+    assert not s3.find("data/out/data/000004-abcdefabcdef")
+    assert mill("verify", "s3://data/out") == 0
+
+
 def test_create_is_exclusive(s3):
     storage = Storage()
     assert storage.create("s3://data/snapshots/1.json", b"first")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _TAIL = re.compile(r"(?<![0-9A-Za-z.])[+(]?[0-9A-Z][0-9A-Z ().\-]{1,40}(?<=[0-9A-Z)])(?=[\s.…\-,]{0,4}$)")
-_HEAD = re.compile(r"[\s.…\-,]{0,4}([0-9A-Z(][0-9A-Z ().\-]{0,30}[0-9A-Z])(?=[\s.!,]{0,3}(?:$|\n))")
+_HEAD = re.compile(r"[ \t\r\n.…\-,]{0,4}([0-9A-Z(][0-9A-Z ().\-]{0,30}[0-9A-Z])(?=[ \t\r\n.!,]{0,3}(?:$|\n))")
 _MAIL_TAIL = re.compile(r"(?<![\w.+\-@])[\w.+\-]{1,64}(?:@[\w.\-]{0,64})?$")
 _MAIL_HEAD = re.compile(r"([@.]?[\w\-]{1,64}(?:\.[\w\-]{1,64}){0,4}(?:@[\w.\-]{1,64})?)(?=[\s.!,]{0,3}(?:$|\n))")
 _DIGITS = re.compile(r"[0-9]")
@@ -73,9 +73,9 @@ def _parts(one: tuple[int, int], other: tuple[int, int], tail: str, head: str, b
     return Parts(*one, *other, wholes)
 
 
-_STARTS = r"^[\s.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[\s.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
+_STARTS = r"^[ \t\r\n.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[ \t\r\n.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
 _FIRST_DIGIT = r"^[^0-9]{0,40}[0-9]"
-_ENDS = r"@[\w.\-]*$"
+_ENDS = r"@[^\s@]*$"
 
 
 def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:

@@ -1,58 +1,172 @@
-"""Candidates: pairs of records that share a band of their signatures."""
+"""Candidates: pairs of records that share a band of their signatures.
+
+Each record of a band meets the first `LEADERS` published and the first `LEADERS` new ones of it, in the order of
+`order` and ref, so pairs stay linear in records; two published ones never meet. Of bands so crowded that this
+leaves pairs out, the members are told as well: the search for look-alikes of val and eval goes through them.
+
+The contract with a refresh: give `find_candidates` the BANDS rows of one segment of bands, those of new records and,
+appended to them, those of the index (`published` 0, 1 or 2: in train, val or eval). A record whose id is published
+already counts as published. Rows of one band must not be spread over calls.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.exact import id_words, ids_of
+from transforms.compiled import compiled, signed
 
-# One row for each band of each distinct record of a block.
-BANDS = pa.schema(
-    [
-        pa.field("band", pa.uint64(), nullable=False),
-        pa.field("rank", pa.binary(), nullable=False),
-        pa.field("id", pa.binary(16), nullable=False),
-    ]
-)
+# Candidate pairs by ref: `a` leads, and `b` follows it in the order of every band that they share.
+PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.uint32(), nullable=False)])
 
-# a < b, as bytes.
-PAIRS = pa.schema([pa.field("a", pa.binary(16), nullable=False), pa.field("b", pa.binary(16), nullable=False)])
+# Members of crowded bands.
+CROWDS = pa.schema([pa.field("ref", pa.uint32(), nullable=False), pa.field("band", pa.uint64(), nullable=False)])
 
-LEADERS = 16  # records of equal bands that every other one is compared with: pairs stay linear in records
+LEADERS = 16
 
 
-def find_candidates(bands: pa.Table) -> pa.Table:
-    """Distinct PAIRS of ids that share a band; each record meets the first `LEADERS` of its band by rank and id.
+class Candidates(NamedTuple):
+    """Distinct PAIRS and CROWDS, both sorted."""
 
-    Takes all rows of the bands it is given: equal bands must not be spread over calls.
-    """
-    bands = bands.sort_by([(name, "ascending") for name in ("band", "rank", "id")]).combine_chunks()
+    pairs: pa.Table
+    crowds: pa.Table
+
+
+def find_candidates(bands: pa.Table) -> Candidates:
+    """The candidates among all rows of some bands (BANDS)."""
     values = bands.column("band").to_numpy()
-    ids = id_words(bands.column("id"))
-    fresh = np.ones(len(values), bool)
-    fresh[1:] = (values[1:] != values[:-1]) | (ids[1:] != ids[:-1]).any(axis=1)
-    values, ids = values[fresh], ids[fresh]
-    start_of_run = np.ones(len(values), bool)
-    start_of_run[1:] = values[1:] != values[:-1]
-    starts = np.flatnonzero(start_of_run)
-    first = np.repeat(starts, np.diff(np.append(starts, len(values))))
-    place = np.arange(len(values)) - first
-    found = []
-    for leader in range(LEADERS):
-        follower = np.flatnonzero(place > leader)
-        if len(follower) == 0:
-            break
-        found.append(np.hstack([ids[first[follower] + leader], ids[follower]]))
-    pairs = np.concatenate(found) if found else np.empty((0, 4), np.uint64)
-    return pair_table(pairs)
+    rows = _repeated(values)
+    values, places = values[rows], _places(bands, rows)
+    order = np.argsort(values, kind="stable")
+    values, places = values[order], places[order]
+    crowds = np.empty((2, len(values)), np.uint64)
+    scratch = np.empty(len(values), np.uint64)
+    pairs = np.empty(0, np.uint64)
+    count, crowded = _meet(values, places, scratch, pairs, crowds)
+    pairs = np.empty(count, np.uint64)
+    _meet(values, places, scratch, pairs, crowds)
+    return Candidates(pairs_of([pairs]), _crowds(crowds[:, :crowded]))
 
 
-def pair_table(pairs: np.ndarray[tuple[int, int], np.dtype[np.uint64]]) -> pa.Table:
-    """Distinct PAIRS, sorted, the smaller id first, of uint64[N, 4] words; a pair of one id is left out."""
-    left, right = pairs[:, :2], pairs[:, 2:]
-    swap = (left[:, 0] > right[:, 0]) | ((left[:, 0] == right[:, 0]) & (left[:, 1] > right[:, 1]))
-    ordered = np.where(swap[:, None], np.hstack([right, left]), pairs)
-    ordered = ordered[(ordered[:, :2] != ordered[:, 2:]).any(axis=1)]
-    distinct = np.unique(ordered, axis=0)
-    return pa.table([ids_of(distinct[:, :2]), ids_of(distinct[:, 2:])], schema=PAIRS)
+def pairs_of(parts: list[npt.NDArray[np.uint64]]) -> pa.Table:
+    """Distinct PAIRS, sorted, of the leader in the upper and the follower in the lower half of each word."""
+    pairs = distinct_words(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
+    return pa.table(
+        [pa.array((pairs >> np.uint64(32)).astype(np.uint32)), pa.array(pairs.astype(np.uint32))], schema=PAIRS
+    )
+
+
+def distinct_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Sorted, each once; many times as fast as numpy.unique, which hashes."""
+    words = np.sort(words)
+    fresh = np.ones(len(words), bool)
+    fresh[1:] = words[1:] != words[:-1]
+    return words[fresh]
+
+
+def pair_words(pairs: pa.Table) -> npt.NDArray[np.uint64]:
+    """uint64[N]: leader and follower of each of PAIRS in one word."""
+    a, b = (pairs.column(name).to_numpy().astype(np.uint64) for name in ("a", "b"))
+    return np.asarray(a << np.uint64(32) | b, np.uint64)
+
+
+def _crowds(rows: npt.NDArray[np.uint64]) -> pa.Table:
+    """Sorted CROWDS of uint64[2, N] refs and bands."""
+    order = np.lexsort((rows[1], rows[0]))
+    return pa.table([pa.array(rows[0][order].astype(np.uint32)), pa.array(rows[1][order])], schema=CROWDS)
+
+
+def _places(bands: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """uint64[N] that sort as records do within a band: published ones first, then by order and ref."""
+    is_new = (bands.column("published").to_numpy()[rows] < 0).astype(np.uint64)
+    orders = bands.column("order").to_numpy()[rows].astype(np.uint64)
+    refs = bands.column("ref").to_numpy()[rows].astype(np.uint64)
+    return np.asarray(is_new << np.uint64(63) | orders << np.uint64(32) | refs, np.uint64)
+
+
+def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The rows whose value may occur twice: all that do, and few others. Most bands have one record."""
+    bits = max(16, int(len(values) * 8).bit_length())
+    once, again = np.zeros(1 << (bits - 6), np.uint64), np.zeros(1 << (bits - 6), np.uint64)
+    kept = np.empty(len(values), np.int64)
+    return kept[: _keep_repeated(values, bits, once, again, kept)]
+
+
+@compiled
+def _keep_repeated(
+    values: npt.NDArray[np.uint64],
+    bits: int,
+    once: npt.NDArray[np.uint64],
+    again: npt.NDArray[np.uint64],
+    kept: npt.NDArray[np.int64],
+) -> int:
+    """Puts the rows whose value falls on a bit that another falls on too; returns their number."""
+    shift = np.uint64(64 - bits)
+    for value in values:
+        at = signed((value * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+        bit = np.uint64(1) << np.uint64(at & 63)
+        again[at >> 6] |= once[at >> 6] & bit
+        once[at >> 6] |= bit
+    count = 0
+    for row in range(len(values)):
+        at = signed((values[row] * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+        kept[count] = row
+        count += signed(again[at >> 6] >> np.uint64(at & 63)) & 1
+    return count
+
+
+@compiled
+def _meet(
+    values: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.uint64],
+    scratch: npt.NDArray[np.uint64],
+    pairs: npt.NDArray[np.uint64],
+    crowds: npt.NDArray[np.uint64],
+) -> tuple[int, int]:
+    """Puts the pairs of sorted bands, and the members of crowded ones; (pairs, members). Only counts while `pairs` is empty."""
+    low, new = np.uint64(0xFFFFFFFF), np.uint64(1) << np.uint64(63)
+    found, crowded, row, put = 0, 0, 0, len(pairs) > 0
+    while row < len(values):
+        end = row + 1
+        while end < len(values) and values[end] == values[row]:
+            end += 1
+        if end - row > 1:
+            count = _members(places, row, end, scratch)
+            published = 0
+            while published < count and scratch[published] < new:
+                published += 1
+            for first, last in ((0, min(published, LEADERS)), (published, min(published + LEADERS, count))):
+                for leader in range(first, last):
+                    for other in range(max(leader + 1, published), count):
+                        if put:
+                            pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
+                        found += 1
+            if published > LEADERS or count - published > LEADERS + 1:
+                for one in range(count):
+                    crowds[0, crowded] = scratch[one] & low
+                    crowds[1, crowded] = values[row]
+                    crowded += 1
+        row = end
+    return found, crowded
+
+
+@compiled
+def _members(places: npt.NDArray[np.uint64], row: int, end: int, out: npt.NDArray[np.uint64]) -> int:
+    """Puts the places of a band in order, the first of each ref alone; returns their number."""
+    count = end - row
+    mine, half = out[:count], np.uint64(32)
+    for one in range(count):
+        mine[one] = places[row + one] << half | places[row + one] >> half
+    mine.sort()  # by ref, then by place
+    kept = 0
+    for one in range(count):
+        if kept == 0 or mine[one] >> half != mine[kept - 1] >> half:
+            mine[kept] = mine[one]
+            kept += 1
+    for one in range(kept):
+        mine[one] = mine[one] << half | mine[one] >> half
+    mine[:kept].sort()
+    return kept

@@ -5,33 +5,40 @@ stays already. So nothing chains: whoever is dropped resembles, verifiably, some
 
 Units: kept records that are joined by look-alikes at `leak_threshold` go to one split together. A unit
 above a hundredth of the corpus is divided; look-alikes in two parts are then told apart by the split.
+
+Published records come first in the order, are kept and stay in their split: they are in no unit with new
+ones. `like` says which splits a new record has published look-alikes in; one that is like val or eval is
+neither kept nor anybody's duplicate here, and takes no part in units.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from transforms.compiled import compiled
 from transforms.exact import id_words, ids_of
 
-# What is known of a record that resembles another; all others are kept and units of their own.
+# What is known of a new record that resembles another; all others are kept and units of their own.
 VERDICTS = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),
-        pa.field("kept_id", pa.binary(16)),  # null: the record is kept
+        pa.field("kept_id", pa.binary(16)),  # null: the record is kept, unless `like` says otherwise
         pa.field("similarity", pa.float32()),
         pa.field("unit", pa.binary(16)),  # null where it is dropped, or a group decides
+        pa.field("like", pa.int8(), nullable=False),  # splits of its published look-alikes, as the sum of `LIKE`
+        pa.field("to_train", pa.bool_(), nullable=False),  # a record of its unit resembles a published one in train
     ]
 )
 
-# Look-alikes that are kept in different units, which may turn out to be in different splits.
+# Look-alikes that are kept in different units, which may turn out to be in different splits. All new.
 CROSS = pa.schema(
     [
         pa.field("a", pa.binary(16), nullable=False),
@@ -43,51 +50,67 @@ CROSS = pa.schema(
     ]
 )
 
+LIKE_TRAIN, LIKE_VAL, LIKE_EVAL = LIKE = (1, 2, 4)  # by split
+
 DIVIDED_SHARE = 0.01  # of the corpus: a larger unit is divided
 DIVIDED_FLOOR = 100  # records: a smaller unit never is, however small the corpus
+FAMILY = 0.5  # of a unit's records that one of them resembles, from which the cause is one text, not a chain
+
+_SIDE = ("rank", "group", "n_bytes", "published")
 
 
 class Clusters(NamedTuple):
-    """Verdicts, cross edges, and what the report tells of the largest clusters."""
+    """Verdicts, cross edges, and what the report tells of the largest clusters and of units that were divided."""
 
     verdicts: pa.Table
     cross: pa.Table
     largest: list[dict[str, int | str]]
-    divided: list[int]
+    divided: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """Records as numbers, in the order of rank and id, and the edges among them."""
+    """Records as numbers, in order, and the edges among them: each once, `a` before `b`."""
 
     ids: npt.NDArray[np.uint64]
-    groups: list[bytes | None]
+    groups: pa.Array
+    grouped: npt.NDArray[np.bool_]
     n_bytes: npt.NDArray[np.int64]
+    published: npt.NDArray[np.int8]
     a: npt.NDArray[np.int64]
     b: npt.NDArray[np.int64]
     similarity: npt.NDArray[np.float32]
 
 
 def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
-    """Verdicts for all ids in EDGES; `distinct` is the number of distinct records of the corpus."""
+    """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus."""
     graph = _graph(edges)
-    kept_for, kept_similarity = _drop_duplicates(graph, threshold)
-    kept = kept_for < 0
+    like = _like(graph)
+    barred = like >= LIKE_VAL
+    kept_for, kept_similarity = np.full(len(like), -1, np.int64), np.zeros(len(like), np.float32)
+    strong = graph.similarity >= np.float32(threshold)
+    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
+    order = np.lexsort((earlier, -similarity, later))
+    _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
+    new = graph.published < 0
+    kept = (kept_for < 0) & ~barred & new
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
+    drawn = np.zeros(len(kept), bool)
+    drawn[units[kept & (like == LIKE_TRAIN)]] = True
     ids = ids_of(graph.ids)
-    numbers = np.arange(len(kept))
-    grouped = np.array([group is not None for group in graph.groups], bool)
     unit_ids = ids.take(pa.array(units))
     verdicts = pa.table(
         [
             ids,
-            ids.take(pa.array(np.where(kept, 0, kept_for), mask=kept)),
-            pa.array(kept_similarity, pa.float32(), mask=kept),
-            pc.if_else(pa.array(kept & ~grouped), unit_ids, pa.scalar(None, pa.binary(16))),
+            ids.take(pa.array(np.where(kept_for < 0, 0, kept_for), mask=kept_for < 0)),
+            pa.array(kept_similarity, pa.float32(), mask=kept_for < 0),
+            pc.if_else(pa.array(kept & ~graph.grouped), unit_ids, pa.scalar(None, pa.binary(16))),
+            pa.array(like),
+            pa.array(drawn[units] & kept),
         ],
         schema=VERDICTS,
-    )
-    owners = pc.coalesce(pa.array(graph.groups, pa.binary(16)), unit_ids)
+    ).filter(pa.array(new))
+    owners = pc.coalesce(graph.groups, unit_ids)
     both = kept[graph.a] & kept[graph.b]
     a, b = pa.array(graph.a[both]), pa.array(graph.b[both])
     sizes = pa.array(graph.n_bytes)
@@ -95,66 +118,139 @@ def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
         [ids.take(a), ids.take(b), owners.take(a), owners.take(b), sizes.take(a), sizes.take(b)], schema=CROSS
     )
     cross = cross.filter(pc.not_equal(cross.column("unit_a"), cross.column("unit_b")))
-    return Clusters(verdicts, cross, _largest(ids, np.where(kept, numbers, kept_for)), divided)
+    largest = _largest(ids, np.where(kept_for < 0, np.arange(len(kept)), kept_for))
+    return Clusters(verdicts, cross, largest, divided)
 
 
 def _graph(edges: pa.Table) -> _Graph:
     """The records of EDGES in order, each once, whichever sides it is on."""
-    sides = [edges.select([side, *(f"{name}_{side}" for name in ("rank", "group", "n_bytes"))]) for side in "ab"]
-    records = pa.concat_tables([side.rename_columns(["id", "rank", "group", "n_bytes"]) for side in sides])
-    records = records.sort_by([("rank", "ascending"), ("id", "ascending")]).combine_chunks()
-    ids = id_words(records.column("id"))
-    first = np.ones(len(ids), bool)
-    first[1:] = (ids[1:] != ids[:-1]).any(axis=1)
-    records = records.filter(pa.array(first))
-    places = [pc.index_in(edges.column(side), value_set=records.column("id")).to_numpy() for side in "ab"]
+    edges = edges.combine_chunks()
+    count = edges.num_rows
+    words = np.concatenate([id_words(edges.column(side)) for side in "ab"])
+    by_id = np.lexsort((words[:, 1], words[:, 0]))
+    sorted_words = words[by_id]
+    first = np.ones(len(words), bool)
+    first[1:] = (sorted_words[1:] != sorted_words[:-1]).any(axis=1)
+    numbers = np.empty(len(words), np.int64)
+    numbers[by_id] = np.cumsum(first) - 1
+    chosen = by_id[first]  # a place of each record among both sides
+
+    def about(name: str) -> pa.Array:
+        sides = pa.chunked_array([edges.column(f"{name}_{side}").combine_chunks() for side in "ab"])
+        taken = sides.take(pa.array(chosen))
+        return taken.combine_chunks() if taken.num_chunks != 1 else taken.chunk(0)
+
+    if count == 0:
+        nothing = np.empty(0, np.int64)
+        return _Graph(words, pa.nulls(0, pa.binary(16)), np.empty(0, bool), nothing, np.empty(0, np.int8), nothing,
+                      nothing, np.empty(0, np.float32))  # fmt: skip
+    ranks = about("rank").dictionary_encode()
+    rank_order = np.argsort(np.array(ranks.dictionary.to_pylist(), object), kind="stable")
+    rank_places = np.empty(len(rank_order), np.int64)
+    rank_places[rank_order] = np.arange(len(rank_order))
+    published = about("published").to_numpy()
+    order = np.lexsort((rank_places[ranks.indices.to_numpy()], published < 0))  # stable: by id among equals
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    sides = place[numbers[:count]], place[numbers[count:]]
+    groups = about("group").take(pa.array(order))
     return _Graph(
-        ids[first],
-        records.column("group").to_pylist(),
-        records.column("n_bytes").to_numpy(),
-        np.minimum(*places).astype(np.int64),
-        np.maximum(*places).astype(np.int64),
+        words[chosen][order],
+        groups,
+        np.asarray(groups.is_valid().to_numpy(zero_copy_only=False), bool),
+        about("n_bytes").to_numpy()[order],
+        published[order],
+        np.minimum(*sides),
+        np.maximum(*sides),
         edges.column("similarity").to_numpy(),
     )
 
 
-def _drop_duplicates(graph: _Graph, threshold: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """int64[N] the kept record that each gives way to, -1 for the kept; float32[N] their similarity.
+def _like(graph: _Graph) -> npt.NDArray[np.int8]:
+    """int8[N]: the splits in which each new record has published look-alikes."""
+    like = np.zeros(len(graph.ids), np.int8)
+    met = (graph.published[graph.a] >= 0) & (graph.published[graph.b] < 0)  # published ones come first
+    splits = graph.published[graph.a[met]]
+    for split, bit in enumerate(LIKE):
+        like[graph.b[met][splits == split]] |= bit
+    return like
 
-    The most similar one is named, the first in order among equals.
+
+def _unit_of_any(units: npt.NDArray[np.int64], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether a record's unit has a member that is marked."""
+    return np.isin(units, units[marked])
+
+
+@compiled
+def _drop_duplicates(
+    later: npt.NDArray[np.int64],
+    earlier: npt.NDArray[np.int64],
+    similarity: npt.NDArray[np.float32],
+    barred: npt.NDArray[np.bool_],
+    kept_for: npt.NDArray[np.int64],
+    kept_similarity: npt.NDArray[np.float32],
+) -> None:
+    """Puts the kept record that each gives way to: the most similar one, the first in order among equals.
+
+    Edges come by `later`, the best first: all that is said of `earlier` is decided by then.
     """
-    strong = graph.similarity >= np.float32(threshold)
-    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
-    order = np.lexsort((earlier, -similarity, later))
-    kept_for = np.full(len(graph.ids), -1, np.int64)
-    kept_similarity = np.zeros(len(graph.ids), np.float32)
-    for edge in order.tolist():
+    for edge in range(len(later)):
         record, leader = later[edge], earlier[edge]
-        # Edges come by `later`: all that is said of `leader` is decided, and the best edge comes first.
-        if kept_for[record] < 0 and kept_for[leader] < 0:
+        if kept_for[record] < 0 and kept_for[leader] < 0 and not barred[record] and not barred[leader]:
             kept_for[record] = leader
             kept_similarity[record] = similarity[edge]
-    return kept_for, kept_similarity
 
 
-def _units(graph: _Graph, kept: npt.NDArray[np.bool_], largest: int) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """int64[N] the record that names the unit of each; sizes of the units that were divided.
+def _units(
+    graph: _Graph, kept: npt.NDArray[np.bool_], largest: int
+) -> tuple[npt.NDArray[np.int64], list[dict[str, Any]]]:
+    """int64[N] the record that names the unit of each; what is to be told of units that were divided.
 
-    The name is the member with the smallest id, of a divided unit that of each part. Records with a group
+    The name is the member with the smallest id; of a divided unit, that of each part. Records with a group
     join nobody: the group is their unit.
     """
     count = len(graph.ids)
-    alone = np.array([group is None for group in graph.groups], bool) & kept
+    alone = ~graph.grouped & kept
     both = alone[graph.a] & alone[graph.b]
-    matrix = coo_array((np.ones(both.sum(), np.int8), (graph.a[both], graph.b[both])), shape=(count, count))
+    edges = (graph.a[both], graph.b[both])
+    matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()
     _, labels = connected_components(matrix, directed=False)
+    sizes = np.bincount(labels, minlength=1)
     order = np.lexsort((graph.ids[:, 1], graph.ids[:, 0], labels))
-    sizes = np.bincount(labels)
-    place = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    leads = place % largest == 0
+    starts = np.cumsum(sizes) - sizes
     names = np.empty(count, np.int64)
-    names[order] = order[np.maximum.accumulate(np.where(leads, np.arange(count), 0))]
-    return names, sorted((int(size) for size in sizes[sizes > largest]), reverse=True)
+    names[order] = np.repeat(order[starts[sizes > 0]], sizes[sizes > 0])
+    divided = []
+    for label in np.flatnonzero(sizes > largest).tolist():
+        members = order[starts[label] : starts[label] + sizes[label]]
+        divided.append(_divide(graph, matrix, members, largest, names))
+    return names, sorted(divided, key=lambda one: (-one["records"], one["hub"]))
+
+
+def _divide(
+    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Names the parts of a unit, `members` in the order of ids; returns its size, parts and cause.
+
+    Parts are cut from a walk through the look-alikes, breadth first from the smallest id, so that few of them
+    come to be in two parts.
+    """
+    inside = matrix[members][:, members]
+    inside = (inside + inside.T).tocsr()
+    inside.sort_indices()
+    walk = breadth_first_order(inside, 0, directed=False, return_predecessors=False)
+    parts = -(-len(members) // largest)
+    for part in np.array_split(walk, parts):
+        names[members[part]] = members[part.min()]
+    met = np.diff(inside.indptr)
+    hub = int(np.argmax(met))
+    return {
+        "records": len(members),
+        "parts": parts,
+        "cause": "family" if met[hub] >= FAMILY * (len(members) - 1) else "chain",
+        "hub": ids_of(graph.ids[members[hub : hub + 1]])[0].as_py().hex(),
+        "hub_look_alikes": int(met[hub]),
+    }
 
 
 def _largest(

@@ -19,6 +19,7 @@ FACTS = pa.schema(
         pa.field("rank", pa.binary(), nullable=False),
         pa.field("tie", pa.binary(16), nullable=False),
         pa.field("group", pa.binary(16)),
+        pa.field("source_id", pa.binary(16)),
         pa.field("n_bytes", pa.int64(), nullable=False),
         pa.field("line", pa.int64(), nullable=False),
         pa.field("writer", pa.int32(), nullable=False),
@@ -66,3 +67,10 @@ def ids_of(words: npt.NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
     """
     content = np.ascontiguousarray(words.astype(">u8")).tobytes()
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(words), [None, pa.py_buffer(content)])
+
+
+def among_ids(ids: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """bool[N]: which of ids uint64[N, 2] are among others."""
+    pair = np.dtype([("first", np.uint64), ("second", np.uint64)])
+    left, right = (np.ascontiguousarray(one).view(pair).ravel() for one in (ids, others))
+    return np.isin(left, right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.canonical import conversation_lines
+from transforms.index import OWNERS, PUBLISHED, key_words, put_part
 from transforms.mill import TEXTS, runs_of
 from transforms.options import WriteOptions
 from transforms.reasons import SPLITS, Outcome
-from transforms.runs import Runs, Segment
+from transforms.runs import Runs, RunWriter, Segment, segment_of
 from transforms.schema import DATA, LINEAGE
-from transforms.settle import SETTLED
-from transforms.split import DROPS, Cut
+from transforms.settle import DROPPED, DROPS_BY_CODE, DUPLICATE, OPEN, SETTLED
+from transforms.split import DROPS, EVAL, Cut
 from transforms.storage import Storage, join
 from transforms.write import FileWriter, JsonlShard, ParquetShard, Written, data_table, hex_ids, shard_name
 
-DUPLICATE, DROPPED = len(SPLITS), len(SPLITS) + 1
 _OUTCOMES = pa.array([*SPLITS, Outcome.DUPLICATE, Outcome.DROPPED], pa.string())
+_REASONS = pa.array([str(reason) for reason in DROPS_BY_CODE], pa.string())
 _LINE_BITS = 40
+
+# What a merge tells the tasks that write the index: kept records by id, owners by owner.
+PUBLISHED_RUNS = {"published": PUBLISHED, "owners": OWNERS}
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,18 @@ References = Mapping[str, Mapping[int, Iterable[Segment]]]  # kind, segment
 
 
 def merge_shard(
-    shard: Shard, references: References, segments: int, cut: Cut, options: WriteOptions, places: Places
+    shard: Shard,
+    references: References,
+    segments: int,
+    cut: Cut,
+    options: WriteOptions,
+    places: Places,
+    published: pa.Table,
 ) -> dict[str, Any]:
-    """Writes the shard's files; returns them, and the accounting of each input shard."""
-    out = _ShardFiles(shard, options, places)
+    """Writes the shard's files, and the runs of which the index is made; returns them, and the accounting of
+    each input shard. `published` (PUBLISHED) is what the shard's part of the index takes over."""
+    splits = [split for split in range(len(SPLITS)) if not (cut.frozen and split == EVAL)]
+    out = _ShardFiles(shard, options, places, segments, splits, published)
     try:
         accounting: dict[int, Counter[str]] = defaultdict(Counter)
         for segment in shard.segments(segments):
@@ -91,6 +103,8 @@ def merge_shard(
             out.lineage(pa.concat_tables(lineage), accounting, places)
         return {
             "files": [written.as_dict() for written in out.put()],
+            "runs": out.put_runs(),
+            "writer": shard.index,
             "accounting": {str(number): dict(counts) for number, counts in sorted(accounting.items())},
         }
     finally:
@@ -98,39 +112,63 @@ def merge_shard(
 
 
 class _ShardFiles:
-    """The open files of one shard."""
+    """The open files of one shard, of the splits that are written: a frozen eval gets no more files."""
 
-    def __init__(self, shard: Shard, options: WriteOptions, places: Places) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        options: WriteOptions,
+        places: Places,
+        segments: int,
+        splits: Sequence[int],
+        published: pa.Table,
+    ) -> None:
+        self._shard, self._places, self._segments = shard, places, segments
+        self._published = [published]
+        self._splits = splits
         self._files: list[FileWriter] = []
-        self._parquet: list[ParquetShard] = []
-        self._jsonl: list[JsonlShard] = []
+        self._parquet: dict[int, ParquetShard] = {}
+        self._jsonl: dict[int, JsonlShard] = {}
 
         spool = places.storage.spool(places.folder)
+        self._runs = {kind: RunWriter(schema, segments, spool) for kind, schema in PUBLISHED_RUNS.items()}
 
         def file(folder: str, name: str, kind: str, split: str | None = None) -> FileWriter:
             path = join(folder, places.name, name)
             self._files.append(FileWriter(places.storage, places.output, path, kind, split, spool))
             return self._files[-1]
 
-        for split in SPLITS:
+        for code in splits:
+            split = SPLITS[code]
             if options.parquet:
                 name = shard_name(split, shard.index, shard.count, "parquet")
-                self._parquet.append(ParquetShard(file("data", name, "parquet", split), DATA))
+                self._parquet[code] = ParquetShard(file("data", name, "parquet", split), DATA)
             if options.jsonl:
                 name = shard_name(split, shard.index, shard.count, "jsonl")
-                self._jsonl.append(JsonlShard(file("jsonl", name, "jsonl", split)))
+                self._jsonl[code] = JsonlShard(file("jsonl", name, "jsonl", split))
         name = shard_name("part", shard.index, shard.count, "parquet")
         self._lineage = ParquetShard(file("lineage", name, "lineage"), LINEAGE)
 
     def rows(self, texts: pa.Table, splits: npt.NDArray[np.int8]) -> None:
         """Adds kept TEXTS, in order, to the split of each."""
-        for split in range(len(SPLITS)):
+        for split in self._splits:
             mine = texts.filter(pa.array(splits == split)).combine_chunks()
             if self._parquet:
                 self._parquet[split].append(data_table(mine), mine.column("n_bytes").to_numpy())
             if self._jsonl and mine.num_rows:
                 messages, tools = (_one_chunk(mine.column(name)) for name in ("messages", "tools"))
                 self._jsonl[split].append(conversation_lines(messages, tools, weight=True))
+        self._index(texts, pa.array(splits, pa.int8()))
+
+    def _index(self, texts: pa.Table, splits: pa.Array) -> None:
+        """Notes what the next refresh must know of kept TEXTS."""
+        none = pa.nulls(texts.num_rows, pa.binary(16))
+        published = pa.table([texts.column("key"), texts.column("id"), splits, none], schema=PUBLISHED)
+        self._published.append(published)
+        for kind, rows in (("published", published), ("owners", owners_of(texts, splits))):
+            keys = key_words("sketches" if kind == "published" else kind, rows)
+            for batch, targets in _batches(rows, segment_of(keys, self._segments)):
+                self._runs[kind].append(batch, targets)
 
     def lineage(self, fates: pa.Table, accounting: dict[int, Counter[str]], places: Places) -> None:
         """Adds the fates of a segment's lines, sorted by place, and counts them."""
@@ -151,14 +189,46 @@ class _ShardFiles:
             accounting[number][f"{outcome}.{reason}" if detailed else outcome] += 1
 
     def put(self) -> list[Written]:
-        written = [part.put() for part in self._parquet] + [part.put() for part in self._jsonl]
-        return [*written, self._lineage.put()]
+        written = [part.put() for part in self._parquet.values()] + [part.put() for part in self._jsonl.values()]
+        places, shard = self._places, self._shard
+        published = pa.concat_tables(self._published)
+        part = put_part(places.storage, places.output, places.name, "records", shard.index, shard.count, published)
+        return [*written, self._lineage.put(), part]
+
+    def put_runs(self) -> dict[str, list[int]]:
+        """Puts the runs of which the rest of the index is made; returns their segments' offsets."""
+        storage, folder = self._places.storage, self._places.folder
+        return {
+            kind: run.finish(Runs(storage, folder, kind, PUBLISHED_RUNS[kind]), self._shard.index)
+            for kind, run in self._runs.items()
+        }
 
     def discard(self) -> None:
-        for part in (*self._parquet, self._lineage):
+        for run in self._runs.values():
+            run.__exit__()
+        for part in (*self._parquet.values(), self._lineage):
             part.close()
         for file in self._files:
             file.discard()
+
+
+def owners_of(texts: pa.Table, splits: pa.Array) -> pa.Table:
+    """OWNERS of kept TEXTS: every source id with its record, and every group once."""
+    columns = {"split": splits, "id": texts.column("id")}
+    sources = pa.table({"owner": texts.column("source_id"), **columns})
+    groups = pa.table({"owner": texts.column("group"), "split": splits}).group_by(["owner", "split"]).aggregate([])
+    groups = groups.append_column("id", pa.nulls(groups.num_rows, pa.binary(16)))
+    return pa.concat_tables(
+        one.filter(pc.is_valid(one.column("owner"))).cast(OWNERS).combine_chunks() for one in (sources, groups)
+    )
+
+
+def _batches(rows: pa.Table, targets: npt.NDArray[np.int64]) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+    """Record batches, with their part of `targets`."""
+    position = 0
+    for batch in rows.to_batches():
+        yield batch, targets[position : position + batch.num_rows]
+        position += batch.num_rows
 
 
 # Lineage before places are absolute.
@@ -205,15 +275,17 @@ def _merge_sound(
 
 def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """int8[N] outcome of each settled record; list<string>[N] why a dropped or duplicate one is not there."""
-    bins = settled.column("bin").to_numpy().astype(np.int64)
-    outcomes = cut.splits(bins)
-    outcomes[bins < 0] = DUPLICATE
+    fates = settled.column("fate").to_numpy()
+    fates = np.where(fates == OPEN, cut.splits(settled.column("bin").to_numpy().astype(np.int64)), fates)
     place = pc.index_in(settled.column("id"), value_set=drops.column("id"))
-    dropped = np.asarray(pc.is_valid(place).to_numpy(), bool) & (bins >= 0)
-    outcomes[dropped] = DROPPED
+    looks_alike = np.asarray(pc.is_valid(place).to_numpy(), bool) & (fates < DUPLICATE)
+    codes = np.where(fates >= DROPPED, fates - DROPPED, 0)
+    why = _REASONS.take(pa.array(codes, pa.int32()))
+    why = pc.if_else(pa.array(looks_alike), drops.column("reason").take(place), why)
     how = pc.if_else(settled.column("near"), "near", "exact")
-    why = pc.if_else(pa.array(dropped), drops.column("reason").take(place), how)
-    has = (outcomes == DUPLICATE) | dropped
+    why = pc.if_else(pa.array(fates == DUPLICATE), how, why)
+    outcomes = np.where(looks_alike, DROPPED, np.minimum(fates, DROPPED)).astype(np.int8)
+    has = outcomes >= DUPLICATE
     offsets = np.concatenate(([0], np.cumsum(has))).astype(np.int32)
     return outcomes, pa.ListArray.from_arrays(pa.array(offsets), _one_chunk(why.filter(pa.array(has))))
 

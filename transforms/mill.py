@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.candidates import BANDS
+from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
+from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
@@ -29,7 +30,7 @@ from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_so
 from transforms.storage import Storage
 from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
-from transforms.verify import SKETCHES
+from transforms.verify import SKETCHES, sketch_rows
 
 # What Merge needs of a record, and no more.
 TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
@@ -38,7 +39,10 @@ REJECTS = pa.schema(
     [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
 )
 
-_SCHEMAS = {"texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": BANDS}
+# Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
+CLAIMS = pa.schema([pa.field("owner", pa.binary(16), nullable=False), pa.field("key", pa.uint64(), nullable=False)])
+
+_SCHEMAS = {"claims": CLAIMS, "texts": TEXTS, "facts": FACTS, "rejects": REJECTS, "sketches": SKETCHES, "bands": PACKED}
 
 
 class RecordFault(RuntimeError):
@@ -57,6 +61,7 @@ class MillOptions:
     keys: Keys
     segments: int  # of keys and ids; a power of two
     band_segments: int
+    refresh: bool = False  # there is something published that records may belong to
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,10 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
     runs = runs_of(storage, folder)
     sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
     writers = {kind: RunWriter(runs[kind].schema, size, storage.spool(folder)) for kind, size in sizes.items()}
+    bands = BandRows()
     try:
-        counts = _mill_blocks(source, options, storage, writers)
+        counts = _mill_blocks(source, options, storage, writers, bands)
+        _put_bands(bands, options, writers)
         offsets = {kind: writer.finish(runs[kind], source.number) for kind, writer in writers.items()}
     finally:
         for writer in writers.values():
@@ -90,7 +97,7 @@ def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder
 
 
 def _mill_blocks(
-    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter]
+    source: UnitSource, options: MillOptions, storage: Storage, writers: dict[str, RunWriter], bands: BandRows
 ) -> dict[str, Any]:
     """Carries every block of the unit into the writers; returns the unit's counts."""
     unit = source.unit
@@ -98,6 +105,7 @@ def _mill_blocks(
     quarantined: Counter[str] = Counter()
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
+    measures: Counter[str] = Counter()
     _check_unchanged(source, storage)
     with storage.open(unit.uri) as stream:
         reader = LineReader(unit, stream, options.read)
@@ -133,7 +141,8 @@ def _mill_blocks(
                 if options.redact.enabled and options.redact.replace == "surrogate":
                     written = write_surrogates(raw, records, options.redact, options.keys, keep).filter(sound)
                 signed = sign_records(said, options.keys, options.dedupe.prefer, written)
-                _write_signed(signed, said, source.number, options, writers)
+                measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
+                _write_signed(signed, said, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -160,6 +169,7 @@ def _mill_blocks(
         "quarantined": dict(quarantined),
         "examples": examples,
         "entities": dict(entities),
+        "measures": dict(measures),
     }
 
 
@@ -176,7 +186,12 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
 
 
 def _write_signed(
-    signed: pa.RecordBatch, said: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter]
+    signed: pa.RecordBatch,
+    said: pa.RecordBatch,
+    writer: int,
+    options: MillOptions,
+    writers: dict[str, RunWriter],
+    bands: BandRows,
 ) -> None:
     """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form."""
     keys = signed.column("key").to_numpy()
@@ -185,19 +200,38 @@ def _write_signed(
     numbers = pa.array(np.full(len(keys), writer, np.int32))
     facts = [numbers if name == "writer" else signed.column(name) for name in FACTS.names]
     writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
+    if options.refresh:
+        claims = _claims(signed, by_key)
+        owners = np.ascontiguousarray(id_words(claims.column("owner"))[:, 0])
+        writers["claims"].append(claims, segment_of(owners, options.segments))
     if not options.dedupe.near:
         return
     first = pa.array(_first_of_each_id(signed))
     distinct = signed.take(first)
     prints = fingerprint_records(said.take(first), options.dedupe, options.keys)
-    filled = np.flatnonzero(np.diff(prints.shingles.offsets) > 0)
-    offsets = pa.array(prints.shingles.offsets.astype(np.int32))
-    sets = pa.ListArray.from_arrays(offsets, pa.array(prints.shingles.values))
-    columns = [sets if name == "shingles" else distinct.column(name) for name in SKETCHES.names]
-    sketches = pa.RecordBatch.from_arrays(columns, schema=SKETCHES).take(pa.array(filled))
-    ids = sketches.column("id")
-    writers["sketches"].append(sketches, segment_of(id_words(ids)[:, 0], options.segments))
-    _write_bands(prints.bands[filled], distinct.column("rank").take(pa.array(filled)), ids, options, writers)
+    ids = id_words(distinct.column("id"))[:, 0]
+    sketches = sketch_rows(distinct, prints)
+    writers["sketches"].append(sketches, segment_of(id_words(sketches.column("id"))[:, 0], options.segments))
+    orders = orders_of(distinct.column("rank"))
+    if bands.append(prints.bands, refs_of(ids)[prints.owners], orders[prints.owners]):
+        _put_bands(bands, options, writers)
+
+
+def _put_bands(bands: BandRows, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+    for packed, targets in bands.take(options.band_segments):
+        writers["bands"].append(packed, targets)
+
+
+def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """CLAIMS of a block: each owner once for each segment."""
+    tables = [
+        pa.table({"owner": signed.column(name), "segment": by_key, "key": signed.column("key")})
+        for name in ("group", "source_id")
+    ]
+    claims = pa.concat_tables(one.filter(pc.is_valid(one.column("owner"))) for one in tables)
+    claims = claims.group_by(["owner", "segment"]).aggregate([("key", "min")]).sort_by("owner")
+    columns = [claims.column(name).combine_chunks() for name in ("owner", "key_min")]
+    return pa.RecordBatch.from_arrays(columns, schema=CLAIMS)
 
 
 def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
@@ -207,20 +241,6 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
     first = np.ones(len(order), bool)
     first[1:] = (words[1:] != words[:-1]).any(axis=1)
     return np.sort(order[first]).astype(np.int64)
-
-
-def _write_bands(
-    bands: npt.NDArray[np.uint64],
-    ranks: pa.Array,
-    ids: pa.Array,
-    options: MillOptions,
-    writers: dict[str, RunWriter],
-) -> None:
-    """A row for each band of each record."""
-    owners = pa.array(np.repeat(np.arange(len(ids)), bands.shape[1]))
-    flat = bands.ravel()
-    rows = pa.RecordBatch.from_arrays([pa.array(flat), ranks.take(owners), ids.take(owners)], schema=BANDS)
-    writers["bands"].append(rows, segment_of(flat, options.band_segments))
 
 
 def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:

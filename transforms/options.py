@@ -7,6 +7,7 @@ A model knows nothing of the command line; `pipeline.config` puts the sections t
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import re2
@@ -138,7 +139,7 @@ class DedupeOptions(Options):
     bands: Positive = Field(25, description="LSH bands; more find more candidates")
     rows: Positive = Field(5, description="MinHash values a band")
     shingle: Annotated[int, Field(ge=1, le=32)] = Field(5, description="words a shingle")
-    signature: Literal["corpusmill"] = Field(
+    signature: Literal["corpusmill", "datasketch"] = Field(
         "corpusmill", description="MinHash as datasketch's, with permutations of the dataset's own"
     )
     prefer: tuple[str, ...] = Field(
@@ -172,8 +173,12 @@ class SplitOptions(Options):
     min_val: Natural = Field(20, description="records val has at least, up to a third of all")
     eval: Fraction = Field(0.05, description="share of eval, which is cut first")
     group_by: str | None = Field(None, description="metadata path whose value stays within one split: metadata.user_id")
-    eval_until: None = Field(None, description="not available yet")
-    eval_records: None = Field(None, description="not available yet")
+    eval_until: date | None = Field(
+        None, description="nights up to this date (of --date) still fill eval; null: it freezes at the first commit"
+    )
+    eval_records: Positive | None = Field(
+        None, description="instead of a share: eval is filled until it has so many records, then frozen"
+    )
 
     @field_validator("group_by")
     @classmethod
@@ -186,6 +191,8 @@ class SplitOptions(Options):
     def _room(self) -> SplitOptions:
         if self.val + self.eval >= 1.0 and not math.isclose(self.val + self.eval, 0.0):
             raise ValueError(f"val + eval = {self.val + self.eval:g} leaves nothing for train")
+        if self.eval_until is not None and self.eval_records is not None:
+            raise ValueError("eval_until and eval_records are two ways to say when eval is full; give one")
         return self
 
 

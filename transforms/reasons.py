@@ -64,6 +64,11 @@ class Drop(StrEnum):
 
     NEAR_EVAL = "near_eval"
     NEAR_VAL = "near_val"
+    NEAR_TRAIN = "near_train"
+    GROUP_IN_EVAL = "group_in_eval"
+    DECONTAMINATED = "decontaminated"
+    SUPERSEDED = "superseded"
+    FORGOTTEN = "forgotten"
 
 
 MEANING: dict[Reason | Drop, str] = {
@@ -96,6 +101,11 @@ MEANING: dict[Reason | Drop, str] = {
     Reason.REDACTION_UNSTABLE: "redacting the redacted text went on changing it",
     Drop.NEAR_EVAL: "resembles a record of eval at or above dedupe.leak_threshold",
     Drop.NEAR_VAL: "resembles a record of val at or above dedupe.leak_threshold",
+    Drop.NEAR_TRAIN: "its group belongs to val or eval, and it resembles a record that was published in train",
+    Drop.GROUP_IN_EVAL: "its group has records in eval, which is frozen",
+    Drop.DECONTAMINATED: "matches or resembles a text of the benchmarks given with --decontaminate",
+    Drop.SUPERSEDED: "a human correction stands in its place",
+    Drop.FORGOTTEN: "its group was forgotten",
 }
 
 

@@ -249,7 +249,8 @@ class Redactor:
             tail, head = templates[one][-1], templates[other][0]
             if isinstance(tail, Removed) or isinstance(head, Removed):
                 continue
-            parts = adjacent_parts(tail, head)
+            ending = "" if len(templates[other]) == 1 else "<"  # what follows is no end of a line
+            parts = adjacent_parts(tail, head + ending)
             removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
             if parts and removed:
                 templates[one] = (

@@ -1,4 +1,19 @@
-"""Settle: what becomes of each sound record before the cut is known: kept in a bin, or a duplicate of whom."""
+"""Settle: what becomes of each sound record before the cut is known.
+
+The first that holds decides:
+
+    a copy in this run         duplicate of the one elected
+    published already          duplicate of the published one; superseded where a correction replaced that
+    resembles published eval   left out; so is what resembles published val
+    resembles one that stays   duplicate of that one
+    of a published group       goes where the group is; left out where the group is in a frozen eval, or in val
+                               or eval while the record resembles published train
+    resembles published train  goes to train, its unit with it, unless its group decides: that is up to the cut
+    else                       kept, in the bin of its unit of splitting: the cut decides
+
+A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
+where it was, if it is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +24,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL
 from transforms.exact import elect_records
 from transforms.hashing import Keys
-from transforms.split import BINS, bin_of
+from transforms.index import OWNERS, PUBLISHED
+from transforms.reasons import SPLITS, Drop
+from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
-# One row for each sound record, sorted by key, then id. `bin` is -1 for duplicates, whose `kept_id` and
-# `similarity` say of whom; `writer` and `line` say where its text is.
+# Fates: a split, or one of these.
+DUPLICATE = len(SPLITS)
+DROPPED = len(SPLITS) + 1  # and on: DROPPED + i is for the reason DROPS_BY_CODE[i]
+OPEN = -1  # the cut decides
+DROPS_BY_CODE = tuple(Drop)
+
+# One row for each sound record, sorted by key, then id. `writer` and `line` say where its text is; `bin` is
+# that of its unit, or of its split where that is settled, -1 for records that are left out; `kept_id` and `similarity` say whom a duplicate resembles.
 SETTLED = pa.schema(
     [
         pa.field("key", pa.uint64(), nullable=False),
         pa.field("id", pa.binary(16), nullable=False),
         pa.field("writer", pa.int32(), nullable=False),
         pa.field("line", pa.int64(), nullable=False),
+        pa.field("fate", pa.int8(), nullable=False),
         pa.field("bin", pa.int32(), nullable=False),
         pa.field("kept_id", pa.binary(16)),
         pa.field("similarity", pa.float32()),
@@ -28,41 +53,155 @@ SETTLED = pa.schema(
     ]
 )
 
+# What is published of the owners of a segment's records: OWNERS, each owner once.
+OWNED = OWNERS
+
+
+# Records that resemble published train, with a group that may yet go to val or eval.
+TORN = pa.schema(
+    [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("bin", pa.int32(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+    ]
+)
+
 
 class Settled(NamedTuple):
-    """SETTLED rows, records kept by bin (int64[BINS]), and canonical JSON bytes of the kept records."""
+    """SETTLED rows; TORN records; open records by bin (int64[BINS]); records whose split is settled (int64[3]);
+    canonical JSON bytes of both."""
 
     rows: pa.Table
+    torn: pa.Table
     counts: npt.NDArray[np.int64]
+    pinned: npt.NDArray[np.int64]
     n_bytes: int
 
 
-def settle_records(facts: pa.Table, verdicts: pa.Table, keys: Keys, *, exact: bool) -> Settled:
-    """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them."""
+def drop_code(reason: Drop) -> int:
+    """The fate of a record that is left out for a reason."""
+    return DROPPED + DROPS_BY_CODE.index(reason)
+
+
+def settle_records(
+    facts: pa.Table,
+    verdicts: pa.Table,
+    keys: Keys,
+    *,
+    exact: bool,
+    published: pa.Table | None = None,
+    owned: pa.Table | None = None,
+    eval_open: bool = True,
+    rebuild: bool = False,
+) -> Settled:
+    """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
+
+    `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids.
+    """
+    published = PUBLISHED.empty_table() if published is None else published
+    owned = OWNED.empty_table() if owned is None else owned
     facts, elected = elect_records(facts, exact=exact)
-    ids = facts.column("id")
+    ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
-    is_near = np.asarray(pc.is_valid(near_of).to_numpy(), bool)
-    kept = elected & ~is_near
-    # Copies of a near-duplicate are copies first: they name the id that they share.
-    kept_id = pc.if_else(pa.array(kept), pa.scalar(None, pa.binary(16)), pc.if_else(pa.array(elected), near_of, ids))
-    similarity = pc.if_else(pa.array(elected), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
-    units = pc.coalesce(facts.column("group"), verdicts.column("unit").take(place), ids)
-    bins = np.full(len(kept), -1, np.int32)
-    bins[kept] = [bin_of(unit, keys) for unit in units.filter(pa.array(kept)).to_pylist()]
+    fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
+    kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
+    known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
+    fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
+    like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
+    for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
+        fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
+    # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
+    copies = ~elected & (known.fates == OPEN) & (like < LIKE_VAL)
+    near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
+    kept_id = pc.if_else(pa.array(near), near_of, kept_id)
+    fates[near] = DUPLICATE
+    similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
+    fates, kept_id = _decide(fates, kept_id, known.splits, None)
+    group_split = _split_of(groups, owned)
+    group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
+    torn = like & LIKE_TRAIN > 0
+    group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
+    fates, kept_id = _decide(fates, kept_id, group_fate, None)
+    units = verdicts.column("unit").take(place)
+    to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
+    alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
+    fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
+    is_open, is_pinned = fates == OPEN, (fates >= 0) & (fates < DUPLICATE)
+    owners = pc.coalesce(groups, units, ids)
+    bins = np.where(is_pinned, PINNED + fates.astype(np.int32), -1).astype(np.int32)
+    bins[is_open] = [bin_of(unit, keys) for unit in owners.filter(pa.array(is_open)).to_pylist()]
     rows = pa.table(
         [
             facts.column("key"),
             ids,
             facts.column("writer"),
             facts.column("line"),
+            pa.array(fates),
             pa.array(bins),
             kept_id,
-            pc.if_else(pa.array(kept), pa.scalar(None, pa.float32()), similarity),
-            pa.array(elected & is_near),
+            pc.if_else(pc.is_valid(kept_id), similarity, pa.scalar(None, pa.float32())),
+            pa.array(near),
         ],
         schema=SETTLED,
     )
-    counts = np.bincount(bins[kept], minlength=BINS).astype(np.int64)
-    return Settled(rows, counts, int(facts.column("n_bytes").to_numpy()[kept].sum()))
+    n_bytes = facts.column("n_bytes")
+    is_torn = pa.array(torn & is_open)
+    return Settled(
+        rows,
+        pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
+        np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
+        np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
+        int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
+    )
+
+
+def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:
+    """DROPS: the TORN records whose group goes to val or eval."""
+    away = torn.filter(pa.array(cut.splits(torn.column("bin").to_numpy().astype(np.int64)) != TRAIN))
+    reasons = pa.array([Drop.NEAR_TRAIN.value] * away.num_rows, pa.string())
+    return pa.table([away.column("id"), reasons, away.column("n_bytes")], schema=DROPS)
+
+
+class _Known(NamedTuple):
+    fates: npt.NDArray[np.int8]
+    kept_id: pa.ChunkedArray
+    splits: npt.NDArray[np.int8]  # where a record belongs that is not a duplicate for being known
+
+
+def _known(facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool, rebuild: bool) -> _Known:
+    """Which records are published already, by id or by source id, and as what.
+
+    What was in eval is never in train or val, so copies of it are duplicates even where copies are wanted.
+    """
+    by_id = pc.index_in(facts.column("id"), value_set=published.column("id"))
+    sources = owned.filter(pc.is_valid(owned.column("id")))
+    by_source = pc.index_in(facts.column("source_id"), value_set=sources.column("owner"), skip_nulls=True)
+    splits = pc.coalesce(published.column("split").take(by_id), sources.column("split").take(by_source))
+    there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
+    replaced_by = published.column("replaced_by").take(by_id)
+    is_copy = (there == EVAL) | ((there != OPEN) & (exact and not rebuild))
+    fates = np.where(is_copy, DUPLICATE, OPEN).astype(np.int8)
+    fates[np.asarray(pc.is_valid(replaced_by).to_numpy(), bool)] = drop_code(Drop.SUPERSEDED)
+    same = pc.if_else(pc.is_valid(by_id), facts.column("id"), sources.column("id").take(by_source))
+    return _Known(fates, pc.coalesce(replaced_by, same), np.where(is_copy, OPEN, there).astype(np.int8))
+
+
+def _split_of(groups: pa.ChunkedArray, owned: pa.Table) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of each record's group, OPEN where it has none that is published."""
+    known = owned.filter(pc.is_null(owned.column("id")))
+    place = pc.index_in(groups, value_set=known.column("owner"), skip_nulls=True)
+    return np.asarray(pc.fill_null(known.column("split").take(place), OPEN).to_numpy(), np.int8)
+
+
+def _decide(
+    fates: npt.NDArray[np.int8],
+    kept_id: pa.ChunkedArray | pa.Array,
+    more: npt.NDArray[np.integer],
+    more_kept: pa.ChunkedArray | None,
+) -> tuple[npt.NDArray[np.int8], pa.ChunkedArray | pa.Array]:
+    """Fates where the open ones take what `more` says, with whom they gave way to."""
+    now = (fates == OPEN) & (more != OPEN)
+    if more_kept is not None:
+        kept_id = pc.if_else(pa.array(now), more_kept, kept_id)
+    return np.where(now, more, fates).astype(np.int8), kept_id

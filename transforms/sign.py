@@ -5,22 +5,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.canonical import canonical_json, conversation_lines
+from transforms.fingerprints import Fingerprints, fingerprint_messages
 from transforms.hashing import Keys, content_digest, record_id
-from transforms.minhash import band_hashes, permutations, sign
 from transforms.options import DedupeOptions, metadata_value
 from transforms.schema import KINDS, RECORDS
-from transforms.shingles import Ragged, shingle_texts
 
 # What Sign adds: `key` orders the output, `rank` orders duplicates of different content (smaller is kept),
 # `tie` those of the same content, `n_bytes` is the length of the canonical JSON.
@@ -38,13 +36,6 @@ SIGNED = pa.schema(
 
 # Bodies are what users and assistants say: prompts and tool results are shared by whole families of records.
 _BODIES = pa.array(["user", "assistant"])
-
-
-class Fingerprints(NamedTuple):
-    """Shingle sets and uint64[N, B] band hashes of N records."""
-
-    shingles: Ragged
-    bands: npt.NDArray[np.uint64]
 
 
 def identify_sources(records: pa.RecordBatch, keys: Keys) -> pa.RecordBatch:
@@ -102,10 +93,14 @@ def sign_records(
 
 
 def fingerprint_records(records: pa.RecordBatch, options: DedupeOptions, keys: Keys) -> Fingerprints:
-    """Fingerprints of the message bodies of N records."""
-    shingles = shingle_texts(bodies(records.column("messages")), options.shingle, keys)
-    signatures = sign(shingles, permutations(options.num_perm, keys))
-    return Fingerprints(shingles, band_hashes(signatures, options.bands, options.rows, keys))
+    """Fingerprints of what users and assistants say in N records."""
+    messages = records.column("messages")
+    flat = messages.flatten()
+    spoken = pc.is_in(flat.field("role"), _BODIES)
+    lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy()
+    bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    contents = pc.if_else(spoken, flat.field("content"), pa.scalar(None, pa.string()))
+    return fingerprint_messages(contents, bounds, options, keys)
 
 
 def bodies(messages: pa.ListArray) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.exact import id_words, ids_of
+from transforms.exact import among_ids, id_words, ids_of
 from transforms.hashing import Keys
 from transforms.options import SplitOptions
 from transforms.reasons import SPLITS, Drop
@@ -21,6 +21,9 @@ from transforms.reasons import SPLITS, Drop
 BIN_BITS = 20
 BINS = 1 << BIN_BITS
 TRAIN, VAL, EVAL = (SPLITS.index(name) for name in ("train", "val", "eval"))
+
+# Bins beyond the others, one a split: of records whose split is settled before the cut.
+PINNED = BINS
 
 DROPS = pa.schema(
     [
@@ -33,20 +36,47 @@ DROPS = pa.schema(
 
 @dataclass(frozen=True)
 class Cut:
-    """Bins [0, eval_end) are eval, [eval_end, val_end) val, but for those passed over; the rest is train."""
+    """Bins [0, eval_end) are eval, [eval_end, val_end) val, but for those passed over; the rest is train.
+
+    Where eval is `frozen`, its bins are train.
+    """
 
     eval_end: int
     val_end: int
     passed: tuple[int, ...] = ()
     val_capped: bool = False
+    frozen: bool = False
 
     def splits(self, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         """int8[N]: TRAIN, VAL or EVAL for each bin."""
         codes = np.full(len(bins), TRAIN, np.int8)
         codes[bins < self.val_end] = VAL
-        codes[bins < self.eval_end] = EVAL
+        codes[bins < self.eval_end] = TRAIN if self.frozen else EVAL
         codes[np.isin(bins, self.passed)] = TRAIN
+        pinned = bins >= PINNED
+        codes[pinned] = bins[pinned] - PINNED
         return codes
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What is in the splits before the cut: published, or bound to go there. Counts of records.
+
+    `eval_end` is that of the cut by which eval was filled; `frozen` says that nothing is added to it.
+    """
+
+    train: int = 0
+    val: int = 0
+    eval: int = 0
+    eval_end: int = 0
+    frozen: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.train + self.val + self.eval
+
+
+NOTHING_SETTLED = Settlement()
 
 
 def bin_of(unit: bytes, keys: Keys) -> int:
@@ -54,21 +84,27 @@ def bin_of(unit: bytes, keys: Keys) -> int:
     return keys.split_hash(unit) >> (64 - BIN_BITS)
 
 
-def choose_cut(counts: npt.NDArray[np.int64], options: SplitOptions) -> Cut:
-    """The cut for `counts` int64[BINS] of kept records.
+def choose_cut(
+    counts: npt.NDArray[np.int64],
+    options: SplitOptions,
+    settled: Settlement = NOTHING_SETTLED,
+) -> Cut:
+    """The cut for `counts` int64[BINS] of open records, beside those whose split is settled.
 
-    Eval takes bins until it has `eval` x N records, val until it has max(min_val, val x N). Neither takes
-    more than a third of N: a bin that would is passed over and goes to train.
+    Of all N records eval gets eval x N (or `eval_records`), val max(min_val, val x N), counted with what they
+    have. Neither takes more than a third of N: a bin that would is passed over and goes to train. A frozen
+    eval takes nothing, and val begins where eval ended when it was filled.
     """
-    total = int(counts.sum())
+    total = int(counts.sum()) + settled.total
     third = total // 3
     wanted_val = max(options.min_val, _share(options.val, total))
+    wanted_eval = 0 if settled.frozen else options.eval_records or _share(options.eval, total)
     bins = np.flatnonzero(counts)
     passed: list[int] = []
     ends = []
-    place = 0
-    for wanted in (min(_share(options.eval, total), third), min(wanted_val, third)):
-        taken = 0
+    place = int(np.searchsorted(bins, settled.eval_end)) if settled.frozen else 0
+    for wanted, has in ((min(wanted_eval, third), settled.eval), (min(wanted_val, third), settled.val)):
+        taken = has
         while taken < wanted and place < len(bins):
             size = int(counts[bins[place]])
             if taken + size > third:
@@ -77,39 +113,34 @@ def choose_cut(counts: npt.NDArray[np.int64], options: SplitOptions) -> Cut:
                 taken += size
             place += 1
         ends.append(int(bins[place - 1]) + 1 if place else 0)
-    return Cut(ends[0], ends[1], tuple(passed), wanted_val > third)
+    eval_end = settled.eval_end if settled.frozen else ends[0]
+    return Cut(eval_end, max(ends[1], eval_end), tuple(passed), wanted_val > third, settled.frozen)
 
 
-def drop_lookalikes(cross: pa.Table, cut: Cut, keys: Keys) -> pa.Table:
-    """DROPS: records of train that resemble val or eval, and of val that resemble eval.
+def drop_lookalikes(
+    cross: pa.Table,
+    codes: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]],
+    split: int,
+    gone: npt.NDArray[np.uint64] | None = None,
+) -> pa.Table:
+    """DROPS, sorted by id: records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
 
-    `cross` holds `cluster.CROSS` edges. A record that is dropped itself costs nobody else their place.
+    `cross` holds `cluster.CROSS` edges, `codes` int8[N] the splits of either end, -1 for none. The records in `gone`
+    uint64[N, 2] are dropped already: they cost nobody else their place.
     """
-    ids = np.hstack([id_words(cross.column("a")), id_words(cross.column("b"))])
-    codes = [
-        cut.splits(np.array([bin_of(unit, keys) for unit in cross.column(f"unit_{side}").to_pylist()], np.int64))
-        for side in "ab"
-    ]
-    # Each edge both ways: (record, its split, the neighbour's split, bytes).
-    record = np.vstack([ids[:, :2], ids[:, 2:]])
-    neighbour = np.vstack([ids[:, 2:], ids[:, :2]])
-    own, other = np.concatenate(codes), np.concatenate(codes[::-1])
-    n_bytes = np.concatenate([cross.column(f"n_bytes_{side}").to_numpy() for side in "ab"])
-    near_eval = (other == EVAL) & (own != EVAL)
-    gone = {tuple(one) for one in record[near_eval].tolist()}
-    stays = np.array([tuple(one) not in gone for one in neighbour.tolist()], bool)
-    lost = np.array([tuple(one) in gone for one in record.tolist()], bool)
-    near_val = (other == VAL) & (own == TRAIN) & stays & ~lost
-    parts = []
-    for mask, reason in ((near_eval, Drop.NEAR_EVAL), (near_val, Drop.NEAR_VAL)):
-        words, first = np.unique(record[mask], axis=0, return_index=True)
-        parts.append(
-            pa.table(
-                [ids_of(words), pa.array([reason.value] * len(words), pa.string()), pa.array(n_bytes[mask][first])],
-                schema=DROPS,
-            )
-        )
-    return pa.concat_tables(parts)
+    ids = [id_words(cross.column(side)) for side in "ab"]
+    lost = [among_ids(one, np.empty((0, 2), np.uint64) if gone is None else gone) for one in ids]
+    found, sizes = [], []
+    for own, other in ((0, 1), (1, 0)):
+        near = (codes[other] == split) & (codes[own] >= 0) & (codes[own] < split) & ~lost[own] & ~lost[other]
+        found.append(ids[own][near])
+        sizes.append(cross.column(f"n_bytes_{'ab'[own]}").to_numpy()[near])
+    words, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+    reason = (Drop.NEAR_EVAL if split == EVAL else Drop.NEAR_VAL).value
+    return pa.table(
+        [ids_of(words), pa.array([reason] * len(words), pa.string()), pa.array(np.concatenate(sizes)[first])],
+        schema=DROPS,
+    )
 
 
 def _share(fraction: float, total: int) -> int:

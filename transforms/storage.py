@@ -8,6 +8,8 @@ a condition: the file appears whole, and only where none was.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import math
 import os
 import re
 import shutil
@@ -15,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -44,6 +46,15 @@ class Found:
     uri: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file that lies below a folder. `modified` is in seconds since 1970, infinite where the store tells no time."""
+
+    uri: str
+    size: int
+    modified: float
 
 
 def scheme_of(uri: str) -> str:
@@ -128,6 +139,12 @@ class Storage:
         info = file_system.info(path)
         return Found(uri, int(info["size"]), _etag(info))
 
+    def modified(self, uri: str) -> float | None:
+        """When a file was put, in seconds since 1970; None where the store tells no time. Raises FileNotFoundError."""
+        file_system, path = self.filesystem(uri)
+        told = os.stat(path).st_mtime if self.is_local(uri) else _modified(file_system.info(path))
+        return told if math.isfinite(told) else None
+
     def exists(self, uri: str) -> bool:
         file_system, path = self.filesystem(uri)
         file_system.invalidate_cache(os.path.dirname(path))
@@ -194,15 +211,25 @@ class Storage:
             return False
         return True
 
-    def names(self, folder: str) -> list[str]:
-        """Names of the files right in a folder, sorted; none where there is no folder."""
+    def names(self, folder: str, kind: Literal["file", "directory"] = "file") -> list[str]:
+        """Names of the files, or folders, right in a folder, sorted; none where there is no folder."""
         file_system, path = self.filesystem(folder)
         file_system.invalidate_cache(path)
         try:
             entries = file_system.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "file")
+        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == kind)
+
+    def below(self, folder: str) -> list[Stored]:
+        """Every file below a folder, hidden ones too, sorted by URI; none where there is no folder."""
+        file_system, path = self.filesystem(folder)
+        if self.is_local(folder):
+            return sorted(_walk(path), key=lambda one: one.uri)
+        file_system.invalidate_cache()
+        scheme, found = scheme_of(folder), file_system.find(path, detail=True)
+        stored = (Stored(f"{scheme}://{name}", int(info["size"] or 0), _modified(info)) for name, info in found.items())
+        return sorted(stored, key=lambda one: one.uri)
 
     def remove(self, uri: str) -> None:
         """Removes a file or all below a folder; nothing where there is none."""
@@ -262,6 +289,27 @@ def _sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _walk(folder: str) -> Iterator[Stored]:
+    """The files below a local folder, from which others may be removing at the same time."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                yield Stored(path, status.st_size, status.st_mtime)
+
+
+def _modified(info: dict[str, Any]) -> float:
+    """When a store says that a file was put."""
+    for key in ("LastModified", "last_modified", "updated", "mtime"):
+        value = info.get(key)
+        if isinstance(value, str):
+            value = datetime.datetime.fromisoformat(value)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+    return math.inf
 
 
 def _etag(info: dict[str, Any]) -> str:

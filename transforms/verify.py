@@ -1,9 +1,12 @@
-"""Verify: candidate pairs become edges only with the Jaccard index of their shingle sets, computed exactly.
+"""Verify: candidate pairs become edges only with the Jaccard index that their sketches give.
 
     pairs by a ──► attach: sketches of a ──► pairs and sides by b ──► compare with the sketches of b ──► edges
 
 Each side of a pair picks up its sketch where the sketches of that segment of ids lie, so no task holds
-more than one segment of them.
+more than one segment of them. Pairs name records by ref; all records of a ref are compared.
+
+The contract with a refresh: SKETCHES rows of the index are appended to those of the runs, their `published` 0, 1
+or 2 (in train, val or eval); two published records are never compared.
 """
 
 from __future__ import annotations
@@ -11,93 +14,203 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.candidates import PAIRS
-from transforms.exact import first_of_each
-from transforms.shingles import jaccard
+from transforms.bands import NEW, refs_of
+from transforms.compiled import compiled
+from transforms.exact import first_of_each, id_words
+from transforms.fingerprints import Fingerprints
+from transforms.sketches import Sketches, estimate
 
-# What an edge needs to know of a record, beside the shingle set that verifies it.
+# What an edge needs to know of a record, beside the sketches that verify it.
 _ABOUT = [
     pa.field("rank", pa.binary(), nullable=False),
-    pa.field("tie", pa.binary(16), nullable=False),
     pa.field("group", pa.binary(16)),
     pa.field("n_bytes", pa.int64(), nullable=False),
+    pa.field("published", pa.int8(), nullable=False),
 ]
 
 SKETCHES = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),
         *_ABOUT,
-        pa.field("shingles", pa.list_(pa.uint64()), nullable=False),
+        pa.field("tie", pa.uint64(), nullable=False),  # the first half; 0 where published
+        pa.field("words", pa.list_(pa.uint32()), nullable=False),  # as `transforms.sketches` says
+        pa.field("grams", pa.list_(pa.uint32()), nullable=False),
     ]
 )
 
-_SIDE = ("rank", "group", "n_bytes")
+_SIDE = tuple(field.name for field in _ABOUT)
 
+# `similarity` is 1 only where the sets were compared whole, or sketches are the same.
 EDGES = pa.schema(
     [
-        *PAIRS,
+        pa.field("a", pa.binary(16), nullable=False),
+        pa.field("b", pa.binary(16), nullable=False),
         pa.field("similarity", pa.float32(), nullable=False),
-        *[pa.field(f"{name}_{side}", SKETCHES.field(name).type) for side in "ab" for name in _SIDE],
+        *[pa.field(f"{field.name}_{side}", field.type) for side in "ab" for field in _ABOUT],
     ]
 )
 
 
 class Sides(NamedTuple):
-    """Pairs, and the sketches of their first records, each once."""
+    """Sketches of the leaders of pairs, once for each segment that a follower of theirs is in (int64[N])."""
 
-    pairs: pa.Table
     sketches: pa.Table
+    segments: npt.NDArray[np.int64]
+
+
+def sketch_rows(signed: pa.RecordBatch, prints: Fingerprints) -> pa.RecordBatch:
+    """SKETCHES of those new records (SIGNED) that have any."""
+    words, grams = sketch_lists(prints)
+    count = signed.num_rows
+    columns = {
+        "published": pa.array(np.full(count, NEW, np.int8)),
+        "tie": pa.array(np.ascontiguousarray(id_words(signed.column("tie"))[:, 0])),
+        "words": words,
+        "grams": grams,
+    }
+    arrays = [columns[name] if name in columns else signed.column(name) for name in SKETCHES.names]
+    filled = (np.diff(prints.words.offsets) > 0) | (np.diff(prints.grams.offsets) > 0)
+    return pa.RecordBatch.from_arrays(arrays, schema=SKETCHES).filter(pa.array(filled))
+
+
+def sketch_lists(prints: Fingerprints) -> tuple[pa.ListArray, pa.ListArray]:
+    """The columns `words` and `grams` of SKETCHES."""
+    words, grams = (
+        pa.ListArray.from_arrays(pa.array(sets.offsets.astype(np.int32)), pa.array(sets.values))
+        for sets in (prints.words, prints.grams)
+    )
+    return words, grams
 
 
 def elect_sketches(sketches: pa.Table) -> pa.Table:
-    """One of the SKETCHES of each id: the first by rank and tie, as among the records."""
-    order = [("id", "ascending"), ("rank", "ascending"), ("tie", "ascending")]
-    sketches = sketches.take(pc.sort_indices(sketches.select(["id", "rank", "tie"]), sort_keys=order))
+    """One of the SKETCHES of each id, sorted by id: a published one, else the first by rank and tie, as among the records."""
+    sketches = sketches.combine_chunks()
+    words = id_words(sketches.column("id"))
+    order = np.argsort(words[:, 0], kind="stable")
+    words = words[order]
+    if (words[1:, 0] == words[:-1, 0]).any():  # copies, most often; else the order is known
+        keys = [("id", "ascending"), ("published", "descending"), ("rank", "ascending"), ("tie", "ascending")]
+        order = pc.sort_indices(sketches.select([name for name, _ in keys]), sort_keys=keys).to_numpy()
+    sketches = sketches.take(pa.array(order))
     return sketches.filter(pa.array(first_of_each(sketches.column("id")))).combine_chunks()
 
 
-def distinct_pairs(pairs: pa.Table) -> pa.Table:
-    """PAIRS without repetition, sorted."""
-    return pairs.group_by(["a", "b"]).aggregate([]).sort_by([("a", "ascending"), ("b", "ascending")])
+def publish_sketches(sketches: pa.Table, records: pa.Table) -> pa.Table:
+    """The SKETCHES, each id once, of published records (with `id` and `split`), as the index has them."""
+    place = pc.index_in(sketches.column("id"), value_set=records.column("id").combine_chunks())
+    chosen = sketches.filter(pc.is_valid(place))
+    splits = records.column("split").take(place.drop_null()).combine_chunks()
+    columns = {"published": splits, "tie": pa.array(np.zeros(chosen.num_rows, np.uint64))}
+    return pa.table(
+        [columns[name] if name in columns else chosen.column(name) for name in SKETCHES.names], schema=SKETCHES
+    )
+
+
+def sketch_refs(sketches: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint32]:
+    """uint32[N]: the ref of each of SKETCHES."""
+    return refs_of(id_words(sketches.column("id"))[:, 0])
+
+
+def attach_sketches(pairs: pa.Table, sketches: pa.Table, segments: int) -> Sides:
+    """The sketches of the leaders of PAIRS; `sketches` holds each once, sorted by id. Raises KeyError where one is missing."""
+    bits = segments.bit_length() - 1
+    targets = pairs.column("b").to_numpy().astype(np.uint64) >> np.uint64(32 - bits)
+    words = pairs.column("a").to_numpy().astype(np.uint64) << np.uint64(32) | targets
+    fresh = np.ones(len(words), bool)
+    words = np.sort(words)
+    fresh[1:] = words[1:] != words[:-1]
+    words = words[fresh]
+    first, last = _rows_of(sketches, (words >> np.uint64(32)).astype(np.uint32))
+    counts = last - first
+    rows = np.repeat(first - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
+    chosen = sketches.take(pa.array(rows))
+    return Sides(chosen, np.repeat((words & np.uint64(0xFFFFFFFF)).astype(np.int64), counts))
 
 
 def compare_pairs(pairs: pa.Table, left: pa.Table, right: pa.Table, threshold: float) -> pa.Table:
-    """EDGES for the distinct PAIRS whose Jaccard index is at least `threshold`.
+    """EDGES for the PAIRS whose Jaccard index is at least `threshold`.
 
-    `left` holds the SKETCHES of every `a`, `right` of every `b`, each id once. Raises KeyError where one is missing.
+    `left` holds the SKETCHES of every `a`, `right` of every `b`, each id once, sorted. Raises KeyError where one
+    is missing.
     """
-    place_a = _places(left, pairs.column("a"))
-    place_b = _places(right, pairs.column("b"))
-    sets_a, sets_b = _sets(left), _sets(right)
-    similarity = np.fromiter(
-        (jaccard(sets_a[a], sets_b[b]) for a, b in zip(place_a, place_b, strict=True)), np.float64, len(place_a)
-    )
-    alike = similarity >= threshold
+    bounds = [_rows_of(sketches, pairs.column(side).to_numpy()) for side, sketches in (("a", left), ("b", right))]
+    (first_a, last_a), (first_b, last_b) = bounds
+    published = [sketches.column("published").to_numpy() for sketches in (left, right)]
+    most = int(((last_a - first_a) * (last_b - first_b)).sum())
+    rows, similarity = np.empty((2, most), np.int64), np.empty(most, np.float64)
+    found = _compare(
+        np.stack([first_a, last_a, first_b, last_b]), published[0], published[1],
+        sets_of(left, "words"), sets_of(left, "grams"), sets_of(right, "words"), sets_of(right, "grams"),
+        threshold, rows, similarity,
+    )  # fmt: skip
+    a, b = pa.array(rows[0, :found]), pa.array(rows[1, :found])
     columns = [
-        *(pairs.column(name).filter(pa.array(alike)) for name in ("a", "b")),
-        pa.array(similarity[alike], pa.float32()),
-        *(left.column(name).take(pa.array(place_a[alike])) for name in _SIDE),
-        *(right.column(name).take(pa.array(place_b[alike])) for name in _SIDE),
+        left.column("id").take(a),
+        right.column("id").take(b),
+        pa.array(similarity[:found], pa.float32()),
+        *(left.column(name).take(a) for name in _SIDE),
+        *(right.column(name).take(b) for name in _SIDE),
     ]
     return pa.table(columns, schema=EDGES)
 
 
-def _places(sketches: pa.Table, ids: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """int64[N]: the row of each id among the sketches."""
-    places = pc.index_in(ids, value_set=sketches.column("id"))
-    if places.null_count:
-        raise KeyError(f"{places.null_count} candidates have no sketch")
-    return np.asarray(places.to_numpy(), np.int64)
+def sets_of(sketches: pa.Table, name: str) -> Sketches:
+    """The `words` or `grams` of SKETCHES."""
+    column = sketches.column(name).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # what combine_chunks gives for no chunk
+        return Sketches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
+    return Sketches(column.offsets.to_numpy().astype(np.int64), column.values.to_numpy())
 
 
-def _sets(sketches: pa.Table) -> list[np.ndarray[tuple[int], np.dtype[np.uint64]]]:
-    """The shingle set of each row, as views."""
-    column = sketches.column("shingles").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        return []
-    offsets = column.offsets.to_numpy()
-    values = column.values.to_numpy()
-    return [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+def _rows_of(sketches: pa.Table, refs: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """int64[N] each: the first row of the sorted sketches with each ref, and the row after the last."""
+    mine = sketch_refs(sketches)
+    first, last = np.searchsorted(mine, refs, "left"), np.searchsorted(mine, refs, "right")
+    if (first == last).any():
+        raise KeyError(f"{int((first == last).sum())} candidates have no sketch")
+    return first, last
+
+
+@compiled
+def similarity_of(
+    words: Sketches, grams: Sketches, a: int, other_words: Sketches, other_grams: Sketches, b: int
+) -> float:
+    """The Jaccard index of records `a` and `b`: of their words where both have them, else of their grams."""
+    if words.offsets[a] < words.offsets[a + 1] and other_words.offsets[b] < other_words.offsets[b + 1]:
+        left, right = words, other_words
+    else:
+        left, right = grams, other_grams
+    return estimate(
+        left.values, left.offsets[a], left.offsets[a + 1], right.values, right.offsets[b], right.offsets[b + 1]
+    )
+
+
+@compiled
+def _compare(
+    bounds: npt.NDArray[np.int64],
+    published: npt.NDArray[np.int8],
+    other_published: npt.NDArray[np.int8],
+    words: Sketches,
+    grams: Sketches,
+    other_words: Sketches,
+    other_grams: Sketches,
+    threshold: float,
+    rows: npt.NDArray[np.int64],
+    similarity: npt.NDArray[np.float64],
+) -> int:
+    """Puts the rows and the similarity of those pairs that reach the threshold; returns their number."""
+    found = 0
+    for pair in range(bounds.shape[1]):
+        for a in range(bounds[0, pair], bounds[1, pair]):
+            for b in range(bounds[2, pair], bounds[3, pair]):
+                if published[a] >= 0 and other_published[b] >= 0:
+                    continue
+                index = similarity_of(words, grams, a, other_words, other_grams, b)
+                if index >= threshold:
+                    rows[0, found], rows[1, found], similarity[found] = a, b, index
+                    found += 1
+    return found

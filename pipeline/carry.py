@@ -1,0 +1,82 @@
+"""Carry: what a rebuild takes over from the snapshots before: eval, its lines and their accounts.
+
+A rebuild reads all inputs again, and finds copies of eval's records in them. Those lines are duplicates there;
+the lines by which the records came in stay on record as they are.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.plan import Plan
+from pipeline.snapshots import Dataset, add_accounts
+from transforms.reasons import Outcome
+from transforms.schema import LINEAGE
+from transforms.storage import join
+from transforms.write import FileWriter, ParquetShard, shard_name
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Entries of the manifest; rows for the inputs file; the sum of their accounts."""
+
+    files: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]
+    accounting: dict[str, Any]
+
+
+def carry_eval(dataset: Dataset, plan: Plan, parent: Mapping[str, Any], spool: str | None) -> Carried:
+    """Writes the lineage of eval's records as the parent has it into the new snapshot's folder."""
+    kept = [one for one in parent["files"] if one.get("split") == Outcome.EVAL or one["kind"] == "suppressed"]
+    path = join("lineage", plan.name + "-eval", shard_name("part", 0, 1, "parquet"))
+    file = FileWriter(dataset.storage, dataset.root, path, "lineage", None, spool)
+    shard = ParquetShard(file, LINEAGE)
+    inputs: list[dict[str, Any]] = []
+    try:
+        for number, lines in _eval_lines(dataset, parent):
+            shard.append(lines, np.ones(lines.num_rows, np.int64))
+            counts = pc.value_counts(lines.column("shard")).to_pylist()
+            inputs += _inputs(dataset, parent, number, {one["values"]: one["counts"] for one in counts})
+        written = shard.put()
+    finally:
+        file.discard()
+    accounts = [{name: one[name] for name in ("read", Outcome.EVAL)} for one in inputs]
+    return Carried([*kept, written.as_dict()], inputs, add_accounts(accounts))
+
+
+def _eval_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple[str, pa.Table]]:
+    """(name of the inputs file, LINEAGE of eval) of each snapshot that the manifest lists lineage of."""
+    folders: dict[str, list[str]] = {}
+    for one in manifest["files"]:
+        if one["kind"] == "lineage":
+            folders.setdefault(one["path"].split("/")[1][:6], []).append(one["path"])
+    for number, paths in sorted(folders.items()):
+        tables = []
+        for path in sorted(paths):
+            table = pq.read_table(
+                io.BytesIO(dataset.storage.read(dataset.uri(path))), filters=pc.field("outcome") == Outcome.EVAL.value
+            )
+            tables.append(table.cast(LINEAGE))
+        yield number, pa.concat_tables(tables).combine_chunks()
+
+
+def _inputs(
+    dataset: Dataset, manifest: Mapping[str, Any], number: str, lines: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Rows of an inputs file for those inputs that lines of eval came from, with no other lines."""
+    listed = [uri for uri in dataset.files(manifest, "inputs") if uri.rsplit("/", 1)[1].startswith(number)]
+    rows = []
+    for row in pa.concat_tables(pq.read_table(io.BytesIO(dataset.storage.read(uri))) for uri in listed).to_pylist():
+        if row["shard"] in lines:
+            known = {name: row[name] for name in ("shard", "size", "etag", "digest", "kind")}
+            account = add_accounts([{"read": lines[row["shard"]], Outcome.EVAL.value: lines[row["shard"]]}])
+            rows.append({**account, "quarantined": [], "dropped": [], **known, "corrupt": False, "notes": []})
+    return rows

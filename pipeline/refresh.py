@@ -1,0 +1,186 @@
+"""Refresh: what a run on a dataset with snapshots starts from, and whether it may.
+
+The new inputs are those that no live snapshot has consumed. What alters output must be as it was: a change
+is told with both values, and with what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.plan import Base, input_digest, versions
+from pipeline.snapshots import SCHEMA_VERSION, Dataset
+from transforms.hashing import Keys
+from transforms.reasons import Outcome
+from transforms.storage import Found
+
+File = tuple[Found, str]  # with its kind
+
+_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+
+# Keys that may change from night to night, once the user said so: they are for new records only.
+_FOR_NEW_RECORDS = (
+    "split.val",
+    "split.min_val",
+    "split.eval",
+    "split.eval_until",
+    "split.eval_records",
+    "write.shard_bytes",
+)
+
+# Keys that nothing but a dataset of its own can change: published splits hang on them.
+_FOR_EVER = ("split.salt", "split.group_by")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run on a dataset starts from."""
+
+    files: list[File]  # what is new
+    base: Base
+    parent: str  # digest of the newest manifest
+
+
+def with_date(config: Config, date: str | None) -> Config:
+    """The config with `{date}` in its inputs filled in. Raises UsageError."""
+    if date is not None and not _DATE.fullmatch(date):
+        raise UsageError(f"--date {date} is no date", "write it as 2026-11-22")
+    wants = [pattern for source in config.inputs() for pattern in source.input if "{date}" in pattern]
+    if wants and date is None:
+        raise UsageError(f"the input {wants[0]} has {{date}} in it", "say which: --date 2026-11-22")
+    if config.split.eval_until is not None and date is None:
+        raise UsageError("split.eval_until needs the date of the run", "say it: --date 2026-11-22")
+    if not wants or date is None:
+        return config
+
+    def dated(patterns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(pattern.replace("{date}", date) for pattern in patterns)
+
+    sources = tuple(source.model_copy(update={"input": dated(source.input)}) for source in config.sources)
+    return config.model_copy(update={"input": dated(config.input), "sources": sources})
+
+
+def start_refresh(
+    config: Config, dataset: Dataset, files: Sequence[File], keys: Keys, *, accept: bool, rebuild: bool
+) -> tuple[Start, list[str]]:
+    """What a refresh, or a rebuild, of a dataset starts from, and warnings. Raises UsageError."""
+    manifest = dataset.manifest()
+    _check_made_here(dataset, manifest, keys)
+    warnings = _check_config(manifest, config, keys, accept=accept, rebuild=rebuild)
+    now = versions()
+    other = sorted(name for name in now if manifest["versions"].get(name) != now[name])
+    if other and not rebuild:
+        warnings.append(f"new records are made with other versions than those published: {', '.join(other)}")
+    known = consumed(dataset, manifest)
+    old = [file for file in files if input_digest(file[0], keys) in known]
+    new = [file for file in files if input_digest(file[0], keys) not in known]
+    if rebuild:
+        _check_complete(len(known), len(old), accept=accept)
+        if new:
+            warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
+    base = base_of(manifest, config, rebuild=rebuild)
+    return Start(old if rebuild else new, base, manifest["digest"]), warnings
+
+
+def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
+    """Raises UsageError where a rebuild would lose what can't be read again."""
+    if found < consumed and not accept:
+        raise UsageError(
+            f"{consumed - found} of the {consumed} inputs that the dataset was made of are not there as they were: "
+            "a rebuild would lose their records from train and val",
+            "name all inputs, or let them go: add --accept",
+        )
+
+
+def base_of(manifest: Mapping[str, Any], config: Config, *, rebuild: bool) -> Base:
+    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval."""
+    accounting, split = manifest["accounting"], manifest["split"]
+    full = config.split.eval_records is not None and accounting["eval"] >= config.split.eval_records
+    index = [one for one in manifest["files"] if one["kind"] == "index"]
+    return Base(
+        tuple(one["path"] for one in index),
+        sum(one["bytes"] for one in index),
+        tuple(one["path"] for one in manifest["files"] if one["kind"] == "suppressed"),
+        guards=_eval_files(manifest) if rebuild else (),
+        train=0 if rebuild else accounting[Outcome.TRAIN],
+        val=0 if rebuild else accounting[Outcome.VAL],
+        eval=accounting[Outcome.EVAL],
+        eval_end=split["eval_end"],
+        frozen=split["eval_frozen"] or full,
+    )
+
+
+def _eval_files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the files of eval, in Parquet where there are any."""
+    for kind in ("parquet", "jsonl"):
+        found = [one["path"] for one in manifest["files"] if one["kind"] == kind and one.get("split") == Outcome.EVAL]
+        if found:
+            return tuple(found)
+    return ()
+
+
+def consumed(dataset: Dataset, manifest: Mapping[str, Any]) -> set[str]:
+    """Digests of the inputs that the live snapshots were made of."""
+    known: set[str] = set()
+    for uri in dataset.files(manifest, "inputs"):
+        table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
+        known.update(table.column("digest").to_pylist())
+    return known
+
+
+def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], keys: Keys) -> None:
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        raise UsageError(
+            f"the dataset at {dataset.root} has schema {manifest['schema_version']}, this version writes {SCHEMA_VERSION}",
+            "write to a new output",
+        )
+    if manifest["key_check"] != keys.check:
+        raise UsageError(
+            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY) or salt: "
+            f"check value {manifest['key_check']}, now {keys.check}",
+            "set the key and the salt that it was made with, or write to a new output",
+        )
+
+
+def _check_config(manifest: Mapping[str, Any], config: Config, keys: Keys, *, accept: bool, rebuild: bool) -> list[str]:
+    """Warnings of changes that are let pass. Raises UsageError for all others."""
+    changed = changed_keys(manifest["config"], config, keys)
+    for_ever = [text for key, text in changed if key in _FOR_EVER]
+    if for_ever:
+        raise UsageError(
+            f"this can't change once a dataset is published: {'; '.join(for_ever)}",
+            "put it back, or write to a new output",
+        )
+    if rebuild:
+        return []
+    others = [text for key, text in changed if key not in _FOR_NEW_RECORDS]
+    if others:
+        raise UsageError(
+            f"the dataset was made with another config: {'; '.join(others)}",
+            "put the keys back, write to a new output, or read all inputs again into the next snapshot: add --rebuild",
+        )
+    if changed and not accept:
+        raise UsageError(
+            f"the dataset was made with another config: {'; '.join(text for _, text in changed)}",
+            "put the keys back, or let the change hold for new records only: add --accept",
+        )
+    return [f"for new records only: {text}" for _, text in changed]
+
+
+def changed_keys(made_with: Mapping[str, Any], config: Config, keys: Keys) -> list[tuple[str, str]]:
+    """(key, `key: was A, is B`) for each key that alters output and differs."""
+    before = Config.altering_of(made_with)
+    after = config.altering(keys)
+    return [
+        (key, f"{key}: was {before.get(key)!r}, is {after.get(key)!r}")
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]

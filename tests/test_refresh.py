@@ -1,0 +1,237 @@
+"""Nights: new logs into a dataset that is there. Nothing that is published moves."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.records import WORDS, chat, write_lines
+from tests.test_run import FAST, mill
+
+GROUPED = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=40000"]
+
+
+def said(chooser: random.Random, user: int, words: int = 50) -> dict[str, Any]:
+    """A conversation that is like no other."""
+    return chat(" ".join(chooser.choices(WORDS, k=words)), " ".join(chooser.choices(WORDS, k=words)), user_id=user)
+
+
+def like(record: dict[str, Any], chooser: random.Random, user: int) -> dict[str, Any]:
+    """A near-copy: a word more, another user."""
+    copy = json.loads(json.dumps(record))
+    copy["messages"][0]["content"] += f" {chooser.choice(WORDS)}"
+    copy["user_id"] = user
+    return dict(copy)
+
+
+def manifest(output: Path, number: int) -> dict[str, Any]:
+    return dict(json.loads((output / "snapshots" / f"{number:06d}.json").read_bytes()))
+
+
+def splits(output: Path, number: int) -> dict[str, str]:
+    """The split of each published id."""
+    found: dict[str, str] = {}
+    for one in manifest(output, number)["files"]:
+        if one["kind"] == "parquet":
+            ids = pq.read_table(output / one["path"], columns=["id"]).column("id").to_pylist()
+            assert not found.keys() & set(ids)
+            found |= dict.fromkeys(ids, one["split"])
+    return found
+
+
+def fates(output: Path, number: int) -> list[dict[str, Any]]:
+    """The lineage of what a snapshot added."""
+    name = f"{number:06d}-{manifest(output, number)['plan']}"
+    return [
+        row for path in sorted((output / "lineage" / name).glob("*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def night(output: Path, logs: Path, date: str, *more: str) -> int:
+    return mill("run", "--input", logs / "{date}*.jsonl", "--output", output, "--date", date, *GROUPED, *more)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three nights: with users of before, copies, near-copies, and users that are new."""
+    folder = tmp_path_factory.mktemp("nights")
+    chooser = random.Random(3)
+    first = [said(chooser, user=number % 100) for number in range(300)]
+    second = [said(chooser, user=chooser.randrange(130)) for _ in range(80)]
+    second += chooser.sample(first, 30) + [like(one, chooser, 500 + n) for n, one in enumerate(first[:100])]
+    third = [said(chooser, user=chooser.randrange(160)) for _ in range(80)]
+    third += chooser.sample(first, 20) + chooser.sample(second, 20)
+    third += [like(one, chooser, 900 + n) for n, one in enumerate(second[:40])]
+    for day, records in enumerate((first, second, third), 1):
+        write_lines(folder / "logs" / f"2026-11-0{day}.jsonl", records)
+        assert night(folder / "out", folder / "logs", f"2026-11-0{day}") == 0
+    return folder
+
+
+def test_what_is_published_never_moves(nights):
+    before: dict[str, str] = {}
+    for number in (1, 2, 3):
+        now = splits(nights / "out", number)
+        assert before.items() <= now.items()
+        assert len(now) > len(before)
+        before = now
+
+
+def test_eval_is_frozen_and_its_files_are_the_same(nights):
+    files = [
+        [one for one in manifest(nights / "out", number)["files"] if one.get("split") == "eval"] for number in (1, 2, 3)
+    ]
+    assert files[0] == files[1] == files[2]
+    assert sum(one["rows"] for one in files[0] if one["kind"] == "parquet") > 0
+
+
+def test_old_files_are_listed_and_not_written_again(nights):
+    first, second = (manifest(nights / "out", number) for number in (1, 2))
+    kept = [one for one in first["files"] if one["kind"] != "report"]
+    assert all(one in second["files"] for one in kept)
+    assert second["parent"] == 1
+    assert second["operation"] == "refresh"
+
+
+def test_accounts_balance_each_night_and_in_all(nights):
+    total: Counter[str] = Counter()
+    for number in (1, 2, 3):
+        one = manifest(nights / "out", number)
+        added, lines = one["added"], Counter()
+        for fate in fates(nights / "out", number):
+            lines[fate["outcome"]] += 1
+        assert sum(lines.values()) == added["read"]
+        for name in ("train", "val", "eval", "duplicate"):
+            assert lines[name] == added[name]
+            total[name] += added[name]
+            assert one["accounting"][name] == total[name]
+        assert lines["dropped"] == sum(added["dropped"].values())
+
+
+def test_copies_of_what_is_published_are_duplicates_of_it(nights):
+    published = splits(nights / "out", 1)
+    copies = [one for one in fates(nights / "out", 2) if one["id"] in published]
+    assert len(copies) == 30
+    for one in copies:
+        assert (one["outcome"], one["reasons"], one["kept_id"]) == ("duplicate", ["exact"], one["id"])
+
+
+def test_groups_stay_in_their_split(nights):
+    owners: dict[str, str] = {}
+    for number in (1, 2, 3):
+        for fate in fates(nights / "out", number):
+            if fate["outcome"] in ("train", "val", "eval"):
+                assert owners.setdefault(fate["group"], fate["outcome"]) == fate["outcome"]
+    left_out = [
+        one for number in (2, 3) for one in fates(nights / "out", number) if one["reasons"] == ["group_in_eval"]
+    ]
+    assert left_out
+    assert all(owners[one["group"]] == "eval" for one in left_out)
+
+
+def test_verify_finds_nothing(nights):
+    assert mill("verify", nights / "out") == 0
+
+
+def test_the_same_night_twice_is_nothing_new(nights, capsys):
+    before = sorted((nights / "out").rglob("*"))
+    assert night(nights / "out", nights / "logs", "2026-11-02") == 0
+    assert "nothing new" in capsys.readouterr().err
+    assert sorted((nights / "out").rglob("*")) == before
+
+
+def test_a_night_that_has_nothing_is_no_error(nights):
+    assert night(nights / "out", nights / "logs", "2026-11-09") == 0
+    assert night(nights / "out", nights / "logs", "2026-11-09", "--require-input") == 2
+
+
+def test_mistakes_with_dates_are_told(nights, capsys):
+    assert night(nights / "out", nights / "logs", "22.11.2026") == 2
+    assert "is no date" in capsys.readouterr().err
+    assert mill("run", "--input", nights / "logs" / "{date}.jsonl", "--output", nights / "out", *GROUPED) == 2
+    assert "say which: --date" in capsys.readouterr().err
+
+
+def test_a_night_does_not_hang_on_how_its_logs_are_cut(nights, tmp_path):
+    lines = [(nights / "logs" / f"2026-11-0{day}.jsonl").read_bytes().splitlines() for day in (1, 2)]
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for day, mine in enumerate(lines, 1):
+        for part in range(3):
+            content = b"\n".join(reversed(mine[part::3])) + b"\n"
+            (logs / f"2026-11-0{day}-{part}.jsonl").write_bytes(content)
+        assert night(tmp_path / "out", logs, f"2026-11-0{day}", "--set", "read.unit_bytes=20000") == 0
+    assert splits(tmp_path / "out", 2) == splits(nights / "out", 2)
+    again, before = (
+        sorted(one["digest"] for one in manifest(out, 2)["files"] if one["kind"] in ("parquet", "jsonl"))
+        for out in (tmp_path / "out", nights / "out")
+    )
+    assert again == before
+
+
+def test_near_copies_of_what_is_published_are_left_out(nights):
+    """Night 2 has near-copies of 100 published records, by users of their own."""
+    before, after = splits(nights / "out", 1), splits(nights / "out", 2)
+    near = [one for one in fates(nights / "out", 2) if one["reasons"] == ["near"] and one["kept_id"] in before]
+    assert {before[one["kept_id"]] for one in near} == {"train"}
+    assert all(one["similarity"] >= 0.8 for one in near)
+    reasons = Counter(reason for one in fates(nights / "out", 2) for reason in one["reasons"])
+    assert reasons["near_val"] + reasons["near_eval"] + len(near) >= 99
+    assert reasons["near_val"] > 0
+    assert reasons["near_eval"] > 0
+    assert before.items() <= after.items()
+
+
+def test_a_rebuild_keeps_published_splits_and_eval(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", nights / "logs"
+    shutil.copytree(nights / "out", out)
+    everything = ["run", "--input", logs / "*.jsonl", "--output", out, *GROUPED]
+    assert mill(*everything, "--set", "dedupe.shingle=4") == 2
+    assert "dedupe.shingle: was 5, is 4" in capsys.readouterr().err
+    assert mill("run", "--input", logs / "2026-11-01.jsonl", *everything[3:], "--rebuild") == 2
+    assert "2 of the 3 inputs" in capsys.readouterr().err
+    assert mill(*everything, "--set", "dedupe.shingle=4", "--rebuild") == 0
+    before, after = splits(out, 3), splits(out, 4)
+    assert {one: split for one, split in after.items() if one in before} == {
+        one: before[one] for one in after.keys() & before.keys()
+    }
+    assert {one for one, split in before.items() if split == "eval"} == {
+        one for one, split in after.items() if split == "eval"
+    }
+    old, new = (manifest(out, number) for number in (3, 4))
+    assert [one for one in new["files"] if one.get("split") == "eval"] == [
+        one for one in old["files"] if one.get("split") == "eval"
+    ]
+    assert len(after) > 0.9 * len(before)
+    assert new["operation"] == "rebuild"
+    assert mill("verify", out) == 0
+    assert mill(*everything, "--set", "dedupe.shingle=4") == 0  # nothing new
+    write_lines(
+        tmp_path / "more" / "2026-11-04.jsonl", [json.loads(line) for line in (logs / "2026-11-03.jsonl").open()]
+    )
+    assert mill("run", "--input", tmp_path / "more", "--output", out, *GROUPED, "--set", "dedupe.shingle=4") == 0
+    assert splits(out, 5) == after
+
+
+def test_eval_is_filled_until_it_has_its_records(tmp_path):
+    chooser = random.Random(8)
+    for day in (1, 2, 3):
+        write_lines(
+            tmp_path / "logs" / f"2026-11-0{day}.jsonl", [said(chooser, user=1000 * day + n) for n in range(60)]
+        )
+        assert night(tmp_path / "out", tmp_path / "logs", f"2026-11-0{day}", "--set", "split.eval_records=30") == 0
+    sizes = [manifest(tmp_path / "out", number)["accounting"]["eval"] for number in (1, 2, 3)]
+    assert sizes == [20, 30, 30]
+    assert [manifest(tmp_path / "out", number)["split"]["eval_frozen"] for number in (1, 2, 3)] == [False, True, True]
+    before: dict[str, str] = {}
+    for number in (1, 2, 3):
+        now = splits(tmp_path / "out", number)
+        assert before.items() <= now.items()
+        before = now

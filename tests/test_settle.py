@@ -1,0 +1,136 @@
+"""Settling, a record at a time: what decides first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.test_index import one_id, owners, published
+from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL, VERDICTS
+from transforms.exact import FACTS
+from transforms.hashing import Keys
+from transforms.index import PUBLISHED
+from transforms.reasons import Drop
+from transforms.settle import DUPLICATE, OPEN, TORN, drop_code, drop_torn, settle_records
+from transforms.split import BINS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
+
+KEYS = Keys("test salt")
+
+
+def facts(rows: list[dict[str, Any]]) -> pa.Table:
+    columns = {
+        "key": [KEYS.shuffle_key(one_id(one["id"])) for one in rows],
+        "id": [one_id(one["id"]) for one in rows],
+        "rank": [b"\0"] * len(rows),
+        "tie": [one_id(0)] * len(rows),
+        "group": [one_id(one["group"]) if "group" in one else None for one in rows],
+        "source_id": [one_id(one["source"]) if "source" in one else None for one in rows],
+        "n_bytes": [10] * len(rows),
+        "line": list(range(len(rows))),
+        "writer": [0] * len(rows),
+    }
+    return pa.table([pa.array(columns[field.name], field.type) for field in FACTS], schema=FACTS)
+
+
+def verdict(
+    number: int, *, kept: int | None = None, unit: int | None = None, like: int = 0, to_train: bool = False
+) -> Any:
+    return {"id": one_id(number), "kept_id": None if kept is None else one_id(kept), "similarity": 0.9,
+            "unit": None if unit is None else one_id(unit), "like": like, "to_train": to_train}  # fmt: skip
+
+
+def settle(row: dict[str, Any], verdicts: list[Any] = [], **more: Any) -> dict[str, Any]:  # noqa: B006
+    settled = settle_records(facts([row]), pa.Table.from_pylist(verdicts, VERDICTS), KEYS,
+                             **{"exact": True, "eval_open": False, **more})  # fmt: skip
+    (told,) = settled.rows.to_pylist()
+    assert settled.counts.sum() + settled.pinned.sum() == (told["bin"] >= 0)
+    return {**told, "torn": settled.torn.num_rows}
+
+
+def test_who_is_like_nobody_is_left_to_the_cut():
+    told = settle({"id": 5})
+    assert (told["fate"], told["bin"], told["kept_id"]) == (OPEN, bin_of(one_id(5), KEYS), None)
+    assert settle({"id": 5, "group": 6})["bin"] == bin_of(one_id(6), KEYS)
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])  # published in train, val, eval
+def test_copies_of_what_is_published_are_duplicates(number):
+    told = settle({"id": number}, published=published([number]))
+    assert (told["fate"], told["kept_id"], told["bin"], told["similarity"]) == (DUPLICATE, one_id(number), -1, 1.0)
+
+
+def test_a_source_sticks_even_where_it_reads_otherwise_now():
+    told = settle({"id": 9, "source": 1}, owned=owners([(1, TRAIN, 3)]))
+    assert (told["fate"], told["kept_id"]) == (DUPLICATE, one_id(3))
+
+
+def test_what_was_corrected_is_superseded():
+    rows = published([3]).set_column(3, PUBLISHED.field("replaced_by"), pa.array([one_id(70)], pa.binary(16)))
+    told = settle({"id": 3}, published=rows)
+    assert (told["fate"], told["kept_id"]) == (drop_code(Drop.SUPERSEDED), one_id(70))
+
+
+@pytest.mark.parametrize(
+    ("like", "reason"),
+    [(LIKE_EVAL | LIKE_TRAIN, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL), (LIKE_VAL | LIKE_EVAL, Drop.NEAR_EVAL)],
+)
+def test_what_resembles_published_val_or_eval_is_left_out(like, reason):
+    assert settle({"id": 9}, [verdict(9, like=like)])["fate"] == drop_code(reason)
+
+
+def test_a_near_duplicate_names_whom_it_resembles():
+    told = settle({"id": 9, "group": 6}, [verdict(9, kept=3)], owned=owners([(6, VAL, None)]))
+    assert (told["fate"], told["kept_id"], told["near"]) == (DUPLICATE, one_id(3), True)
+    assert told["similarity"] == pytest.approx(0.9)
+
+
+def test_copies_of_a_near_duplicate_name_who_is_kept():
+    verdicts = pa.Table.from_pylist([verdict(9, kept=3)], VERDICTS)
+    rows = settle_records(facts([{"id": 9}, {"id": 9}]), verdicts, KEYS, exact=True).rows.to_pylist()
+    assert [(one["fate"], one["kept_id"], one["near"]) for one in rows] == [(DUPLICATE, one_id(3), True)] * 2
+
+
+def test_a_group_goes_where_it_is():
+    told = settle({"id": 9, "group": 6}, owned=owners([(6, VAL, None)]))
+    assert (told["fate"], told["bin"]) == (VAL, PINNED + VAL)
+    told = settle({"id": 9, "group": 6}, [verdict(9)], owned=owners([(6, EVAL, None)]))
+    assert (told["fate"], told["bin"]) == (drop_code(Drop.GROUP_IN_EVAL), -1)
+    assert settle({"id": 9, "group": 6}, owned=owners([(6, EVAL, None)]), eval_open=True)["fate"] == EVAL
+
+
+def test_what_resembles_published_train_goes_to_train_with_its_unit():
+    told = settle({"id": 9}, [verdict(9, unit=8, to_train=True)])
+    assert (told["fate"], told["bin"]) == (TRAIN, PINNED + TRAIN)
+
+
+def test_unless_its_group_forbids_that():
+    like = [verdict(9, like=LIKE_TRAIN)]
+    assert settle({"id": 9, "group": 6}, like, owned=owners([(6, VAL, None)]))["fate"] == drop_code(Drop.NEAR_TRAIN)
+    assert settle({"id": 9, "group": 6}, like, owned=owners([(6, TRAIN, None)]))["fate"] == TRAIN
+    told = settle({"id": 9, "group": 6}, like)
+    assert (told["fate"], told["torn"]) == (OPEN, 1)
+    torn = pa.table([pa.array([one_id(9)], pa.binary(16)), pa.array([500], pa.int32()), pa.array([10])], schema=TORN)
+    assert drop_torn(torn, Cut(100, 200)).num_rows == 0
+    assert drop_torn(torn, Cut(100, 600)).column("reason").to_pylist() == ["near_train"]
+
+
+def test_a_rebuild_puts_records_back_where_they_were():
+    for number, fate in ((3, TRAIN), (4, VAL), (5, DUPLICATE)):
+        told = settle({"id": number}, published=published([number]), rebuild=True)
+        assert told["fate"] == fate
+    assert settle({"id": 9, "source": 1}, owned=owners([(1, VAL, 3)]), rebuild=True)["fate"] == VAL
+    assert settle({"id": 9, "source": 1}, owned=owners([(1, EVAL, 3)]), rebuild=True)["fate"] == DUPLICATE
+
+
+def test_where_copies_are_wanted_they_stay_together_but_out_of_eval():
+    assert settle({"id": 3}, published=published([3]), exact=False)["fate"] == TRAIN
+    assert settle({"id": 4}, published=published([4]), exact=False)["fate"] == VAL
+    assert settle({"id": 5}, published=published([5]), exact=False)["fate"] == DUPLICATE
+
+
+def test_pinned_bins_are_splits_whatever_the_cut():
+    bins = np.array([PINNED + TRAIN, PINNED + VAL, PINNED + EVAL, 0, BINS - 1])
+    assert Cut(1, 2, frozen=True).splits(bins).tolist() == [TRAIN, VAL, EVAL, TRAIN, TRAIN]

@@ -1,0 +1,192 @@
+"""Band rows: which record has which band hash; 25 a record, so they are thin.
+
+A row names its record by `ref`, the first four bytes of its id. Records that share a ref (at ten million, one in
+a thousand) stand in for each other until verification, which compares all that a ref names. Runs hold the rows
+packed: sorted by band, gaps in Rice's code (Golomb 1966, Rice 1979), about 6.6 bytes a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.compiled import compiled, signed
+from transforms.minhash import BAND_BITS
+
+NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
+
+# The rows as kernels and the index take them; new and published ones may be appended to each other.
+BANDS = pa.schema(
+    [
+        pa.field("band", pa.uint64(), nullable=False),  # the low 24 bits are 0
+        pa.field("ref", pa.uint32(), nullable=False),
+        pa.field("order", pa.uint32(), nullable=False),  # 31 bits of the rank: smaller ones lead
+        pa.field("published", pa.int8(), nullable=False),
+    ]
+)
+
+# The rows as runs hold them: one a segment of a flush, all new.
+PACKED = pa.schema(
+    [
+        pa.field("rows", pa.int32(), nullable=False),
+        pa.field("first", pa.uint64(), nullable=False),  # band of the first row
+        pa.field("shift", pa.int8(), nullable=False),  # bits of a gap that are written as they are
+        pa.field("gaps", pa.large_binary(), nullable=False),  # bit by bit: unary quotient, remainder
+        pa.field("refs", pa.large_binary(), nullable=False),  # uint32
+        pa.field("orders", pa.large_binary(), nullable=False),  # uint32; one where all are the same
+    ]
+)
+
+_LOW = np.uint64(64 - BAND_BITS)
+ROWS = 1 << 21  # that are packed at once: 32 MiB
+
+
+class BandRows:
+    """Collects the band rows of a unit and packs them `ROWS` at a time."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]] = []
+        self._rows = 0
+
+    def append(
+        self, bands: npt.NDArray[np.uint64], refs: npt.NDArray[np.uint32], orders: npt.NDArray[np.uint32]
+    ) -> bool:
+        """Adds rows; whether it is time to take them."""
+        self._parts.append((bands, refs, orders))
+        self._rows += len(bands)
+        return self._rows >= ROWS
+
+    def take(self, segments: int) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+        """The rows so far, packed, with their segments of `segments`; nothing is left of them."""
+        if self._rows:
+            bands, refs, orders = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+            for start in range(0, len(bands), 1 << 24):  # as many as the order of a sort has bits for
+                end = start + (1 << 24)
+                yield pack_bands(bands[start:end], refs[start:end], orders[start:end], segments)
+        self._parts, self._rows = [], 0
+
+
+def pack_bands(
+    bands: npt.NDArray[np.uint64], refs: npt.NDArray[np.uint32], orders: npt.NDArray[np.uint32], segments: int
+) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+    """PACKED rows of new records, one a segment that has any, and the segment of each. At most 2**24 rows."""
+    keys = np.sort(bands | np.arange(len(bands), dtype=np.uint64))  # bands leave the low 24 bits free
+    order = (keys & np.uint64((1 << 24) - 1)).astype(np.int64)
+    keys >>= _LOW
+    bounds = np.searchsorted(keys, np.arange(segments + 1, dtype=np.uint64) * np.uint64((1 << BAND_BITS) // segments))
+    targets = np.flatnonzero(np.diff(bounds))
+    columns: list[list[object]] = [[] for _ in PACKED]
+    for target in targets.tolist():
+        mine = slice(bounds[target], bounds[target + 1])
+        part, part_orders = keys[mine], orders[order[mine]]
+        mean = float(part[-1] - part[0]) / len(part)
+        shift = max(0, int(math.log2(max(mean, 1.0) * math.log(2))))
+        words = np.zeros(2 + (len(part) * (shift + 1) + (int(part[-1] - part[0]) >> shift)) // 64, np.uint64)
+        bits = _pack_gaps(part, shift, words)
+        gaps = words[: -(-bits // 64)].astype("<u8").tobytes()
+        same = bool((part_orders == part_orders[0]).all())
+        kept_orders = part_orders[:1] if same else part_orders
+        row = (len(part), int(part[0]), shift, gaps, refs[order[mine]].astype("<u4").tobytes())
+        for column, value in zip(columns, (*row, kept_orders.astype("<u4").tobytes()), strict=True):
+            column.append(value)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, PACKED, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=PACKED), targets.astype(np.int64)
+
+
+def unpack_bands(packed: pa.Table) -> pa.Table:
+    """BANDS of PACKED rows."""
+    counts = packed.column("rows").to_numpy().astype(np.int64)
+    total = int(counts.sum())
+    bands, refs, orders = np.empty(total, np.uint64), np.empty(total, np.uint32), np.empty(total, np.uint32)
+    place = 0
+    for batch in packed.to_batches():
+        for row in range(batch.num_rows):
+            rows, first, shift = (batch.column(name)[row].as_py() for name in ("rows", "first", "shift"))
+            end = place + rows
+            gaps, own_refs, own_orders = (batch.column(name)[row].as_buffer() for name in ("gaps", "refs", "orders"))
+            words = np.frombuffer(gaps.to_pybytes(), "<u8").astype(np.uint64)
+            _unpack_gaps(words, first, shift, bands[place:end])
+            refs[place:end] = np.frombuffer(own_refs, "<u4")
+            orders[place:end] = np.frombuffer(own_orders, "<u4")
+            place = end
+    bands <<= _LOW
+    return pa.table(
+        [pa.array(bands), pa.array(refs), pa.array(orders), pa.array(np.full(total, NEW, np.int8))], schema=BANDS
+    )
+
+
+def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
+    """The BANDS rows of records whose ref is in `kept`, each once, as the index has them.
+
+    A row says that its record is published, not in which split, which its sketch has: it stands as 0.
+    """
+    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
+    split = pa.array(np.zeros(mine.num_rows, np.int8))
+    rows = mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
+    return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)
+
+
+@compiled
+def _pack_gaps(keys: npt.NDArray[np.uint64], shift: int, words: npt.NDArray[np.uint64]) -> int:
+    """Writes the gaps between sorted keys into zeroed words, the lowest bit first; returns how many bits they take."""
+    place = 0
+    for row in range(1, len(keys)):
+        gap = keys[row] - keys[row - 1]
+        place += signed(gap >> np.uint64(shift))
+        words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+        place += 1
+        rest = gap & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))
+        within = place & 63
+        words[place >> 6] |= rest << np.uint64(within)
+        if within + shift > 64:
+            words[(place >> 6) + 1] |= rest >> np.uint64(64 - within)
+        place += shift
+    return place
+
+
+@compiled
+def _unpack_gaps(words: npt.NDArray[np.uint64], first: int, shift: int, out: npt.NDArray[np.uint64]) -> None:
+    """Puts the keys whose gaps `_pack_gaps` wrote."""
+    key, place = np.uint64(first), 0
+    mask = (np.uint64(1) << np.uint64(shift)) - np.uint64(1)
+    out[0] = key
+    for row in range(1, len(out)):
+        quotient = np.uint64(0)
+        while not (words[place >> 6] >> np.uint64(place & 63)) & np.uint64(1):
+            quotient += np.uint64(1)
+            place += 1
+        place += 1
+        within = place & 63
+        rest = np.uint64(0)
+        if shift:
+            rest = words[place >> 6] >> np.uint64(within)
+            if within + shift > 64:
+                rest |= words[(place >> 6) + 1] << np.uint64(64 - within)
+        place += shift
+        key += (quotient << np.uint64(shift)) | (rest & mask)
+        out[row] = key
+
+
+def refs_of(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """uint32[N] refs of the first words of ids."""
+    return (words >> np.uint64(32)).astype(np.uint32)
+
+
+def orders_of(ranks: pa.Array) -> npt.NDArray[np.uint32]:
+    """uint32[N] of ranks (`sign_records`), which sort as they do as far as 31 bits tell them apart.
+
+    Two bits of the kind; of the first preference, one bit for a missing value and 28 of the number.
+    """
+    distinct = ranks.dictionary_encode()
+    found = [_order_of(rank) for rank in distinct.dictionary.to_pylist()]
+    return np.array(found, np.uint32)[distinct.indices.to_numpy()] if found else np.zeros(0, np.uint32)
+
+
+def _order_of(rank: bytes) -> int:
+    kind, first = rank[0], rank[1:10]
+    preference = (first[0] << 28 | int.from_bytes(first[1:5], "big") >> 4) if first else 0
+    return kind << 29 | preference

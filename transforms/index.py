@@ -1,0 +1,176 @@
+"""Index: what a later refresh needs to know of published records, in files that are read where they lie.
+
+    records    key, id, split, replaced_by   by shuffle key: copies of it are duplicates
+    owners     owner, split, id              by owner: a source id, or a group (`id` is null), sticks to its split
+    sketches   as in the runs                by id
+    bands      as in the runs                by band
+
+Part `i` of `n` of a kind holds the rows whose 64-bit key lies in `Shard(i, n)`, sorted by it. A task of a
+refresh reads the parts that its segment overlaps, of every snapshot; nothing of the index is shuffled.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.bands import BANDS
+from transforms.exact import id_words
+from transforms.split import EVAL
+from transforms.storage import Storage, join
+from transforms.verify import SKETCHES
+from transforms.write import Written, file_digest, shard_name
+
+PUBLISHED = pa.schema(
+    [
+        pa.field("key", pa.uint64(), nullable=False),
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("split", pa.int8(), nullable=False),
+        pa.field("replaced_by", pa.binary(16)),  # the human correction that stands in its place
+    ]
+)
+
+OWNERS = pa.schema(
+    [
+        pa.field("owner", pa.binary(16), nullable=False),
+        pa.field("split", pa.int8(), nullable=False),
+        pa.field("id", pa.binary(16)),
+    ]
+)
+
+REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
+
+SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
+_KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
+_ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
+_NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
+
+_PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
+_BY_KIND: dict[str, dict[str, Any]] = {
+    # Bytes of one significance together: of sorted hashes the upper ones vanish, refs don't compress.
+    "bands": {
+        "use_dictionary": ["order", "published"],
+        "column_encoding": {"band": "BYTE_STREAM_SPLIT", "ref": "BYTE_STREAM_SPLIT"},
+    },
+    "sketches": {"use_dictionary": ["rank", "group", "published"]},
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the index: part `number` of `count` of a kind; `path` is relative to the dataset's folder."""
+
+    kind: str
+    path: str
+    number: int
+    count: int
+
+    def overlaps(self, segment: int, segments: int) -> bool:
+        """Whether keys of a segment of `segments` may be in it.
+
+        >>> Part("bands", "", 1, 3).overlaps(0, 2), Part("bands", "", 2, 3).overlaps(0, 2)
+        (True, False)
+        """
+        return self.number * segments < (segment + 1) * self.count and segment * self.count < (
+            (self.number + 1) * segments
+        )
+
+    def lies_in(self, segment: int, segments: int) -> bool:
+        """Whether the segment has all of its keys."""
+        return segment * self.count <= self.number * segments and (self.number + 1) * segments <= (
+            (segment + 1) * self.count
+        )
+
+
+def parts_of(paths: Iterable[str]) -> tuple[Part, ...]:
+    """The parts among paths of index files. Raises ValueError for a path that is none."""
+    parts = []
+    for path in sorted(paths):
+        found = _NAME.search(path)
+        if found is None:
+            raise ValueError("a file of the index has no name of the index")
+        parts.append(Part(found[1], path, int(found[2]), int(found[3])))
+    return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of all live snapshots of a dataset."""
+
+    storage: Storage
+    root: str
+    parts: tuple[Part, ...] = ()
+
+    def read(self, kind: str, segment: int, segments: int) -> pa.Table:
+        """The rows of a kind in one segment of keys, snapshot by snapshot."""
+        tables = [SCHEMAS[kind].empty_table()]
+        for part in self.parts:
+            if part.kind == kind and part.overlaps(segment, segments):
+                table = pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
+                if not part.lies_in(segment, segments):
+                    words = key_words(kind, table)
+                    low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
+                    table = table.filter(pa.array((words >= np.uint64(low)) & (words <= np.uint64(high))))
+                tables.append(table)
+        return pa.concat_tables(tables).combine_chunks()
+
+    def all(self, kind: str) -> Iterator[pa.Table]:
+        """Every part of a kind."""
+        for part in self.parts:
+            if part.kind == kind:
+                yield pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
+
+
+def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
+    """uint64[N]: the keys by which rows of a kind are partitioned."""
+    column = rows.column(_KEYS[kind])
+    if pa.types.is_fixed_size_binary(column.type):
+        return np.ascontiguousarray(id_words(column)[:, 0])
+    return np.asarray(column.to_numpy(), np.uint64)
+
+
+def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:
+    """Writes a part, its rows in order; returns the manifest's entry."""
+    rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
+    out = io.BytesIO()
+    pq.write_table(rows, out, **_PARQUET, **_BY_KIND.get(kind, {}))
+    content = out.getvalue()
+    path = join("index", folder, shard_name(kind, number, count, "parquet"))
+    storage.put(join(root, path), content)
+    return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
+
+
+def in_eval(rows: pa.Table) -> pa.Table:
+    """Those of PUBLISHED or OWNERS that are in eval."""
+    return rows.filter(pc.equal(rows.column("split"), EVAL))
+
+
+def distinct_owners(owners: pa.Table) -> pa.Table:
+    """OWNERS without repetition."""
+    return owners.group_by(list(OWNERS.names)).aggregate([]).cast(OWNERS)
+
+
+def match_owners(claims: pa.Table, owners: pa.Table) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """OWNERS for each of the claims (owner, key) whose owner is published, and uint64[N] the keys that claim them.
+
+    An owner has one split: what is published never moves. Raises RuntimeError where it has two.
+    """
+    owners = distinct_owners(owners)
+    groups = owners.filter(pc.is_null(owners.column("id")))
+    if len(groups.column("owner").unique()) != groups.num_rows:
+        raise RuntimeError("a group is published in two splits")
+    owners = owners.sort_by([(name, "ascending") for name in OWNERS.names]).combine_chunks()
+    first = owners.group_by("owner", use_threads=False).aggregate([("split", "first"), ("id", "first")])
+    place = pc.index_in(claims.column("owner"), value_set=first.column("owner").combine_chunks())
+    known = claims.filter(pc.is_valid(place))
+    rows = first.take(place.drop_null()).rename_columns(OWNERS.names).cast(OWNERS)
+    return rows, np.asarray(known.column("key").to_numpy(), np.uint64)

@@ -1,0 +1,98 @@
+"""What each character is to a tokenizer, as tables that compiled kernels read.
+
+A character becomes the characters of its NFKC and case-folded form, each of which separates tokens, is a
+letter of one, or is a token by itself. The tables are built from Python's Unicode data and the `regex`
+package when they are first needed, so they agree with the plain definition in `transforms.shingles`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+# Scripts that put no space between words.
+ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+LETTER = r"\p{L}\p{M}\p{N}"
+
+SEPARATOR, WORD, SINGLE, SEVERAL = range(4)
+KIND_SHIFT, JOINS_BIT, POINT_MASK = 30, 1 << 29, (1 << 21) - 1
+
+
+class Letters(NamedTuple):
+    """`codes` uint32[0x110000]: a character's kind (2 bits), whether it joins what stands before it (1 bit),
+    and what it becomes: a code point, or for `SEVERAL` its row in `bounds`.
+
+    `several[bounds[row]:bounds[row + 1]]` are codes of the code points that it becomes.
+    """
+
+    codes: npt.NDArray[np.uint32]
+    bounds: npt.NDArray[np.int64]
+    several: npt.NDArray[np.uint32]
+
+
+@functools.cache
+def letters() -> Letters:
+    """The tables of this Python's Unicode version; built once a process, in about half a second."""
+    points = [point for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
+    # A line feed neither joins nor is joined, so one text holds every character by itself.
+    folded = unicodedata.normalize("NFKC", "\n".join(map(chr, points))).casefold().split("\n")
+    feed = points.index(10)
+    folded[feed : feed + 2] = ["\n"]  # the line feed itself
+    kinds = _kinds()
+    codes = np.zeros(sys.maxunicode + 1, np.uint32)
+    bounds, several = [0], []
+    for point, becomes in zip(points, folded, strict=True):
+        if len(becomes) == 1:
+            codes[point] = int(kinds[ord(becomes)]) << KIND_SHIFT | ord(becomes)
+        elif becomes:
+            codes[point] = SEVERAL << KIND_SHIFT | len(bounds) - 1
+            several += [int(kinds[ord(one)]) << KIND_SHIFT | ord(one) for one in becomes]
+            bounds.append(len(several))
+        else:  # nothing is left of it, and it parts nothing
+            codes[point] = SEVERAL << KIND_SHIFT | len(bounds) - 1
+            bounds.append(len(several))
+    codes[_joining()] |= np.uint32(JOINS_BIT)
+    tables = Letters(codes, np.array(bounds, np.int64), np.array(several, np.uint32))
+    for table in tables:
+        table.flags.writeable = False
+    return tables
+
+
+def _kinds() -> npt.NDArray[np.uint8]:
+    """uint8[0x110000]: the kind of each character as it stands."""
+    kinds = np.full(sys.maxunicode + 1, SEPARATOR, np.uint8)
+    every = "".join(chr(point) if not 0xD800 <= point < 0xE000 else "\0" for point in range(sys.maxunicode + 1))
+    for pattern, kind in ((f"[{LETTER}]+", WORD), (f"[{ALONE}]+", SINGLE)):
+        for found in regex.finditer(pattern, every):
+            kinds[found.start() : found.end()] = kind
+    return kinds
+
+
+def _joining() -> npt.NDArray[np.int64]:
+    """Characters that normalisation may join to, or move before, what stands before them.
+
+    A text without them is normalised character by character (Unicode Standard Annex 15, section 9).
+    """
+    seconds = {chr(point) for point in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # Hangul vowels and finals
+    for point in range(sys.maxunicode + 1):
+        parts = unicodedata.decomposition(chr(point)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            seconds.add(chr(int(parts[1], 16)))
+    return np.array(
+        [
+            point
+            for point in range(sys.maxunicode + 1)
+            if not 0xD800 <= point < 0xE000
+            and (
+                (first := unicodedata.normalize("NFKD", chr(point))[:1]) in seconds
+                or unicodedata.combining(first or "a")
+            )
+        ],
+        np.int64,
+    )

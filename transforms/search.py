@@ -1,0 +1,289 @@
+"""Search: look-alikes of val and eval among all records, where bands are too crowded for every pair to be made.
+
+Bands of up to 17 records have all their pairs verified (`transforms.candidates`); what resembles a held-out
+record there is an edge of the cluster stage. Here the members of more crowded bands are gone through, once
+it is known who is held out: each record meets every held-out member of its bands, until one is found that it
+resembles: one is enough to lose its place. So a family costs its size times the part of it that is held out,
+at some nanoseconds a pair, and nobody more than `MOST_MET` pairs.
+
+    crowds, seats, sketches ─ hold_out (a segment) ─► held ─ resolve: val gives way to eval ─► held
+                                                                                  train ─ search (a segment) ─► drops
+
+A sample of held-out records is compared with every record, band or none: `recall` says how many of those that
+must give way to it were found.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.compiled import compiled
+from transforms.exact import among_ids, id_words
+from transforms.reasons import Drop
+from transforms.sketches import Sketches
+from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
+from transforms.verify import sets_of, similarity_of, sketch_refs
+
+# The bin of each kept record, by the first half of its id.
+SEATS = pa.schema([pa.field("word", pa.uint64(), nullable=False), pa.field("bin", pa.int32(), nullable=False)])
+
+# Held-out records that look-alikes are searched for.
+HELD = pa.schema(
+    [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("split", pa.int8(), nullable=False),
+        pa.field("published", pa.int8(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field("sampled", pa.bool_(), nullable=False),
+        pa.field("bands", pa.list_(pa.uint64()), nullable=False),  # the crowded ones
+        pa.field("words", pa.list_(pa.uint32()), nullable=False),
+        pa.field("grams", pa.list_(pa.uint32()), nullable=False),
+    ]
+)
+
+MOST_MET = 1 << 17  # pairs a record, a millisecond
+SAMPLE = 64  # held-out records that recall is measured with
+
+
+class Found(NamedTuple):
+    """DROPS, and what a search tells of itself."""
+
+    drops: pa.Table
+    unsearched: int  # records that met `MOST_MET` and have not met all
+    sampled: int  # records that must give way to a sampled one
+    recalled: int  # of these, the ones that do
+
+
+def seats_of(settled: pa.Table) -> pa.Table:
+    """SEATS, sorted, of the records that stay among rows with `id` and `bin` (-1: left out)."""
+    bins = settled.column("bin").to_numpy()
+    words = id_words(settled.column("id"))[:, 0]
+    stays = np.flatnonzero(bins >= 0)
+    order = stays[np.argsort(words[stays], kind="stable")]
+    return pa.table([pa.array(words[order]), pa.array(bins[order])], schema=SEATS)
+
+
+def seat_splits(seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of each of SEATS."""
+    return cut.splits(seats.column("bin").to_numpy().astype(np.int64))
+
+
+def splits_of_words(words: npt.NDArray[np.uint64], seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of the record whose id begins with each word; -1 where it has no seat. `seats` are sorted."""
+    seated = seats.column("word").to_numpy()
+    splits = np.full(len(words), -1, np.int8)
+    if len(seated):
+        place = np.minimum(np.searchsorted(seated, words), len(seated) - 1)
+        has = seated[place] == words
+        splits[has] = seat_splits(seats, cut)[place[has]]
+    return splits
+
+
+def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sample: int) -> pa.Table:
+    """HELD: val and eval records of a segment that are in crowds, and the first `sample` of those that have a sketch.
+
+    `sketches` are elected, of all that are in crowds or seated in val or eval. A published record is in its split.
+    """
+    splits = _splits_of(sketches, seats, cut)
+    held = splits > TRAIN
+    mine = sketch_refs(sketches)
+    refs, bands = crowds.column("ref").to_numpy(), crowds.column("band").to_numpy()
+    first, last = np.searchsorted(refs, mine, "left"), np.searchsorted(refs, mine, "right")
+    sampled = np.zeros(len(held), bool)
+    sampled[np.flatnonzero(held & (sketches.column("published").to_numpy() < 0))[:sample]] = True
+    rows = np.flatnonzero((held & (first < last)) | sampled)
+    counts = (last - first)[rows]
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    places = np.repeat(first[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+    chosen = sketches.take(pa.array(rows))
+    columns = {
+        "split": pa.array(splits[rows]),
+        "sampled": pa.array(sampled[rows]),
+        "bands": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(bands[places])),
+    }
+    return pa.table(
+        [columns[name] if name in columns else chosen.column(name) for name in HELD.names], schema=HELD
+    ).combine_chunks()
+
+
+def resolve_held(
+    held: pa.Table, cross: pa.Table, seats: pa.Table, cut: Cut, threshold: float, near_train: pa.Table
+) -> tuple[pa.Table, pa.Table]:
+    """(HELD that stay, sorted; DROPS of new records that `cross` edges or, if they are held, crowds tell to give way).
+
+    Val gives way to eval first, so that who is dropped costs nobody in train their place; before that, those in
+    `near_train` (DROPS) have given way to what is published. `seats` are those of the records in `cross`.
+    """
+    held = held.take(pa.array(np.lexsort(id_words(held.column("id")).T[::-1]))).combine_chunks()
+    ids, splits = id_words(held.column("id")), held.column("split").to_numpy()
+    first, second = (splits_of_words(id_words(cross.column(side))[:, 0], seats, cut) for side in "ab")
+    near_eval = drop_lookalikes(cross, (first, second), EVAL, id_words(near_train.column("id")))
+    gone = among_ids(ids, np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval)]))
+    asked = (splits == VAL) & (held.column("published").to_numpy() < 0) & ~gone
+    found, _ = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
+    rows = np.flatnonzero(asked)[found >= 0]
+    gone[rows] = True
+    in_crowds = _drops(held.take(pa.array(rows)), np.full(len(rows), EVAL))
+    before = np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval, in_crowds)])
+    near_val = drop_lookalikes(cross, (first, second), VAL, before)
+    return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_train, near_eval, in_crowds, near_val])
+
+
+def search_segment(
+    crowds: pa.Table, seats: pa.Table, sketches: pa.Table, held: pa.Table, cut: Cut, gone: npt.NDArray[np.uint64],
+    threshold: float,
+) -> Found:  # fmt: skip
+    """DROPS of the train records of a segment that resemble a held-out one of their crowds.
+
+    `sketches` are all of the segment, elected; `gone` uint64[N, 2] ids that are dropped already.
+    """
+    splits = _splits_of(sketches, seats, cut)
+    new = sketches.column("published").to_numpy() < 0
+    ids = id_words(sketches.column("id"))
+    dropped = among_ids(ids, gone)
+    crowd = np.isin(sketch_refs(sketches), crowds.column("ref").to_numpy())
+    asked = np.flatnonzero((splits == TRAIN) & new & ~dropped & crowd)
+    askers = _with_bands(sketches.take(pa.array(asked)), crowds)
+    codes = held.column("split").to_numpy()
+    found, cut_short = _search(askers, held, np.flatnonzero(codes > TRAIN), threshold)
+    near = found >= 0
+    rows = asked[near]
+    drops = _drops(sketches.take(pa.array(rows)), codes[found[near]])
+    dropped[rows] = True
+    sampled = held.filter(held.column("sampled")).combine_chunks()
+    must, does = _recall(sketches, splits, new, dropped, sampled, threshold)
+    return Found(drops, cut_short, must, does)
+
+
+def _splits_of(sketches: pa.Table, seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
+    """int8[N]: the split of each of SKETCHES; -1 where it has no seat. Published ones keep theirs."""
+    published = sketches.column("published").to_numpy()
+    splits = splits_of_words(id_words(sketches.column("id"))[:, 0], seats, cut)
+    return np.asarray(np.where(published >= 0, published, splits), np.int8)
+
+
+def _with_bands(sketches: pa.Table, crowds: pa.Table) -> pa.Table:
+    """SKETCHES with the list of their crowded bands."""
+    refs, bands = crowds.column("ref").to_numpy(), crowds.column("band").to_numpy()
+    mine = sketch_refs(sketches)
+    first, last = np.searchsorted(refs, mine, "left"), np.searchsorted(refs, mine, "right")
+    offsets = np.concatenate(([0], np.cumsum(last - first)))
+    places = np.repeat(first - offsets[:-1], last - first) + np.arange(offsets[-1])
+    lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(bands[places]))
+    return sketches.append_column("bands", lists)
+
+
+def _drops(rows: pa.Table, codes: npt.NDArray[np.integer]) -> pa.Table:
+    """DROPS of rows with `id` and `n_bytes`, by the split of what each resembles."""
+    reasons = pa.array(
+        [(Drop.NEAR_EVAL if code == EVAL else Drop.NEAR_VAL).value for code in codes.tolist()], pa.string()
+    )
+    return pa.table([rows.column("id"), reasons, rows.column("n_bytes")], schema=DROPS)
+
+
+def _bands_of(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    column = rows.column("bands").combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        return np.zeros(1, np.int64), np.zeros(0, np.uint64)
+    return column.offsets.to_numpy().astype(np.int64), column.values.to_numpy()
+
+
+def _search(
+    askers: pa.Table, held: pa.Table, wanted: npt.NDArray[np.int64], threshold: float
+) -> tuple[npt.NDArray[np.int64], int]:
+    """int64[N]: a held row among `wanted` that each asker resembles, eval first, -1 for none; how many were cut short."""
+    offsets, bands = _bands_of(held)
+    counts = np.diff(offsets)[wanted]
+    rows = np.repeat(wanted, counts)
+    starts = np.repeat(offsets[wanted] - np.concatenate(([0], np.cumsum(counts)[:-1])), counts)
+    values = bands[starts + np.arange(len(rows))] if len(rows) else bands[:0]
+    codes = held.column("split").to_numpy()[rows]
+    order = np.lexsort((rows, -codes, values))
+    values, rows = values[order], rows[order]
+    own_offsets, own_bands = _bands_of(askers)
+    first, last = np.searchsorted(values, own_bands, "left"), np.searchsorted(values, own_bands, "right")
+    found = np.full(askers.num_rows, -1, np.int64)
+    cut_short = _first_alike(
+        own_offsets, first, last, rows, held.column("split").to_numpy(), np.zeros(held.num_rows, np.int64),
+        sets_of(askers, "words"), sets_of(askers, "grams"), sets_of(held, "words"), sets_of(held, "grams"),
+        threshold, found,
+    )  # fmt: skip
+    return found, int(cut_short)
+
+
+@compiled
+def _first_alike(
+    offsets: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.int8],
+    seen: npt.NDArray[np.int64],
+    words: Sketches,
+    grams: Sketches,
+    held_words: Sketches,
+    held_grams: Sketches,
+    threshold: float,
+    found: npt.NDArray[np.int64],
+) -> int:
+    """Puts the first held row that each asker resembles, of all its bands: of eval, else of val; how many were cut short."""
+    cut_short = 0
+    for asker in range(len(found)):
+        met = 0
+        for code in (EVAL, VAL):
+            for band in range(offsets[asker], offsets[asker + 1]):
+                if found[asker] >= 0 or met > MOST_MET:
+                    break
+                for place in range(first[band], last[band]):
+                    other = rows[place]
+                    if splits[other] != code or seen[other] == asker + 1:
+                        continue
+                    seen[other] = asker + 1
+                    met += 1
+                    if similarity_of(words, grams, asker, held_words, held_grams, other) >= threshold:
+                        found[asker] = other
+                        break
+                    if met > MOST_MET:
+                        break
+        cut_short += found[asker] < 0 and met > MOST_MET
+    return cut_short
+
+
+def _recall(
+    sketches: pa.Table,
+    splits: npt.NDArray[np.int8],
+    new: npt.NDArray[np.bool_],
+    dropped: npt.NDArray[np.bool_],
+    sampled: pa.Table,
+    threshold: float,
+) -> tuple[int, int]:
+    """(new records that must give way to a sampled one, those of them that do), by comparing all with all."""
+    must = np.zeros(sketches.num_rows, np.bool_)
+    _must_give_way(
+        splits, sampled.column("split").to_numpy(), sets_of(sketches, "words"), sets_of(sketches, "grams"),
+        sets_of(sampled, "words"), sets_of(sampled, "grams"), threshold, must,
+    )  # fmt: skip
+    must &= new
+    return int(must.sum()), int((must & dropped).sum())
+
+
+@compiled
+def _must_give_way(
+    splits: npt.NDArray[np.int8],
+    held_splits: npt.NDArray[np.int8],
+    words: Sketches,
+    grams: Sketches,
+    held_words: Sketches,
+    held_grams: Sketches,
+    threshold: float,
+    must: npt.NDArray[np.bool_],
+) -> None:
+    """Marks the records that resemble a held-out one of a split that theirs gives way to."""
+    for row in range(len(splits)):
+        for other in range(len(held_splits)):
+            if 0 <= splits[row] < held_splits[other] and not must[row]:
+                must[row] = similarity_of(words, grams, row, held_words, held_grams, other) >= threshold
