@@ -17,17 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.bands import PACKED, BandRows, orders_of, refs_of
+from transforms.decontaminate import Contamination, Hasher, load_benchmarks
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
 from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
+from transforms.reasons import Drop
 from transforms.redact import redact_records
 from transforms.runs import Runs, RunWriter, segment_of
 from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
+from transforms.suppress import leave_out_groups, load_suppressed, with_reasons
 from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
@@ -35,8 +38,14 @@ from transforms.verify import SKETCHES, sketch_rows
 # What Merge needs of a record, and no more.
 TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
 
+# Lines that go no further: quarantined, or left out on purpose; who they are of is known of the latter alone.
 REJECTS = pa.schema(
-    [pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
+    [
+        pa.field("key", pa.uint64(), nullable=False),
+        *PLACE,
+        pa.field("reasons", REASONS, nullable=False),
+        *[pa.field(name, pa.binary(16)) for name in ("id", "source_id", "group")],
+    ]
 )
 
 # Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
@@ -62,6 +71,8 @@ class MillOptions:
     segments: int  # of keys and ids; a power of two
     band_segments: int
     refresh: bool = False  # there is something published that records may belong to
+    suppressed: tuple[str, ...] = ()  # URIs of lists of groups that are forgotten
+    benchmarks: str | None = None  # URI of what `decontaminate` looks for
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,12 @@ def _mill_blocks(
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
     measures: Counter[str] = Counter()
+    suppressed = load_suppressed(storage, options.suppressed)
+    hasher = Hasher(options.dedupe, options.keys)
+    benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
+    contamination = Contamination(benchmarks.items if benchmarks else ())
     _check_unchanged(source, storage)
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
         for lines in reader.blocks():
             stage = "Parse"
@@ -125,8 +140,12 @@ def _mill_blocks(
                     group_by=options.group_by,
                     keys=options.keys,
                 )
+                stage = "Forget"
+                records = leave_out_groups(records, suppressed)
                 stage = "Validate"
                 records = validate_records(records, options.validate)
+                stage = "Decontaminate"
+                found = benchmarks.search(records.column("messages")) if benchmarks else None
                 stage = "Sign"
                 records = identify_sources(records, options.keys)
                 stage = "Redact"
@@ -141,6 +160,12 @@ def _mill_blocks(
                 if options.redact.enabled and options.redact.replace == "surrogate":
                     written = write_surrogates(raw, records, options.redact, options.keys, keep).filter(sound)
                 signed = sign_records(said, options.keys, options.dedupe.prefer, written)
+                if found is not None:
+                    found = found.only(np.asarray(sound.to_numpy(zero_copy_only=False), bool))
+                    contamination.add(found, signed.column("line").to_numpy())
+                    hit = pa.array(found.records)
+                    _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), unit.shard, options, writers)
+                    signed, said = signed.filter(pc.invert(hit)), said.filter(pc.invert(hit))
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, said, source.number, options, writers, bands)
                 stage = "Quarantine"
@@ -148,8 +173,9 @@ def _mill_blocks(
                 for line, reasons in zip(
                     rejected.column("line").to_pylist(), rejected.column("reasons").to_pylist(), strict=True
                 ):
-                    quarantined[reasons[0]] += 1
-                    examples.setdefault(reasons[0], line)
+                    if reasons[0] != Drop.FORGOTTEN:
+                        quarantined[reasons[0]] += 1
+                        examples.setdefault(reasons[0], line)
                 _write_rejects(rejected, unit.shard, options, writers)
             except Exception as error:
                 first = lines.column("line")[0].as_py()
@@ -170,6 +196,7 @@ def _mill_blocks(
         "examples": examples,
         "entities": dict(entities),
         "measures": dict(measures),
+        "benchmarks": contamination.as_list(),
     }
 
 
@@ -244,8 +271,13 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
-    """Quarantined lines, spread over the segments by their place."""
+    """Lines that go no further, spread over the segments by their place."""
     places = [f"{shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
     keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
-    columns = [pa.array(keys, pa.uint64()), *(rejected.column(name) for name in REJECTS.names[1:])]
+    owned = "id" in rejected.schema.names  # sound ones: of the others nothing is on record but the place
+    columns = [
+        pa.array(keys, pa.uint64()),
+        *(rejected.column(name) for name in REJECTS.names[1:5]),
+        *(rejected.column(name) if owned else pa.nulls(len(keys), pa.binary(16)) for name in REJECTS.names[5:]),
+    ]
     writers["rejects"].append(pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments))
