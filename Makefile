@@ -11,7 +11,7 @@ DEV    := .venv/.setup-dev
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-flink test-deploy lint type format lock clean
+.PHONY: help setup run test test-stores test-flink test-deploy bench-dedupe lint type format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,24 @@ endif
 test: $(DEV)  ## run the tests
 	$(BIN)/python -m pytest
 
+test-stores: $(DEV)  ## test on MinIO, fake-gcs-server and Azurite, which it installs (needs go, npm)
+	$(BIN)/python -m tests.servers install stores
+	$(BIN)/python -m pytest tests/servers/test_stores.py tests/servers/test_reach.py
+
 test-flink: $(DEV)  ## test on a real Flink cluster and MinIO, which it installs (needs go, java, mvn)
+	$(BIN)/python -m tests.servers install flink
 	$(BIN)/python -m pytest tests/servers/test_flink.py
 
+SIZE  ?= 100000
+PEERS ?=
+PEER  := out/peers
+$(PEER)/.setup: $(DEV) benchmarks/dedupe_peers.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEER)
+	$(BIN)/uv pip install --quiet --python $(PEER)/bin/python --requirements benchmarks/dedupe_peers.txt
+	@touch $@
+
+bench-dedupe: $(DEV) $(if $(PEERS),$(PEER)/.setup)  ## measure de-duplication beside the truth (SIZE=100000, PEERS=1 for other tools)
+	$(BIN)/python benchmarks/dedupe.py --size $(SIZE) $(if $(PEERS),--peers $(PEER)/bin/python)
 $(TOOLS)/.done: .venv/bin/uv tests/deploy/requirements.txt Makefile
 	rm -rf $(TOOLS) && mkdir -p $(TOOLS)
 	$(BIN)/uv venv --quiet --python $(BIN)/python $(TOOLS)/venv

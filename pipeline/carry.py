@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.plan import Plan
-from pipeline.snapshots import Dataset, add_accounts
+from pipeline.snapshots import Dataset, add_accounts, origin_of
 from transforms.reasons import Outcome
 from transforms.schema import LINEAGE
 from transforms.storage import join
@@ -57,7 +57,7 @@ def _eval_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple
     folders: dict[str, list[str]] = {}
     for one in manifest["files"]:
         if one["kind"] == "lineage":
-            folders.setdefault(one["path"].split("/")[1][:6], []).append(one["path"])
+            folders.setdefault(origin_of(one["path"]), []).append(one["path"])
     for number, paths in sorted(folders.items()):
         tables = []
         for path in sorted(paths):
@@ -72,9 +72,10 @@ def _inputs(
     dataset: Dataset, manifest: Mapping[str, Any], number: str, lines: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """Rows of an inputs file for those inputs that lines of eval came from, with no other lines."""
-    listed = [uri for uri in dataset.files(manifest, "inputs") if uri.rsplit("/", 1)[1].startswith(number)]
+    listed = [one["path"] for one in manifest["files"] if one["kind"] == "inputs" and origin_of(one["path"]) == number]
     rows = []
-    for row in pa.concat_tables(pq.read_table(io.BytesIO(dataset.storage.read(uri))) for uri in listed).to_pylist():
+    tables = (pq.read_table(io.BytesIO(dataset.storage.read(dataset.uri(path)))) for path in listed)
+    for row in pa.concat_tables(tables).to_pylist():
         if row["shard"] in lines:
             known = {name: row[name] for name in ("shard", "size", "etag", "digest", "kind")}
             account = add_accounts([{"read": lines[row["shard"]], Outcome.EVAL.value: lines[row["shard"]]}])

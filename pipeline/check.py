@@ -34,7 +34,7 @@ def check_inputs(config: Config, limit: int | None = None) -> dict[str, Any]:
     for shard, (file, kind) in enumerate(files):
         base = seen = 0
         for unit in cut_units(file.uri, shard, file.size, config.read):
-            with storage.open(unit.uri) as stream:
+            with storage.open(unit.uri, unit.size, unit.end) as stream:
                 reader = LineReader(unit, stream, config.read)
                 for lines in reader.blocks():
                     lines = lines.slice(0, None if limit is None else limit - seen)

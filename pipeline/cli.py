@@ -12,13 +12,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipeline.cli_history import COMMANDS
+from pipeline import cli_history, cli_rewrite
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-_MANY = ("--input", "-i")  # options that take every argument up to the next option
+_MANY = ("--input", "-i", "--group", "--decontaminate")  # options that take every argument up to the next option
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,6 +135,13 @@ def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any)
     "--rebuild", is_flag=True, help="Read all inputs again into the next snapshot; published splits and eval stay."
 )
 @click.option("--require-input", is_flag=True, help="Fail (exit 2) where no file matches, even on a refresh.")
+@click.option(
+    "benchmarks",
+    "--decontaminate",
+    multiple=True,
+    metavar="FILE…",
+    help="Benchmarks (JSONL, Parquet) whose items no record may hold; takes all arguments up to the next option.",
+)
 @click.option("--accept", is_flag=True, help="Commit in spite of gates; let changed fractions hold for new records.")
 @click.option("--keep-work", is_flag=True, help="Keep the intermediate files after the commit.")
 @_json_option
@@ -149,6 +156,7 @@ def run(
     date: str | None,
     rebuild: bool,
     require_input: bool,
+    benchmarks: tuple[str, ...],
     accept: bool,
     keep_work: bool,
     as_json: bool,
@@ -161,7 +169,7 @@ def run(
     """
     from pipeline.run import Asked, clear_trial, execute, prepare
 
-    config = _load(config_path, assignments, input=list(inputs), output=output)
+    config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
     prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
     if prepared is None:
         if as_json:
@@ -344,6 +352,40 @@ def why(output: str, what: str, as_json: bool) -> None:
             _OUT.print(table)
 
 
+@cli.group()
+def tune() -> None:
+    """Try settings on a sample of the input before a run."""
+
+
+@tune.command("dedupe")
+@_config_options
+@click.option("--sample", type=click.IntRange(min=2), default=10_000, show_default=True, metavar="N",
+              help="Lines to read: the first ones of every input, an equal share of each.")  # fmt: skip
+@click.option(
+    "--html", "page", metavar="FILE", help="Write a page with pairs beside each threshold; it shows redacted texts."
+)
+@_json_option
+def tune_dedupe_command(
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    sample: int,
+    page: str | None,
+    as_json: bool,
+) -> None:
+    """Say how many records each `dedupe.threshold` would drop, and show pairs on both sides of it."""
+    from pipeline.tune import tune_dedupe
+
+    values = tune_dedupe(_load(config_path, assignments, input=list(inputs)), sample, page, _say)
+    if as_json:
+        _print_json(values)
+    else:
+        from pipeline.tables import tune_table
+
+        for table in tune_table(values):
+            _OUT.print(table)
+
+
 @cli.command("config")
 @click.option("init", "--init", is_flag=True, help="Print a commented config with every key; its salt is drawn anew.")
 @click.option("schema", "--schema", is_flag=True, help="Print the config's JSON schema.")
@@ -357,16 +399,20 @@ def config_command(init: bool, schema: bool) -> None:
         _print_json(Config.model_json_schema(by_alias=True))
 
 
-for _command in COMMANDS:
+for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
     cli.add_command(_command)
 
 
 def _dataset(output: str) -> Any:
+    from pipeline.plan import usable
     from pipeline.run import absolute
     from pipeline.snapshots import Dataset
     from transforms.storage import Storage
 
-    return Dataset(Storage(), absolute(output))
+    dataset = Dataset(Storage(), absolute(output))
+    with usable(dataset.root):
+        dataset.storage.reach(dataset.root)
+    return dataset
 
 
 def _print_json(value: Any) -> None:

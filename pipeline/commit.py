@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -68,6 +69,7 @@ def commit_run(
             "units": units,
             "cut": _done(done, "look_alikes", 0),
             "clusters": _done(done, "cluster", 0),
+            "seen": {one: told for _, result in written for one, told in result.get("seen", {}).items()},
             "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
@@ -76,7 +78,7 @@ def commit_run(
             breaches += night_breaches(plan.config["gates"], tonight, recent_nights(dataset, parent))
         if breaches:
             page = build_report(dataset, plan, accounting, added, summary)[-1]["path"]
-            found = {"breaches": breaches, "accounting": accounting, "report": dataset.uri(page)}
+            found = {"breaches": breaches, "added": added, "measures": measures, "report": dataset.uri(page)}
             storage.put(breach_uri(work), orjson.dumps(found))
             return
         files = [file for _, result in written for file in result["files"]]
@@ -100,6 +102,7 @@ def commit_run(
                 "added": added,
                 "measures": measures,
                 "split": {"eval_end": cut[0], "val_end": cut[1], "eval_frozen": eval_frozen(plan, accounting)},
+                "benchmarks": [asdict(one) for one in plan.benchmarks],
                 "config": plan.config,
                 "config_fingerprint": plan.fingerprint,
                 "versions": plan.versions,
@@ -114,7 +117,7 @@ def commit_run(
             storage.remove_temporary(dataset.uri(folder, plan.name))
         if not keep_work:
             storage.remove(work)
-            _remove_left_work(dataset, plan.number)
+            remove_left_work(dataset, plan.number)
 
 
 def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
@@ -126,7 +129,7 @@ def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spo
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
 
 
-def _remove_left_work(dataset: Dataset, number: int) -> None:
+def remove_left_work(dataset: Dataset, number: int) -> None:
     """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
     work = dataset.uri("work")
     for name in dataset.storage.names(work, "directory"):

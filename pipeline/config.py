@@ -105,6 +105,9 @@ class Config(Options):
     sources: tuple[Source, ...] = Field((), description="instead of input: several, each with its kind")
     output: str | None = Field(None, description="the dataset's folder: local, s3://, gs://, az://")
     work: str | None = Field(None, description="where intermediate runs go; null: OUTPUT/work")
+    decontaminate: tuple[str, ...] = Field(
+        (), description="benchmarks (JSONL, Parquet) whose items no record may hold; such records are left out"
+    )
     storage: StorageOptions = StorageOptions()
     read: ReadOptions = ReadOptions()
     validate_: ValidateOptions = Field(ValidateOptions(), alias="validate")
@@ -117,7 +120,7 @@ class Config(Options):
     gates: GateOptions = GateOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
 
-    @field_validator("input", mode="before")
+    @field_validator("input", "decontaminate", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -173,6 +176,7 @@ _NOT_ALTERING = (
     "sources",
     "output",
     "work",
+    "decontaminate",  # by what its files hold, not by their names
     "storage",
     "gates",
     "quarantine",

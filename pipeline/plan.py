@@ -5,18 +5,19 @@ The plan is a file in the work folder. Workers load it; elements of the pipeline
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
 from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusmillError, UsageError
 from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
@@ -25,7 +26,8 @@ from transforms.read import WorkUnit, cut_units
 from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import Settlement
-from transforms.storage import Found, Storage, StorageError, join
+from transforms.storage import Found, Storage, join
+from transforms.stores import in_words
 
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
@@ -88,6 +90,15 @@ NOTHING_PUBLISHED = Base()
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """What records are looked at for: its place after redaction, how many items, and their digest."""
+
+    name: str
+    items: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a run depends on. `number` is that of the snapshot it would commit."""
 
@@ -106,6 +117,7 @@ class Plan:
     operation: str
     base: Base
     date: str | None  # that the run was asked for, YYYY-MM-DD
+    benchmarks: tuple[Benchmark, ...] = ()
 
     @property
     def is_rebuild(self) -> bool:
@@ -145,6 +157,7 @@ class Plan:
             key: tuple(one) if isinstance(one, list) else one for key, one in values["base"].items()
         }
         values["base"] = Base(**base)
+        values["benchmarks"] = tuple(Benchmark(**one) for one in values["benchmarks"])
         return Plan(**values)
 
 
@@ -170,18 +183,25 @@ def find_inputs(config: Config, storage: Storage) -> tuple[list[tuple[Found, str
     unmatched: list[str] = []
     for source in config.inputs():
         for pattern in source.input:
-            try:
+            with usable(pattern, "list"):
+                storage.reach(pattern)
                 files = storage.find(pattern)
-            except StorageError as error:
-                raise UsageError(str(error)) from None
-            except PermissionError:
-                raise UsageError(f"no permission to list {pattern}", "check the credentials") from None
-            except OSError as error:
-                raise UsageError(f"can't list {pattern}: {type(error).__name__}") from None
             unmatched += [] if files else [pattern]
             for one in files:
                 found.setdefault(one.uri, (one, source.kind))
     return [found[uri] for uri in sorted(found)], unmatched
+
+
+@contextlib.contextmanager
+def usable(uri: str, what: str = "use") -> Iterator[None]:
+    """Raises UsageError for what storage raises in the block, with what to do about it."""
+    try:
+        yield
+    except CorpusmillError:
+        raise
+    except Exception as error:
+        told = in_words(error, uri, what)
+        raise UsageError(f"{told} ({uri})" if uri not in str(told) else str(told), told.hint) from None
 
 
 def make_plan(
@@ -194,8 +214,9 @@ def make_plan(
     operation: str = "run",
     base: Base = NOTHING_PUBLISHED,
     date: str | None = None,
+    benchmarks: Sequence[tuple[str, int, str]] = (),
 ) -> Plan:
-    """The plan for these files."""
+    """The plan for these files; `benchmarks` are URIs with the items and digest of each."""
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
     files = list(files)
     names = shard_names([one.uri for one, _ in files], redact)
@@ -219,7 +240,9 @@ def make_plan(
         known,
         keys.check,
         layout,
+        [digest for _, _, digest in benchmarks],
     ]
+    looked_for = shard_names([uri for uri, _, _ in benchmarks], redact)
     return Plan(
         content_digest(canonical_json(identity), 6).hex(),
         number,
@@ -236,6 +259,7 @@ def make_plan(
         operation,
         base,
         date,
+        tuple(Benchmark(name, items, digest) for name, (_, items, digest) in zip(looked_for, benchmarks, strict=True)),
     )
 
 
@@ -248,6 +272,7 @@ def _without_values(values: dict[str, Any], redact: Callable[[str], str]) -> dic
     """The config with its places redacted: names of files and folders may name people."""
     for source in [values, *values["sources"]]:
         source["input"] = [redacted_place(pattern, redact) for pattern in source["input"]]
+    values["decontaminate"] = [redacted_place(pattern, redact) for pattern in values["decontaminate"]]
     for key in ("output", "work"):
         values[key] = values[key] and redacted_place(values[key], redact)
     endpoint = values["storage"]["endpoint"]
@@ -280,7 +305,7 @@ def unit_bytes(config: Config, total: int) -> int:
     return min(config.read.unit_bytes, max(MIN_UNIT_BYTES, -(-total // MIN_UNITS)))
 
 
-def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
+def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str) -> MillOptions:
     """What the stages of a unit need of the config."""
     return MillOptions(
         config.read,
@@ -294,7 +319,13 @@ def mill_options(config: Config, keys: Keys, plan: Plan) -> MillOptions:
         plan.shape.text_segments,
         plan.shape.unit_segments,
         bool(plan.base.index),
+        tuple(join(output, path) for path in plan.base.suppressed),
+        benchmarks_uri(work) if plan.benchmarks else None,
     )
+
+
+def benchmarks_uri(work: str) -> str:
+    return join(work, "benchmarks.npz")
 
 
 def plan_uri(work: str) -> str:

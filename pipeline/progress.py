@@ -19,13 +19,14 @@ _STAGES = ("mill", "count", "candidates", "attach", "verify", "cluster", "settle
 _EVERY = 0.5  # seconds between looks, on a local disk
 _EVERY_REMOTE = 10.0
 _LINE_EVERY = 60.0
+_WAITING_AFTER = 30.0
 
 
 @contextlib.contextmanager
-def shown(work: Work, plan: Plan, console: Console) -> Iterator[None]:
-    """Shows progress on the console until the block ends."""
+def shown(work: Work, plan: Plan, console: Console, waiting: str | None = None) -> Iterator[None]:
+    """Shows progress on the console until the block ends; says `waiting` once where nothing is done for long."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(work, plan, console, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(work, plan, console, stop, waiting), daemon=True)
     watcher.start()
     try:
         yield
@@ -34,7 +35,7 @@ def shown(work: Work, plan: Plan, console: Console) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event) -> None:
+def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event, waiting: str | None) -> None:
     every = _EVERY if work.storage.is_local(work.folder) else _EVERY_REMOTE
     live = console.is_terminal
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -44,8 +45,13 @@ def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event) -> N
         while not stop.wait(every):
             try:
                 stage, done, total = _look(work, plan)
-            except OSError:
-                continue  # a look may fail; the run tells of what matters
+            except Exception:
+                continue  # a look may fail, and every client has errors of its own; the run tells of what matters
+            if done:
+                waiting = None
+            if waiting and time.monotonic() - told >= _WAITING_AFTER:
+                console.print(f"corpusmill: {waiting}", markup=False)
+                waiting = None
             progress.update(bar, description=stage, completed=done, total=total)
             if not live and time.monotonic() - told >= _LINE_EVERY:
                 told = time.monotonic()

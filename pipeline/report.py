@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from pipeline.decontaminate import contamination_of
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import render
-from transforms.reasons import MEANING, SPLITS, Drop, Reason
+from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 from transforms.storage import join
 from transforms.write import Written, file_digest
 
+MOST_PAIRS = 12  # borderline pairs a side
+_ELSEWHERE = {"outcome": "", "place": ""}  # of a record of an earlier snapshot
 MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the inputs file have all
 
 
@@ -27,13 +30,17 @@ def build_report(
 
     The report is on one run, whose accounts are `added`; `accounting` is of all that the snapshot holds.
     """
-    report = report_values(plan, added, summary) | {"dataset": accounting}
+    return put_report(dataset, plan.name, report_values(plan, added, summary) | {"dataset": accounting})
+
+
+def put_report(dataset: Dataset, name: str, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Writes report.json and index.html of a snapshot's name; returns the manifest's entries."""
     entries = []
-    for name, content in (
+    for file, content in (
         ("report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"),
         ("index.html", report_page(report).encode()),
     ):
-        path = join("report", plan.name, name)
+        path = join("report", name, file)
         dataset.storage.put(dataset.uri(path), content)
         entries.append(Written(path, "report", None, 0, len(content), file_digest(io.BytesIO(content))).as_dict())
     return entries
@@ -67,18 +74,43 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
             "leak_threshold": plan.config["dedupe"]["leak_threshold"],
             "distinct": clusters["distinct"],
             "verified_pairs": clusters["edges"],
-            "largest_clusters": clusters["largest"],
+            "largest_clusters": [{**one, **summary["seen"].get(one["id"], _ELSEWHERE)} for one in clusters["largest"]],
             "divided_units": clusters["divided"],
-            "look_alikes": {
-                "dropped": summary["cut"]["dropped"],
-                "unsearched": summary["cut"]["unsearched"],
-                "sampled": summary["cut"]["sampled"],
-                "recalled": summary["cut"]["recalled"],
-            },
+            "similarities": clusters["similarities"],
+            "borderline": borderline(clusters["borderline"], summary["seen"]),
+            "look_alikes": look_alikes(summary["cut"]),
         },
+        "benchmarks": contamination_of(plan, summary["units"]),
         "shards": summary["accounts"],
         "config": plan.config,
         "versions": plan.versions,
+    }
+
+
+def borderline(pairs: Iterable[Mapping[str, Any]], seen: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The pairs nearest to the threshold of which both records are in train, or gave way to one that is; the most alike first."""
+    shown: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for pair in pairs:
+        side = shown[pair["dropped"]]
+        wanted = (Outcome.TRAIN, Outcome.DUPLICATE if pair["dropped"] else Outcome.TRAIN)
+        told = [seen.get(pair[name], _ELSEWHERE) for name in "ab"]
+        if tuple(one["outcome"] for one in told) == wanted and len(side) < MOST_PAIRS:
+            side.append({**pair, "place_a": told[0]["place"], "place_b": told[1]["place"]})
+    return sorted([*shown[True], *shown[False]], key=lambda one: (-one["similarity"], one["a"], one["b"]))
+
+
+def look_alikes(cut: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How well look-alikes of val and eval were found, measured by comparing a sample of those with every record."""
+    if "sampled" not in cut:
+        return None
+    sampled, found = cut["sampled"], cut["recalled"]
+    return {
+        "dropped": cut["dropped"],
+        "sampled": sampled,
+        "found": found,
+        "missed": sampled - found,
+        "recall": found / sampled if sampled else None,
+        "unsearched": cut["unsearched"],
     }
 
 
@@ -103,12 +135,22 @@ def report_page(report: Mapping[str, Any]) -> str:
     ]
     return render(
         "report.html",
-        report=report,
+        report={"changes": {}, "benchmarks": [], **report},
         flow=flow,
         reasons=reasons,
         shards=shards,
+        most_alike=max((one["dropped"] + one["kept"] for one in report["duplicates"]["similarities"]), default=0),
         left_out=len(report["shards"]) - len(shards),
     )
+
+
+def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a snapshot's report. Raises UsageError where it is missing or damaged."""
+    try:
+        uri = max(uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json"))
+        return dict(orjson.loads(dataset.storage.read(uri)))
+    except (FileNotFoundError, ValueError):
+        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
 
 
 def rebuild_page(dataset: Dataset) -> str:
@@ -116,10 +158,7 @@ def rebuild_page(dataset: Dataset) -> str:
     manifest = dataset.manifest()
     # In the order of the snapshots: of a manifest that lists the reports of several, the last.
     uris = {uri.rsplit("/", 1)[1]: uri for uri in sorted(dataset.files(manifest, "report"))}
-    try:
-        page = report_page(orjson.loads(dataset.storage.read(uris["report.json"]))).encode()
-    except (FileNotFoundError, KeyError, ValueError):
-        raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None
+    page = report_page(newest_report(dataset, manifest)).encode()
     if not dataset.storage.exists(uris["index.html"]) or dataset.storage.read(uris["index.html"]) != page:
         dataset.storage.put(uris["index.html"], page)
     dataset.derive()

@@ -17,11 +17,12 @@ from rich.console import Console
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, suit_dataflow
+from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
+from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
-from pipeline.runner import beam_options, is_left, is_local, run_pipeline
+from pipeline.runner import beam_options, is_left, is_local, run_pipeline, waiting_for
 from pipeline.scale import task_bytes
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
@@ -29,7 +30,7 @@ from pipeline.templates import human_bytes
 from transforms.hashing import Keys, content_digest
 from transforms.once import Work, place_of
 from transforms.read import LineReader
-from transforms.storage import Storage, StorageError, join
+from transforms.storage import Storage, join
 
 # Bytes that a run holds at its peak, as a multiple of the unpacked input: measured 2.1 and less, see benchmarks/pipeline.py.
 WORK_FACTOR = 1.0
@@ -48,6 +49,7 @@ class Prepared:
     keys: Keys
     dataset: Dataset
     plan: Plan
+    benchmarks: tuple[BenchmarkFile, ...] = ()
 
     @property
     def work(self) -> str:
@@ -82,7 +84,11 @@ def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None
     dataset = Dataset(storage, join(root, "trial") if limit else root)
     if storage.is_local(root) and os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"the output {config.output} is a file; name a folder")
-    latest = _reachable(lambda: 0 if limit else dataset.latest(), config.output)
+    for place in {root, config.work or root}:
+        with usable(place, "reach"):
+            storage.reach(place)
+    with usable(root, "read"):
+        latest = 0 if limit else dataset.latest()
     if not latest:
         _check_ours(dataset)
     files, unmatched = find_inputs(config, storage)
@@ -99,22 +105,32 @@ def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None
             f"{len(inside)} inputs lie in a folder that the output keeps for itself, as {inside[0]}",
             "write to another output, or move the inputs",
         )
+    benchmarks = read_benchmarks(config, storage)
     if latest:
-        return _prepare_next(config, storage, keys, dataset, files, say, asked)
+        return _prepare_next(config, storage, keys, dataset, files, benchmarks, say, asked)
     if asked.rebuild:
         raise UsageError(f"there is nothing to rebuild at {config.output}", "run without --rebuild")
-    plan = make_plan(config, keys, files, operation="trial" if limit else "run", date=asked.date)
+    looked_for = [(one.uri, len(one.items), one.digest) for one in benchmarks]
+    operation = "trial" if limit else "run"
+    plan = make_plan(config, keys, files, operation=operation, date=asked.date, benchmarks=looked_for)
     if limit:
         plan = limited(plan, storage, config, limit)
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _prepare_next(
-    config: Config, storage: Storage, keys: Keys, dataset: Dataset, files: Sequence[File], say: Say, asked: Asked
+    config: Config,
+    storage: Storage,
+    keys: Keys,
+    dataset: Dataset,
+    files: Sequence[File],
+    benchmarks: Sequence[BenchmarkFile],
+    say: Say,
+    asked: Asked,
 ) -> Prepared | None:
     """Plans a run on a dataset that is there."""
     start, warnings = start_refresh(config, dataset, files, keys, accept=asked.accept, rebuild=asked.rebuild)
-    for warning in warnings:
+    for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks)]:
         say(f"warning: {warning}")
     if not start.files:
         dataset.derive()
@@ -129,8 +145,9 @@ def _prepare_next(
         operation=REBUILD if asked.rebuild else "refresh",
         base=start.base,
         date=asked.date,
+        benchmarks=[(one.uri, len(one.items), one.digest) for one in benchmarks],
     )
-    return Prepared(config, storage, keys, dataset, plan)
+    return Prepared(config, storage, keys, dataset, plan, tuple(benchmarks))
 
 
 def _check_ours(dataset: Dataset) -> None:
@@ -166,7 +183,7 @@ def limited(plan: Plan, storage: Storage, config: Config, limit: int) -> Plan:
         if left <= 0:
             break
         rows = 0
-        with storage.open(unit.uri) as stream:
+        with storage.open(unit.uri, unit.size) as stream:
             for block in LineReader(unit, stream, config.read).blocks():
                 rows += block.num_rows
                 if rows >= left:
@@ -220,6 +237,8 @@ def execute(
         suit_dataflow(options, arguments, plan, task_bytes(plan))
     _check_writable(storage, prepared.dataset.root)
     check_space(prepared)
+    if prepared.benchmarks:
+        put_benchmarks(prepared.benchmarks, prepared.config, prepared.keys, storage, work)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
     for left in (breach_uri(work), stop_uri(work)):
@@ -229,7 +248,7 @@ def execute(
         storage,
         prepared.dataset.root,
         work,
-        mill_options(config, prepared.keys, plan),
+        mill_options(config, prepared.keys, plan, prepared.dataset.root, work),
         config.split,
         config.write,
         accept,
@@ -256,11 +275,10 @@ def execute(
 
 def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Console) -> None:
     try:
-        with shown(work, plan, console):
+        with shown(work, plan, console, waiting_for(options)):
             run_pipeline(job, options)
     except KeyboardInterrupt:
-        if not is_local(options):  # a cluster may go on in spite of being told to end (seen on Flink)
-            job.storage.put(stop_uri(job.work), b"")
+        if not is_local(options):
             console.print("corpusmill: the job was told to end; if it goes on it will not commit")
         raise
     except CorpusmillError:
@@ -299,33 +317,12 @@ def _check_writable(storage: Storage, root: str) -> None:
     """Raises UsageError unless a file can be put into the output folder."""
     probe = join(root, f".probe-{uuid.uuid4().hex}")
     fresh = storage.is_local(root) and not os.path.exists(root)
-    try:
+    with usable(root, "write to the output"):
         storage.put(probe, b"")
         storage.remove(probe)
         if fresh:
             with contextlib.suppress(OSError):
                 os.rmdir(root)
-    except StorageError as error:
-        raise UsageError(str(error)) from None
-    except Exception as error:
-        raise UsageError(f"can't write to the output {root}: {_reason(error)}") from None
-
-
-def _reachable(look: Callable[[], int], place: str) -> int:
-    try:
-        return look()
-    except CorpusmillError:
-        raise
-    except StorageError as error:
-        raise UsageError(str(error)) from None
-    except Exception as error:
-        raise UsageError(
-            f"can't reach the output {place}: {_reason(error)}", "check the address and the credentials"
-        ) from None
-
-
-def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) and error.strerror else "") or type(error).__name__
 
 
 def absolute(uri: str) -> str:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
+    _BeamArgumentParser,
 )
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipeline.commit import stop_uri
 from pipeline.dag import build
 from pipeline.dataflow import is_dataflow, submit
 from pipeline.errors import RunFailed, UsageError
 from pipeline.tasks import Job
 
+_JOB_SERVER_SECONDS = 15.0
 ONE_PROCESS_BYTES = 64 << 20  # 64 MiB: below it starting workers costs more than it gains
 
 
@@ -36,10 +41,7 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
     Raises UsageError on unknown ones, and where there is no job server.
     """
     options = PipelineOptions(list(arguments))
-    unknown = _unknown(arguments)
-    if unknown:
-        raise UsageError(f"Beam knows no option {unknown[0]}")
-    _check_job_server(options)
+    _check_known(arguments, _job_server_options(options))
     if is_local(options):
         direct = options.view_as(DirectOptions)
         named = {argument.split("=")[0] for argument in arguments}
@@ -54,6 +56,15 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
 def is_local(options: PipelineOptions) -> bool:
     """Whether the run stays on this machine, in Beam's in-process runner."""
     return (options.view_as(StandardOptions).runner or "DirectRunner") in ("DirectRunner", "FnApiRunner")
+
+
+def waiting_for(options: PipelineOptions) -> str | None:
+    """What a run on a cluster may be waiting for where nothing gets done."""
+    if is_local(options):
+        return None
+    parallelism = options.get_all_options(retain_unknown_options=True).get("parallelism")
+    slots = f"--parallelism={parallelism} needs {parallelism} free slots" if parallelism else "it needs free slots"
+    return f"nothing is done yet: workers are starting, or the job waits for slots ({slots})"
 
 
 def is_left(options: PipelineOptions) -> bool:
@@ -72,40 +83,52 @@ def run_pipeline(job: Job, options: PipelineOptions) -> None:
     except ValueError as error:  # all that a runner's options lack, a line each
         raise UsageError(f"Beam refuses the options after `--`: {'; '.join(str(error).splitlines()[1:])}") from None
     build(pipeline, job, _dealt(job))
-    running = submit(pipeline) if is_dataflow(options) else pipeline.run()
-    if is_left(options):
-        return
+    running: PipelineResult | None = None
     try:
+        running = submit(pipeline) if is_dataflow(options) else pipeline.run()
+        if is_left(options):
+            return
         running.wait_until_finish()
     except KeyboardInterrupt:
-        _cancel(running)
+        if not is_local(options):
+            # First, as a cluster may go on in spite of being told to end (seen on Flink).
+            job.storage.put(stop_uri(job.work), b"")
+            if running is not None:
+                _cancel(running)
         raise
 
 
 def _cancel(running: PipelineResult) -> None:
-    """Ends a job that would go on, and commit, without us. Raises RunFailed where that can't be done."""
+    """Ends a job that would go on without us. Raises RunFailed where that can't be done."""
     try:
         running.cancel()
     except Exception as error:
         raise RunFailed(
             f"interrupted, but the job was not cancelled: {type(error).__name__}",
-            "end it where it runs; else it goes on and commits",
+            "it will not commit; end it where it runs, as it costs its workers' time",
         ) from None
 
 
-def _check_job_server(options: PipelineOptions) -> None:
-    """Raises UsageError where nothing listens at `--job_endpoint`: Beam would wait for five minutes."""
+def _job_server_options(options: PipelineOptions) -> list[beam_job_api_pb2.PipelineOptionDescriptor]:
+    """The options that the job server at `--job_endpoint` knows; none without one.
+
+    Raises UsageError where none answers: Beam would wait for five minutes.
+    """
     endpoint = options.view_as(PortableOptions).job_endpoint or ""
-    host, _, port = endpoint.rpartition(":")
-    if not host or not port.isdigit() or ":" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise UsageError(
-            f"no job server answers at {endpoint}: {error.strerror or type(error).__name__}",
-            "start it, or put --job_endpoint right",
-        ) from None
+    if endpoint in ("", "embed"):
+        return []
+    with grpc.insecure_channel(endpoint) as channel:
+        server = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        try:
+            request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+            return list(server.DescribePipelineOptions(request, timeout=_JOB_SERVER_SECONDS).options)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                return []
+            raise UsageError(
+                f"no job server answers at {endpoint}: {error.code().name.lower().replace('_', ' ')}",
+                "start it, or put --job_endpoint right",
+            ) from None
 
 
 def _local_runner(options: PipelineOptions) -> FnApiRunner:
@@ -127,13 +150,30 @@ def _dealt(job: Job) -> list[int]:
     return sorted(range(len(units)), key=lambda number: (units[number].start - units[number].end, number))
 
 
-def _unknown(arguments: Sequence[str]) -> list[str]:
-    """Arguments that no Beam option takes."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        try:
+def _check_known(arguments: Sequence[str], described: Sequence[beam_job_api_pb2.PipelineOptionDescriptor]) -> None:
+    """Raises UsageError for an argument that no option of Beam's and of the job server takes, or whose value is wrong."""
+    parser = _BeamArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve", exit_on_error=False)
+    for one in described:
+        if one.type == beam_job_api_pb2.PipelineOptionType.BOOLEAN:
+            parser.add_argument(f"--{one.name}", action="store_true")
+        else:
+            parser.add_argument(f"--{one.name}", action="append")
+    for options in _all_subclasses(PipelineOptions):
+        if "_add_argparse_args" in options.__dict__:
             options._add_argparse_args(parser)
-        except (argparse.ArgumentError, AttributeError):
-            continue
-    _, unknown = parser.parse_known_args(list(arguments))
-    return [one for one in unknown if one.startswith("-")]
+    try:
+        _, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UsageError(f"Beam's {error}") from None
+    wrong = [one.split("=")[0] for one in unknown if one.startswith("-")]
+    if not wrong:
+        if unknown:
+            raise UsageError(f"no option of Beam's takes {unknown[0]!r}", "write --option=value")
+        return
+    near = difflib.get_close_matches(wrong[0].replace("-", "_").replace("__", "--", 1), parser._option_string_actions)
+    raise UsageError(f"Beam knows no option {wrong[0]}", f"perhaps {' or '.join(near)}" if near else None)
+
+
+def _all_subclasses(kind: type[PipelineOptions]) -> list[type[PipelineOptions]]:
+    found: list[type[PipelineOptions]] = kind.__subclasses__()
+    return [one for child in found for one in (child, *_all_subclasses(child))]

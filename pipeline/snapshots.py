@@ -89,6 +89,23 @@ class Dataset:
         ]
 
 
+def origin_of(path: str) -> str:
+    """The number of the snapshot that first wrote a file, of which this one may be a copy (see `rewrite`).
+
+    >>> origin_of("data/000001-0123456789ab/train-00000-of-00001.parquet")
+    '000001'
+    >>> origin_of("data/000003-0123456789ab/000001/train-00000-of-00001.parquet")
+    '000001'
+    >>> origin_of("snapshots/000003-inputs-000001.parquet")
+    '000001'
+    """
+    *folders, name = path.split("/")
+    if folders == ["snapshots"]:
+        found = re.fullmatch(r"(\d{6})-[a-z]+(?:-(\d{6}))?\.parquet", name, re.ASCII)
+        return found[2] or found[1] if found else name[:6]
+    return folders[2] if len(folders) > 2 else folders[1][:6]
+
+
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Digest of all that a manifest says but its digest."""
     content = canonical_json({key: value for key, value in manifest.items() if key != "digest"})

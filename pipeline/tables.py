@@ -13,9 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.plan import Plan
+from pipeline.report import newest_report
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import human_bytes
 from transforms.reasons import MEANING, SPLITS, Drop, Reason
+
+_NUMBERS = ("lines", "share", "pairs", "dropped", "kept", "found")
 
 
 def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table | Text]:
@@ -31,6 +34,7 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
         for reason, count in sorted(accounting[outcome].items(), key=lambda one: (-one[1], one[0])):
             _row(table, f"{outcome}: {reason}", count, read, MEANING[kind(reason)])
     yield table
+    yield from _contamination(dataset, manifest)
     for warning in manifest["warnings"]:
         yield Text(f"warning: {warning}", style="yellow")
     yield Text(f"dataset  {dataset.root}")
@@ -38,8 +42,21 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
         if uri.endswith(".html"):
             yield Text(f"report   {uri}")
     yield Text(
-        f"next     corpusmill verify {_short(dataset.root)}    corpusmill files {_short(dataset.root)} --split train"
+        f"next     corpusmill verify {short_path(dataset.root)}    corpusmill files {short_path(dataset.root)} --split train"
     )
+
+
+def _contamination(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table]:
+    """What was found of benchmarks, where there were any."""
+    if not manifest.get("benchmarks"):
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("benchmark", "items", "found", "records", "exact", "minhash", "grams", "first"):
+        table.add_column(column, justify="left" if column in ("benchmark", "first") else "right")
+    for one in newest_report(dataset, manifest)["benchmarks"]:
+        counts = (f"{one[name]:,}" for name in ("items", "items_found", "records", "exact", "minhash", "grams"))
+        table.add_row(Text(one["benchmark"]), *counts, Text(one["first"] or ""))
+    yield table
 
 
 def check_table(findings: Mapping[str, Any]) -> Iterable[Table | Text]:
@@ -146,6 +163,24 @@ def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:
         yield table
 
 
+def tune_table(values: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What each threshold would keep and drop."""
+    yield Text(
+        f"{values['lines']:,} lines of {values['inputs']:,} inputs: {values['sound']:,} sound records, "
+        f"{values['exact']:,} exact copies, {values['distinct']:,} distinct"
+    )
+    table = _table("threshold", "pairs", "dropped", "share", "kept", "found")
+    for one in values["thresholds"]:
+        share = one["dropped"] / values["distinct"] if values["distinct"] else 0.0
+        cells = (f"{one['pairs']:,}", f"{one['dropped']:,}", f"{share:.1%}", f"{one['kept']:,}", f"{one['found']:.1%}")
+        now = " (set)" if one["threshold"] == values["threshold"] else ""
+        table.add_row(f"{one['threshold']:.2f}{now}", *cells)
+    yield table
+    yield Text("found: the expected share of pairs of just that similarity that the bands find", style="dim")
+    if "html" in values:
+        yield Text(f"pairs    {values['html']}")
+
+
 def log_table(listed: Iterable[Mapping[str, Any]]) -> Iterable[Table | Text]:
     """Snapshots, a row each."""
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -213,7 +248,7 @@ def expire_table(gone: Mapping[str, Any], dry_run: bool) -> Iterable[Table | Tex
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in ("lines", "share") else "left")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
     return table
 
 
@@ -221,6 +256,6 @@ def _row(table: Table, name: str, count: int, read: int, meaning: str) -> None:
     table.add_row(str(name), f"{count:,}", f"{count / read:.1%}", Text(meaning, style="dim"))
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     relative = os.path.relpath(path) if path.startswith("/") else path
     return shlex.quote(relative if len(relative) < len(path) else path)

@@ -6,10 +6,11 @@ A task's result is a small mapping: counts, and for every kind of run that it wr
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
+from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
+from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.exact import elect_records, id_words
+from transforms.hashing import Keys
 from transforms.index import (
     OWNERS,
     PUBLISHED,
@@ -38,7 +42,7 @@ from transforms.index import (
 )
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
-from transforms.once import Work
+from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
@@ -56,6 +60,8 @@ from transforms.verify import (
     publish_sketches,
     sketch_refs,
 )
+
+KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
 _CHUNKS = 64  # in which counts by bin travel
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
@@ -92,8 +98,23 @@ class Job:
         """What is published already."""
         return Index(self.storage, self.output, parts_of(self.plan.base.index))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves for the workers: with the secret key, unless the workers are said to have it themselves."""
+        state = dict(self.__dict__)
+        keys = self.options.keys
+        if keys.secret is not None and os.environ.get(KEY_ON_WORKERS):
+            state |= {"options": replace(self.options, keys=Keys(keys.salt)), "key_check": keys.check}
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrives in a worker."""
+        """Arrives in a worker. Raises TaskFault where the worker's own key is not the driver's."""
+        state = dict(state)
+        check = state.pop("key_check", None)
+        if check is not None:
+            keys = load_keys(state["options"].keys.salt)
+            if keys.check != check:
+                raise TaskFault("a worker has another secret key than the driver, or none: set CORPUSMILL_KEY there")
+            state["options"] = replace(state["options"], keys=keys)
         self.__dict__.update(state)
         hush_threads()
 
@@ -202,7 +223,8 @@ class Tasks:
 
         def make() -> Result:
             table = self._runs("edges").table(_segments(reference for _, reference in edges))
-            clusters = cluster_edges(table, self.job.options.dedupe.threshold, distinct)
+            dedupe = self.job.options.dedupe
+            clusters = cluster_edges(table, dedupe.threshold, distinct)
             targets = self._by_key(clusters.verdicts)
             return {
                 "runs": {
@@ -213,6 +235,8 @@ class Tasks:
                 "edges": table.num_rows,
                 "largest": clusters.largest,
                 "divided": clusters.divided,
+                "borderline": borderline_pairs(table, clusters.verdicts, dedupe.threshold),
+                "similarities": similarity_counts(table, clusters.verdicts, dedupe.leak_threshold),
             }
 
         return self._once("cluster", 0, make)
@@ -454,7 +478,14 @@ class Tasks:
             "merge",
             number,
             lambda: merge_shard(
-                shard, references, job.options.text_segments, cut_of(size), job.write, places, self._in_eval(shard)
+                shard,
+                references,
+                job.options.text_segments,
+                cut_of(size),
+                job.write,
+                places,
+                self._in_eval(shard),
+                self._watched(),
             ),
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
@@ -511,6 +542,12 @@ class Tasks:
         """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
         plan = self.job.plan
         return [(segment, (0, 0, 0)) for segment in range(plan.shape.segments)] if plan.is_rebuild else []
+
+    def _watched(self) -> list[str]:
+        """Ids of which the report says what became of them."""
+        told = Work(self.job.storage, self.job.work).result("cluster", 0) or {"largest": [], "borderline": []}
+        pairs = told["borderline"]
+        return sorted({one["id"] for one in told["largest"]} | {pair[side] for pair in pairs for side in "ab"})
 
     def index_ids(self, group: Grouped) -> int:
         """The parts of the index by id and by owner, of a segment of either."""

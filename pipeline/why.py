@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.history import ancestors, kept_snapshots
-from pipeline.snapshots import Dataset
-from transforms.reasons import MEANING, Drop, Outcome, Reason
+from pipeline.snapshots import Dataset, origin_of
+from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 
 _ID = re.compile(r"[0-9a-f]{32}")
 MOST = 100  # fates shown
@@ -22,7 +22,8 @@ MOST = 100  # fates shown
 def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     """The lineage rows of an id, or of a line given as SHARD:LINE, with the snapshot that took the line in.
 
-    Raises UsageError, which says why, where there are none.
+    Of an id its own lines come first, then those that gave way to it, `MOST` at most in all; a kept record
+    says in `gave_way` how many did. Raises UsageError, which says why, where there is no row.
     """
     manifest = dataset.manifest()
     by_id = bool(_ID.fullmatch(what))
@@ -30,20 +31,42 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     if not by_id and not (colon and line.isdigit() and shard):
         raise UsageError(f"{what!r} is neither an id (32 hex digits) nor SHARD:LINE")
     fates: list[dict[str, Any]] = []
+    followers: list[dict[str, Any]] = []
     for number, batch in _lineage(dataset, manifest):
         if by_id:
-            mask = pc.or_kleene(pc.equal(batch.column("id"), what), pc.equal(batch.column("kept_id"), what))
+            fates += _rows(number, batch, pc.equal(batch.column("id"), what))
+            others = pc.and_(pc.equal(batch.column("kept_id"), what), pc.not_equal(batch.column("id"), what))
+            followers += _rows(number, batch, others)[: MOST - len(followers)]
         else:
             mask = pc.and_(
                 pc.equal(batch.column("line"), int(line)), pc.ends_with(batch.column("shard"), pattern=shard)
             )
-        found = batch.filter(pc.fill_null(mask, False)).to_pylist()
-        fates += [{"snapshot": number, **one} for one in found if by_id or _is_named(one["shard"], shard)]
+            fates += [one for one in _rows(number, batch, mask) if _is_named(one["shard"], shard)]
         if len(fates) >= MOST:
             break
-    if not fates:
+    if not fates and not followers:
         raise _unknown_id(dataset, manifest, what) if by_id else _unknown_line(dataset, manifest, shard, int(line))
-    return [{**one, "explanation": explain(one)} for one in fates[:MOST]]
+    fates.sort(key=lambda one: one["outcome"] not in SPLITS)  # a kept record before its copies
+    fates = [*fates, *followers][:MOST]
+    batches = (batch for _, batch in _lineage(dataset, manifest))
+    counts = count_followers(batches, {one["id"] for one in fates if one["outcome"] in SPLITS})
+    told = ({**one, "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None} for one in fates)
+    return [{**one, "explanation": explain(one)} for one in told]
+
+
+def count_followers(batches: Iterable[pa.RecordBatch], kept: Collection[str]) -> dict[str, dict[str, Any]]:
+    """For each of the ids the lines that gave way to it: `exact` and `near` ones, and the least `similarity`."""
+    found: dict[str, dict[str, Any]] = {one: {"exact": 0, "near": 0, "similarity": None} for one in kept}
+    wanted = pa.array(sorted(kept), pa.string())
+    for batch in batches if kept else ():
+        mask = pc.and_(
+            pc.is_in(batch.column("kept_id"), value_set=wanted), pc.equal(batch.column("outcome"), Outcome.DUPLICATE)
+        )
+        for one in batch.filter(mask).select(["kept_id", "reasons", "similarity"]).to_pylist():
+            tally = found[one["kept_id"]]
+            tally["exact" if one["reasons"] == ["exact"] else "near"] += 1
+            tally["similarity"] = min(one["similarity"], tally["similarity"] or 1.0)
+    return found
 
 
 def _is_named(name: str, shard: str) -> bool:
@@ -96,25 +119,43 @@ def _inputs(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def explain(fate: Mapping[str, Any]) -> str:
-    """What a lineage row says, in a sentence."""
+    """What a lineage row, with the `gave_way` of a kept one, says in a sentence."""
     outcome, reasons = fate["outcome"], fate["reasons"]
     if outcome == Outcome.QUARANTINED:
         return "quarantined: " + "; ".join(MEANING[Reason(reason)] for reason in reasons)
     if outcome == Outcome.DROPPED:
         return "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
     if outcome == Outcome.DUPLICATE:
-        how = "an exact copy" if reasons == ["exact"] else f"a near-duplicate (Jaccard {fate['similarity']:.3f})"
-        return f"{how} of {fate['kept_id']}, which is kept or gave way itself"
-    return f"kept, in {outcome}"
+        if reasons == ["exact"]:
+            return f"gave way to {fate['kept_id']}, of which it is an exact copy"
+        return f"gave way to {fate['kept_id']}, of which it is a near-duplicate (similarity {fate['similarity']:.3f})"
+    return f"kept, in {outcome}" + _followed(fate["gave_way"])
+
+
+def _followed(gave_way: Mapping[str, Any]) -> str:
+    """Who gave way to a kept record."""
+    exact, near = gave_way["exact"], gave_way["near"]
+    parts = [f"{exact:,} exact {'copy' if exact == 1 else 'copies'}"] if exact else []
+    if near:
+        how = f"similarity {gave_way['similarity']:.3f}" + ("" if near == 1 else " and more")
+        parts.append(f"{near:,} near-duplicate{'' if near == 1 else 's'} ({how})")
+    total = exact + near
+    return f"; {total:,} line{'' if total == 1 else 's'} gave way to it: {' and '.join(parts)}" if total else ""
+
+
+def _rows(number: int, batch: pa.RecordBatch, mask: pa.Array) -> list[dict[str, Any]]:
+    """The rows for which the mask holds, `MOST` at most, with the snapshot that they are of."""
+    rows = batch.filter(pc.fill_null(mask, False)).slice(0, MOST).to_pylist()
+    return [{"snapshot": number, **one} for one in rows]
 
 
 def _lineage(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of the snapshot that wrote it, record batch) of the lineage, the newest snapshot's first."""
+    """(number of the snapshot that took the lines in, record batch) of the lineage, the newest snapshot's first."""
     files = [one["path"] for one in manifest["files"] if one["kind"] == "lineage"]
-    for path in sorted(files, key=lambda one: one.split("/")[1][:6], reverse=True):
+    for path in sorted(files, key=origin_of, reverse=True):
         try:
             with dataset.storage.open(dataset.uri(path)) as stream:
                 for batch in pq.ParquetFile(stream).iter_batches():
-                    yield int(path.split("/")[1][:6]), batch
+                    yield int(origin_of(path)), batch
         except (FileNotFoundError, pa.ArrowInvalid):
             raise UsageError(f"{path} is missing or damaged", f"corpusmill verify {dataset.root}") from None

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from transforms import runs as runs_module
 from transforms.once import TaskFault, Work
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.storage import MissingExtra, Storage, StorageError, join, scheme_of
+from transforms.storage import Storage, join, scheme_of
+from transforms.stores import MissingExtra, StorageError
 
 SCHEMA = pa.schema([pa.field("key", pa.uint64()), pa.field("text", pa.string())])
 
@@ -113,10 +115,13 @@ def test_schemes_and_joins():
         Storage().find("nowhere://a")
 
 
-def test_a_missing_package_names_its_extra(monkeypatch):
-    def refuse(*_, **__):
-        raise ImportError("s3fs")
-
-    monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
-    with pytest.raises(MissingExtra, match="make setup EXTRAS=s3"):
-        Storage().find("s3://bucket/a")
+@pytest.mark.parametrize(
+    ("uri", "module", "extra"),
+    [("s3://b/a", "s3fs", "s3"), ("gs://b/a", "gcsfs", "gcs"), ("az://b/a", "adlfs", "azure")],
+)
+def test_a_missing_package_names_its_extra(monkeypatch, uri, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, scheme_of(uri), raising=False)
+    with pytest.raises(MissingExtra, match="not installed") as caught:
+        Storage().find(uri)
+    assert f"make setup EXTRAS={extra}" in str(caught.value.hint)

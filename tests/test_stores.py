@@ -12,6 +12,13 @@ from moto.server import ThreadedMotoServer
 from tests.records import chat
 from tests.test_run import FAST, digests, made_corpus, mill
 from transforms.storage import Storage
+from transforms.stores import s3_client
+
+
+def forget_clients(scheme: str) -> None:
+    """Clients are made anew, as the environment is now."""
+    fsspec.get_filesystem_class(scheme).clear_instance_cache()
+    s3_client.cache_clear()
 
 
 @pytest.fixture
@@ -23,13 +30,13 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_clients("s3")
     file_system = fsspec.filesystem("s3")
     file_system.mkdir("data")
     yield file_system
     file_system.rm("data", recursive=True)
     server.stop()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_clients("s3")
 
 
 def test_a_dataset_on_a_store_is_the_one_on_a_disk(s3, tmp_path, capsys):

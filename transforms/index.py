@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.bands import BANDS
+from transforms.bands import BANDS, refs_of
 from transforms.exact import id_words
 from transforms.split import EVAL
 from transforms.storage import Storage, join
@@ -52,6 +52,7 @@ REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
+_OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
@@ -136,6 +137,22 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     if pa.types.is_fixed_size_binary(column.type):
         return np.ascontiguousarray(id_words(column)[:, 0])
     return np.asarray(column.to_numpy(), np.uint64)
+
+
+def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+    """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
+
+    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
+    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    """
+    named = pa.array(ids, pa.binary(16))
+    if kind == "bands":
+        refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
+        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+    gone = pc.is_in(rows.column("id"), value_set=named)
+    for name in _OWNERS_IN.get(kind, ()):
+        gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
+    return rows.filter(pc.invert(gone)).combine_chunks()
 
 
 def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:

@@ -89,11 +89,15 @@ def merge_shard(
     options: WriteOptions,
     places: Places,
     published: pa.Table,
+    watched: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes the shard's files, and the runs of which the index is made; returns them, and the accounting of
-    each input shard. `published` (PUBLISHED) is what the shard's part of the index takes over."""
+    """Writes the shard's files, and the runs of which the index is made; returns them, the accounting of each
+    input shard, and of those `watched` ids that it meets where they are from and what became of them.
+
+    `published` (PUBLISHED) is what the shard's part of the index takes over.
+    """
     splits = [split for split in range(len(SPLITS)) if not (cut.frozen and split == EVAL)]
-    out = _ShardFiles(shard, options, places, splits, published)
+    out = _ShardFiles(shard, options, places, splits, published, watched)
     try:
         accounting: dict[int, Counter[str]] = defaultdict(Counter)
         for segment in shard.segments(segments):
@@ -106,6 +110,7 @@ def merge_shard(
             "files": [written.as_dict() for written in out.put()],
             "runs": out.put_runs(),
             "writer": shard.index,
+            "seen": out.seen,
             "accounting": {str(number): dict(counts) for number, counts in sorted(accounting.items())},
         }
     finally:
@@ -116,8 +121,16 @@ class _ShardFiles:
     """The open files of one shard, of the splits that are written: a frozen eval gets no more files."""
 
     def __init__(
-        self, shard: Shard, options: WriteOptions, places: Places, splits: Sequence[int], published: pa.Table
+        self,
+        shard: Shard,
+        options: WriteOptions,
+        places: Places,
+        splits: Sequence[int],
+        published: pa.Table,
+        watched: Sequence[str],
     ) -> None:
+        self.seen: dict[str, dict[str, str]] = {}
+        self._watched = pa.array(watched, pa.string())
         self._shard, self._places = shard, places
         self._published = [published]
         self._splits = splits
@@ -176,6 +189,9 @@ class _ShardFiles:
         arrays = [columns[name] if name in columns else fates.column(name) for name in LINEAGE.names]
         rows = pa.table(arrays, schema=LINEAGE)
         self._lineage.append(rows, np.full(len(lines), 1, np.int64))
+        for one in rows.filter(pc.is_in(rows.column("id"), value_set=self._watched)).to_pylist():
+            if one["reasons"] != ["exact"]:  # copies tell nothing that the record they copy does not
+                self.seen[one["id"]] = {"outcome": one["outcome"], "place": f"{one['shard']}:{one['line']}"}
         reasons = [one[0] if one else "" for one in fates.column("reasons").to_pylist()]
         for number, outcome, reason in zip(
             shard_numbers.tolist(), fates.column("outcome").to_pylist(), reasons, strict=True
@@ -296,13 +312,18 @@ def _fates(texts: pa.RecordBatch, settled: pa.Table, outcomes: npt.NDArray[np.in
 
 
 def _rejected(segment: int, shard: Shard, references: References, places: Places) -> pa.Table:
-    """_FATES of the quarantined lines of a segment that the shard covers."""
+    """_FATES of the lines of a segment that the shard covers and that came no further than the mill."""
     tables = [_FATES.empty_table()]
     for _, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         count = batch.num_rows
         columns: dict[str, Any] = {
-            "outcome": pa.array([str(Outcome.QUARANTINED)] * count, pa.string()),
+            "outcome": pc.if_else(
+                pc.is_in(pc.list_element(batch.column("reasons"), 0), value_set=_REASONS),
+                str(Outcome.DROPPED),
+                str(Outcome.QUARANTINED),
+            ),
+            **{name: hex_ids(batch.column(name)) for name in ("id", "source_id", "group")},
             **{name: batch.column(name) for name in ("writer", "line", "offset", "length", "reasons")},
         }
         arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in _FATES]

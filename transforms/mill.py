@@ -17,17 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.bands import PACKED, BandRows, orders_of, refs_of
+from transforms.decontaminate import Contamination, Hasher, load_benchmarks
 from transforms.exact import FACTS, id_words
 from transforms.hashing import Keys, record_id
 from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
 from transforms.parse import parse_records
 from transforms.read import InputChanged, LineReader, WorkUnit
+from transforms.reasons import Drop
 from transforms.redact import redact_records
 from transforms.runs import Runs, RunWriter, segment_of
 from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
+from transforms.suppress import leave_out_groups, load_suppressed, with_reasons
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
 
@@ -36,8 +39,15 @@ from transforms.verify import SKETCHES, sketch_rows
 _WRITER = pa.field("writer", pa.int32(), nullable=False)
 TEXTS = pa.schema([_WRITER, *(field for field in SIGNED if field.name not in ("reasons", "rank", "tie"))])
 
+# Lines that go no further: quarantined, or left out on purpose; who they are of is known of the latter alone.
 REJECTS = pa.schema(
-    [_WRITER, pa.field("key", pa.uint64(), nullable=False), *PLACE, pa.field("reasons", REASONS, nullable=False)]
+    [
+        _WRITER,
+        pa.field("key", pa.uint64(), nullable=False),
+        *PLACE,
+        pa.field("reasons", REASONS, nullable=False),
+        *[pa.field(name, pa.binary(16)) for name in ("id", "source_id", "group")],
+    ]
 )
 
 # Whose split may be published: the group and the source id of a record, with the key of a segment that asks.
@@ -65,6 +75,8 @@ class MillOptions:
     text_segments: int
     unit_segments: int  # at most, in a run that is regrouped
     refresh: bool = False  # there is something published that records may belong to
+    suppressed: tuple[str, ...] = ()  # URIs of lists of groups that are forgotten
+    benchmarks: str | None = None  # URI of what `decontaminate` looks for
 
     def cut(self, kind: str) -> int:
         """The segments of a kind of run, as later stages read it."""
@@ -128,8 +140,12 @@ def _mill_blocks(
     entities: Counter[str] = Counter()
     examples: dict[str, int] = {}  # the first line of each reason
     measures: Counter[str] = Counter()
+    suppressed = load_suppressed(storage, options.suppressed)
+    hasher = Hasher(options.dedupe, options.keys)
+    benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
+    contamination = Contamination(benchmarks.items if benchmarks else ())
     _check_unchanged(source, storage)
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options.read)
         for lines in reader.blocks():
             stage = "Parse"
@@ -147,8 +163,12 @@ def _mill_blocks(
                     group_by=options.group_by,
                     keys=options.keys,
                 )
+                stage = "Forget"
+                records = leave_out_groups(records, suppressed)
                 stage = "Validate"
                 records = validate_records(records, options.validate)
+                stage = "Decontaminate"
+                found = benchmarks.search(records.column("messages")) if benchmarks else None
                 stage = "Sign"
                 records = identify_sources(records, options.keys)
                 stage = "Redact"
@@ -159,6 +179,12 @@ def _mill_blocks(
                 stage = "Sign"
                 sound = is_sound(records)
                 signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
+                if found is not None:
+                    found = found.only(np.asarray(sound.to_numpy(zero_copy_only=False), bool))
+                    contamination.add(found, signed.column("line").to_numpy())
+                    hit = pa.array(found.records)
+                    _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), source, options, writers)
+                    signed = signed.filter(pc.invert(hit))
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, source.number, options, writers, bands)
                 stage = "Quarantine"
@@ -166,8 +192,9 @@ def _mill_blocks(
                 for line, reasons in zip(
                     rejected.column("line").to_pylist(), rejected.column("reasons").to_pylist(), strict=True
                 ):
-                    quarantined[reasons[0]] += 1
-                    examples.setdefault(reasons[0], line)
+                    if reasons[0] != Drop.FORGOTTEN:
+                        quarantined[reasons[0]] += 1
+                        examples.setdefault(reasons[0], line)
                 _write_rejects(rejected, source, options, writers)
             except Exception as error:
                 first = lines.column("line")[0].as_py()
@@ -188,6 +215,7 @@ def _mill_blocks(
         "examples": examples,
         "entities": dict(entities),
         "measures": dict(measures),
+        "benchmarks": contamination.as_list(),
     }
 
 
@@ -257,10 +285,12 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
 def _write_rejects(
     rejected: pa.RecordBatch, source: UnitSource, options: MillOptions, writers: dict[str, RunWriter]
 ) -> None:
-    """Quarantined lines, spread over the segments by their place."""
+    """Lines that go no further, spread over the segments by their place."""
     places = [f"{source.unit.shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
     keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
     made = {"writer": pa.array(np.full(len(keys), source.number, np.int32)), "key": pa.array(keys, pa.uint64())}
+    if "id" not in rejected.schema.names:  # of lines that are not sound nothing is on record but the place
+        made |= {name: pa.nulls(len(keys), pa.binary(16)) for name in ("id", "source_id", "group")}
     columns = [made[name] if name in made else rejected.column(name) for name in REJECTS.names]
     rows = pa.RecordBatch.from_arrays(columns, schema=REJECTS)
     writers["rejects"].append(rows, segment_of(keys, options.unit_cut("rejects")))

@@ -404,7 +404,7 @@ class ReadLines(beam.PTransform[Any, Any]):
 
 def read_unit(unit: WorkUnit, options: ReadOptions, storage: Storage) -> Iterator[pa.RecordBatch]:
     """The LINES batches of a unit."""
-    with storage.open(unit.uri) as stream:
+    with storage.open(unit.uri, unit.size, unit.end) as stream:
         reader = LineReader(unit, stream, options)
         yield from reader.blocks()
     stats = reader.stats

@@ -9,34 +9,39 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import glob
 import math
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-READ_AHEAD = 8 << 20  # 8 MiB
+from transforms.read_ahead import ReadAhead
+from transforms.stores import (
+    KINDS,
+    MissingExtra,
+    Reader,
+    StorageError,
+    client_options,
+    in_words,
+    is_taken,
+    no_account,
+    range_reader,
+    reach,
+)
+
 TEMPORARY = ".tmp-"
-
-_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-
+_CONFLICTS, _CONFLICT_SECONDS = 50, 0.1  # tries, where another creator is under way
 
 _RECORDS = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|zst|zstd|bz2))?$")
-
-
-class StorageError(RuntimeError):
-    """A place that cannot be used, said for people: `str(error)` holds no content."""
-
-
-class MissingExtra(StorageError):
-    """A scheme whose package is not installed."""
 
 
 @dataclass(frozen=True)
@@ -86,24 +91,27 @@ class Storage:
     def filesystem(self, uri: str) -> tuple[Any, str]:
         """The fsspec file system of `uri` and the path in it. Raises MissingExtra, StorageError."""
         scheme = scheme_of(uri)
-        options: dict[str, Any] = {}
-        if _SCHEMES.get(scheme) == "s3":
-            options = {"default_block_size": READ_AHEAD}
-            if self.endpoint:
-                options["endpoint_url"] = self.endpoint
-            if self.profile:
-                options["profile"] = self.profile
-        elif _SCHEMES.get(scheme) == "gcs" and self.endpoint:
-            options["endpoint_url"] = self.endpoint
+        kind = KINDS.get(scheme)
         try:
-            file_system, path = fsspec.core.url_to_fs(uri, **options)
+            options = client_options(kind, self.endpoint, self.profile)
+            client = fsspec.get_filesystem_class(scheme or "file")
         except ImportError as error:
-            extra = _SCHEMES.get(scheme)
-            hint = f"; install it: make setup EXTRAS={extra}" if extra else ""
-            raise MissingExtra(f"{scheme}:// needs a package that is not installed{hint}") from error
+            extra = f"make setup EXTRAS={kind}, or pip install 'corpusmill[{kind}]'" if kind else None
+            raise MissingExtra(f"{scheme}:// needs a package that is not installed", extra) from error
         except ValueError as error:
-            raise StorageError(f"{scheme}:// is not a kind of storage that is known") from error
-        return file_system, str(path)
+            raise StorageError(
+                f"{scheme}:// is not a kind of storage that is known", "local paths, s3://, gs:// and az:// are"
+            ) from error
+        try:
+            file_system = client(**options, **client._get_kwargs_from_urls(uri))
+        except ValueError as error:  # adlfs, without an account
+            raise no_account(uri) if kind == "azure" else in_words(error, uri) from None
+        return file_system, str(client._strip_protocol(uri))
+
+    def reach(self, uri: str) -> None:
+        """Returns when the store of a URI or pattern answers, and may be listed. Raises StorageError within seconds."""
+        if scheme_of(uri) in KINDS:
+            reach(uri, lambda: self.filesystem(uri))
 
     def is_local(self, uri: str) -> bool:
         return scheme_of(uri) == ""
@@ -126,7 +134,8 @@ class Storage:
         """A listed file; a local link as the file that it leads to. None for what is no file."""
         scheme = scheme_of(pattern)
         if scheme:
-            return Found(f"{scheme}://{name}", int(info["size"]), _etag(info)) if info["type"] == "file" else None
+            uri = _authority(pattern) + "/" + name.partition("/")[2]
+            return Found(uri, int(info["size"]), _etag(info)) if info["type"] == "file" else None
         return self.stat(name) if os.path.isfile(name) else None
 
     def stat(self, uri: str) -> Found:
@@ -151,24 +160,32 @@ class Storage:
         return bool(file_system.exists(path))
 
     @contextlib.contextmanager
-    def open(self, uri: str) -> Iterator[IO[bytes]]:
-        """The stored bytes as a seekable stream with read-ahead."""
-        file_system, path = self.filesystem(uri)
-        if isinstance(file_system, LocalFileSystem):
-            with open(path, "rb", buffering=1 << 20) as stream:
+    def open(self, uri: str, size: int | None = None, end: int | None = None) -> Iterator[IO[bytes]]:
+        """The stored bytes as a seekable stream; from a store with read-ahead (see `ReadAhead` for `end`).
+
+        `size` saves asking for it. Raises FileNotFoundError.
+        """
+        if self.is_local(uri):
+            with open(self.filesystem(uri)[1], "rb", buffering=1 << 20) as stream:
                 yield stream
-        else:
-            with file_system.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead") as stream:
-                yield stream
+            return
+        size = self.stat(uri).size if size is None else size
+        with ReadAhead(self._reader(uri), size, end) as remote:
+            yield cast(IO[bytes], remote)
 
     def read(self, uri: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Bytes [start, end) of a file; all without them. Raises FileNotFoundError."""
-        file_system, path = self.filesystem(uri)
-        if isinstance(file_system, LocalFileSystem):
-            with open(path, "rb") as stream:
-                stream.seek(start or 0)
-                return stream.read(-1 if end is None else end - (start or 0))
-        return bytes(file_system.cat_file(path, start=start, end=end))
+        """Bytes [start, end) of a file, fewer where it ends before; all without them. Raises FileNotFoundError."""
+        start = start or 0
+        if end is not None and end <= start:
+            return b""
+        if not self.is_local(uri):
+            return self._reader(uri)(start, end)
+        with open(self.filesystem(uri)[1], "rb") as stream:
+            stream.seek(start)
+            return stream.read(-1 if end is None else end - start)
+
+    def _reader(self, uri: str) -> Reader:
+        return range_reader(KINDS.get(scheme_of(uri)), *self.filesystem(uri), self.endpoint, self.profile)
 
     def put(self, uri: str, content: bytes) -> None:
         """Writes a file whole, over one that is there."""
@@ -205,11 +222,19 @@ class Storage:
                     return False
                 _sync(os.path.dirname(path))
                 return True
-        try:
-            file_system.pipe_file(path, content, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        for attempt in range(_CONFLICTS):
+            try:
+                file_system.pipe_file(path, content, mode="create")
+            except Exception as error:
+                taken = is_taken(error)
+                if taken:
+                    return False
+                if taken is not None or attempt == _CONFLICTS - 1:
+                    raise
+                time.sleep(_CONFLICT_SECONDS)
+            else:
+                return True
+        raise AssertionError
 
     def names(self, folder: str, kind: Literal["file", "directory"] = "file") -> list[str]:
         """Names of the files, or folders, right in a folder, sorted; none where there is no folder."""
@@ -227,8 +252,11 @@ class Storage:
         if self.is_local(folder):
             return sorted(_walk(path), key=lambda one: one.uri)
         file_system.invalidate_cache()
-        scheme, found = scheme_of(folder), file_system.find(path, detail=True)
-        stored = (Stored(f"{scheme}://{name}", int(info["size"] or 0), _modified(info)) for name, info in found.items())
+        base, found = _authority(folder), file_system.find(path, detail=True)
+        stored = (
+            Stored(f"{base}/{name.partition('/')[2]}", int(info["size"] or 0), _modified(info))
+            for name, info in found.items()
+        )
         return sorted(stored, key=lambda one: one.uri)
 
     def remove(self, uri: str) -> None:
@@ -237,8 +265,18 @@ class Storage:
         if self.is_local(uri) and os.path.isdir(path):
             shutil.rmtree(path, ignore_errors=True)  # another may be removing it too
             return
-        with contextlib.suppress(FileNotFoundError):
-            file_system.rm(path, recursive=True)
+        if isinstance(file_system, LocalFileSystem):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        names = [path] if file_system.isfile(path) else list(file_system.find(path))
+        magic = [name for name in names if glob.has_magic(name)]  # which `rm` would take for a pattern
+        with contextlib.suppress(FileNotFoundError):  # another may be removing them too
+            if len(magic) < len(names):
+                file_system.rm(sorted(set(names) - set(magic)))
+        for name in magic:
+            with contextlib.suppress(FileNotFoundError):
+                file_system.rm_file(name)
 
     def spool(self, folder: str) -> str | None:
         """A local folder for files on their way to `folder`: on the same disk; None, the system's, for a store."""
@@ -277,6 +315,12 @@ def _beside(path: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _authority(uri: str) -> str:
+    """`s3://bucket` of `s3://bucket/key`; an account in it stays."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def _is_shown(name: str) -> bool:

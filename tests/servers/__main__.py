@@ -1,25 +1,26 @@
-"""`python -m tests.servers install`, or `smoke [--kill]`: exit 0 when it worked, else 1."""
+"""`python -m tests.servers install [stores|flink]`, or `smoke [--kill]`: exit 0 when it worked, else 1."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from tests.servers.install import InstallError, install_all
+from tests.servers.install import GROUPS, InstallError, install
 from tests.servers.programs import ServerError
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("install", help="install all servers; those that are there are kept")
+    installing = commands.add_parser("install", help="install servers; those that are there are kept")
+    installing.add_argument("group", nargs="?", choices=list(GROUPS), help="only what these tests need")
     smoke = commands.add_parser("smoke", help="start all servers and run a small Beam job on them")
     smoke.add_argument("--kill", action="store_true", help="also kill a TaskManager in a job")
     chosen = parser.parse_args()
     try:
         if chosen.command == "install":
-            for name, path in install_all():
-                print(f"{name} is in {path}", flush=True)
+            for name, path, seconds in install(chosen.group):
+                print(f"{name} is in {path} ({seconds:.0f} s)", flush=True)
         else:
             from tests.servers.smoke import run_smoke  # imports Beam, which installing needs not
 

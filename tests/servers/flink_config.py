@@ -22,7 +22,7 @@ class TaskManagerMemory:
     framework_heap: int = 128
     framework_off_heap: int = 128
     task_off_heap: int = 64
-    network: int = 256  # a result that all read takes 512 buffers of 32 KiB at least, and a stage has several
+    network: int = 256
     metaspace: int = 320
     overhead: int = 192
 
@@ -79,6 +79,9 @@ def cluster_config(memory: TaskManagerMemory, ports: ClusterPorts, scratch: Path
         "taskmanager.memory.task.off-heap.size": f"{memory.task_off_heap}m",
         "taskmanager.memory.network.min": f"{memory.network}m",
         "taskmanager.memory.network.max": f"{memory.network}m",
+        # Of 32 KiB, for each result that waits to be read: the mill's graph has dozens, and they are small. With
+        # the default of 512 they would take more than a gigabyte.
+        "taskmanager.network.sort-shuffle.min-buffers": 64,
         "taskmanager.memory.managed.size": f"{memory.managed}m",
         "taskmanager.memory.jvm-metaspace.size": f"{memory.metaspace}m",
         "taskmanager.memory.jvm-overhead.min": f"{memory.overhead}m",

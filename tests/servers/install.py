@@ -5,6 +5,8 @@ named by its version there; it is built beside it and renamed at the end, so wha
 and is never built twice. Delete a folder to have it built again.
 
     .servers/minio-…/minio                           go install
+    .servers/fake-gcs-…/fake-gcs-server              go install
+    .servers/azurite-…/node_modules/.bin/…           npm
     .servers/beam-boot-…/container                   go install
     .servers/flink-…/lib/*.jar                       pip, from the wheel of Flink's jars
     .servers/beam-job-server-…/job-server.jar        mvn
@@ -18,12 +20,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 # Every version, in one place. MinIO tags no Go module versions: this is what @latest resolved to.
 MINIO = "v0.0.0-20260212201848-7aac2a2c5b7c"
+FAKE_GCS = "v1.56.1"
+AZURITE = "3.35.0"  # the last that Node.js 20 runs
 BEAM = "2.77.0"  # the boot binary's; must be that of the Python SDK
 FLINK = "1.19.3"
 FLINK_LINE = "1.19"
@@ -39,18 +44,23 @@ POM = Path(__file__).with_name("job_server_pom.xml")
 
 # The folder of each server, and what it takes to install it.
 _MINIO_FOLDER = f"minio-{MINIO}"
+_FAKE_GCS_FOLDER = f"fake-gcs-{FAKE_GCS}"
+_AZURITE_FOLDER = f"azurite-{AZURITE}"
 _BOOT_FOLDER = f"beam-boot-{BEAM}"
 _FLINK_FOLDER = f"flink-{FLINK}"
 _JOB_SERVER_FOLDER = f"beam-job-server-{BEAM_RUNNER}-flink-{FLINK_LINE}"
 _TOOLS: dict[str, tuple[str, ...]] = {
     _MINIO_FOLDER: ("go",),
+    _FAKE_GCS_FOLDER: ("go",),
+    _AZURITE_FOLDER: ("npm",),
     _BOOT_FOLDER: ("go",),
     _FLINK_FOLDER: (),
     _JOB_SERVER_FOLDER: ("java", "mvn"),
 }
 
 _WHY = {
-    "go": "Go 1.26 or newer, to build MinIO and Beam's boot binary",
+    "go": "Go 1.26 or newer, to build MinIO, fake-gcs-server and Beam's boot binary",
+    "npm": "npm and Node.js 20 or newer, to run Azurite",
     "java": f"a Java runtime, {JAVA_OLDEST} to {JAVA_NEWEST}, to run Flink",
     "mvn": "Maven, to fetch Beam's job server for Flink",
 }
@@ -91,6 +101,25 @@ def install_minio() -> Path:
         _go_install(f"github.com/minio/minio@{MINIO}", folder, log)
 
     return _once(_MINIO_FOLDER, build) / "minio"
+
+
+def install_fake_gcs() -> Path:
+    """Path of the `fake-gcs-server` binary."""
+
+    def build(folder: Path, log: Path) -> None:
+        _go_install(f"github.com/fsouza/fake-gcs-server@{FAKE_GCS}", folder, log)
+
+    return _once(_FAKE_GCS_FOLDER, build) / "fake-gcs-server"
+
+
+def install_azurite() -> Path:
+    """Path of the `azurite-blob` program."""
+
+    def build(folder: Path, log: Path) -> None:
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts"]
+        _run(["npm", "install", "--prefix", str(folder), *quiet, f"azurite@{AZURITE}"], log)
+
+    return _once(_AZURITE_FOLDER, build) / "node_modules" / ".bin" / "azurite-blob"
 
 
 def install_boot() -> Path:
@@ -143,15 +172,34 @@ def install_job_server() -> Path:
     return _once(_JOB_SERVER_FOLDER, build) / "job-server.jar"
 
 
-def install_all() -> Iterator[tuple[str, Path]]:
-    """Each server's name and path as it becomes ready; raises first when any tool is missing."""
+_Installer = Callable[[], Path]
+
+# What each group of tests needs, by the name for people.
+GROUPS: dict[str, dict[str, _Installer]] = {
+    "stores": {"MinIO": install_minio, "fake-gcs-server": install_fake_gcs, "Azurite": install_azurite},
+    "flink": {
+        "MinIO": install_minio,
+        "Beam's boot binary": install_boot,
+        "Flink": install_flink,
+        "Beam's job server": install_job_server,
+    },
+}
+
+
+def install(group: str | None = None) -> Iterator[tuple[str, Path, float]]:
+    """Each server's name, its path and the seconds it took, as it becomes ready; of all groups without one.
+
+    Raises InstallError before any work when a tool is missing.
+    """
+    wanted = {name: make for one in ([group] if group else GROUPS) for name, make in GROUPS[one].items()}
     home = servers_folder()
-    absent = [tools for name, tools in _TOOLS.items() if not (home / name).is_dir()]
-    require_tools(*sorted({"java"}.union(*absent)))
-    yield "MinIO", install_minio()
-    yield "Beam's boot binary", install_boot()
-    yield "Flink", install_flink()
-    yield "Beam's job server", install_job_server()
+    needed = {tool for folder, tools in _TOOLS.items() if not (home / folder).is_dir() for tool in tools}
+    of_group = {"stores": {"go", "npm"}, "flink": {"go", "java", "mvn"}}.get(group or "", needed)
+    run_by = {"npm"} if group == "stores" else {"java"}
+    require_tools(*sorted((needed & of_group) | run_by))
+    for name, make in wanted.items():
+        began = time.monotonic()
+        yield name, make(), time.monotonic() - began
 
 
 def _once(name: str, build: Callable[[Path, Path], None]) -> Path:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import s3fs  # type: ignore[import-untyped]
 
 from tests.servers.install import install_minio
 from tests.servers.programs import (
     LOOPBACK,
+    answers,
     base_environment,
     free_port,
     start_program,
@@ -80,15 +80,9 @@ def minio_server(root: Path, buckets: Iterable[str] = ()) -> Iterator[Endpoint]:
     command = [str(binary), "server", "--quiet", "--address", address, str(root)]
     server = start_program("minio", command, root.with_name(f"{root.name}.log"), env)
     try:
-        wait_until(lambda: _answers(f"{endpoint.url}/minio/health/ready"), [server], seconds=60)
+        wait_until(lambda: answers(f"{endpoint.url}/minio/health/ready"), [server], seconds=60)
         for bucket in buckets:
             endpoint.create_bucket(bucket)
         yield endpoint
     finally:
         stop_programs([server])
-
-
-def _answers(url: str) -> bool:
-    with suppress(OSError), build_opener(ProxyHandler({})).open(url, timeout=2) as response:
-        return bool(response.status == 200)
-    return False

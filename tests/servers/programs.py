@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 
 LOOPBACK = "127.0.0.1"
 
@@ -46,6 +47,13 @@ def accepts(port: int) -> bool:
     """Whether something listens on the port of 127.0.0.1."""
     with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
         return True
+    return False
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the URL is answered with 200 within 2 s."""
+    with suppress(OSError), build_opener(ProxyHandler({})).open(url, timeout=2) as response:
+        return bool(response.status == 200)
     return False
 
 

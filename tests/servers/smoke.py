@@ -23,7 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from tests.servers.flink import FlinkCluster, flink_cluster
-from tests.servers.install import REPOSITORY, install_all
+from tests.servers.install import REPOSITORY, install
 from tests.servers.minio import Endpoint, minio_server
 
 BUCKET = "smoke"
@@ -113,7 +113,7 @@ def run_smoke(kill: bool = False) -> None:
     With `kill` a TaskManager is killed in the middle of one more job, and another one started.
     """
     clock = Clock()
-    for name, path in install_all():
+    for name, path, _ in install():
         clock.done(f"{name} installed in {path}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="corpusmill-smoke-")))

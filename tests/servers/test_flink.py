@@ -6,11 +6,15 @@ Run by name, as the servers take minutes and some gigabytes: `.venv/bin/python -
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +27,9 @@ from tests.servers.programs import base_environment
 from tests.test_run import cut, digests, hear_interrupts, made_corpus, mill
 
 SETS = ["--set", "redact.enabled=false", "--set", "write.shard_bytes=40000", "--set", "split.group_by=metadata.user_id"]
+# Four splits of the same work.
+WHOLE_UNITS: list[str] = []
+BIG_UNITS = ["--set", "read.unit_bytes=60000"]
 UNITS = ["--set", "read.unit_bytes=20000"]
 SMALL_UNITS = ["--set", "read.unit_bytes=4096"]  # enough of them that a kill finds some undone
 INPUTS = "s3://data/logs/*.jsonl*"
@@ -62,15 +69,16 @@ def cluster(store: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running
 
 
-def start(store: Endpoint, *arguments: str) -> subprocess.Popen[str]:
+def start(store: Endpoint, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """Starts the command line beside us, with the store's variables and few others."""
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         env=base_environment() | store.environment,
         cwd=REPOSITORY,
         preexec_fn=hear_interrupts,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
@@ -132,6 +140,53 @@ def test_a_cluster_makes_the_same_bytes(store, cluster, expected):
     assert "nothing new" in err
 
 
+def test_progress_and_counts_come_back_to_the_terminal(store, cluster, expected):
+    """Also: another split of the work, and options that only the job server knows."""
+    ours, theirs = pty.openpty()
+    beam = [*cluster.beam_options(), "--object_reuse", "--max_bundle_size=10"]
+    with open(ours, "rb", buffering=0) as terminal:
+        process = start(store, *run_arguments("s3://data/big", *BIG_UNITS, beam=beam), stderr=theirs)
+        os.close(theirs)
+        shown = bytearray()
+        with suppress(OSError):  # EIO is the end of a terminal
+            while part := terminal.read(4096):
+                shown += part
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, shown.decode(errors="replace")
+    assert re.search(rb"mill.*?\d+/\d+", shown)
+    accounting = json.loads(store.filesystem().cat_file("data/big/snapshots/000001.json"))["accounting"]
+    assert f"of {accounting['read']:,} lines" in out
+    assert digests_of(store, "data/big") == expected
+
+
+def test_loopback_makes_the_same_bytes(store, cluster, expected):
+    end(start(store, *run_arguments("s3://data/loopback", *WHOLE_UNITS, beam=cluster.loopback_options())))
+    assert digests_of(store, "data/loopback") == expected
+
+
+def test_an_option_that_nobody_knows_is_told(store, cluster):
+    beam = [*cluster.beam_options(), "--max_bundle_sizes=10"]
+    _, err = end(start(store, *run_arguments("s3://data/unknown", *UNITS, beam=beam)), code=2)
+    assert "perhaps --max_bundle_size" in err
+    assert not store.filesystem().exists("data/unknown")
+
+
+def test_more_workers_than_slots_are_told(store, cluster):
+    beam = cluster.beam_options(parallelism=cluster.total_slots + 1)
+    process = start(store, *run_arguments("s3://data/waiting", *UNITS, beam=beam))
+    assert process.stderr is not None
+    said = ""
+    while "free slots" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    end(process, code=130)
+    cluster.cancel_jobs()
+    wait_for_no_job(cluster)
+    assert not store.filesystem().exists("data/waiting/snapshots")
+
+
 def test_a_lost_machine_changes_no_byte(store, cluster, expected):
     before = cluster.failures()
     process = start(store, *run_arguments("s3://data/killed", *SMALL_UNITS, beam=cluster.beam_options()))
@@ -160,28 +215,12 @@ def test_a_store_alone_makes_the_same_bytes_after_a_kill(store, expected):
     assert digests_of(store, "data/alone") == expected
 
 
-@pytest.mark.parametrize(
-    ("arguments", "variables", "said"),
-    [
-        (["--input", INPUTS, "--output", "s3://absent/out"], {}, "s3://absent/out"),
-        (["--input", "s3://absent/*.jsonl", "--output", "s3://data/none"], {}, "s3://absent/*.jsonl"),
-        (["--input", INPUTS, "--output", "s3://data/none"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://data"),
-        (["--input", INPUTS, "--output", "s3://data/none"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://data"),
-        (["--input", "s3://data/logs/000.jsonl", "--output", "s3://data/none"], {}, "no file matches"),
-    ],
-    ids=["no output bucket", "no input bucket", "nobody answers", "wrong key", "no such object"],
-)
-def test_what_is_out_of_reach_is_told_in_time(store, arguments, variables, said):
-    reach = Endpoint(
-        variables.get("AWS_ENDPOINT_URL", store.url),
-        store.access_key,
-        variables.get("AWS_SECRET_ACCESS_KEY", store.secret_key),
-    )
-    began = time.monotonic()
-    _, err = end(start(reach, "run", *arguments, *SETS), code=2)
-    assert time.monotonic() - began < 30
-    assert said in err
-    assert not store.filesystem().exists("data/none")
+def wait_for_no_job(cluster: FlinkCluster) -> None:
+    """Returns when every job of the cluster has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while any(job["status"] not in ("CANCELED", "FAILED", "FINISHED") for job in cluster.rest("/jobs")["jobs"]):
+        assert time.monotonic() < deadline, "the job hangs"
+        time.sleep(0.5)
 
 
 def test_a_fault_on_a_worker_is_told_without_content(store, cluster):
@@ -214,20 +253,8 @@ def test_an_interrupted_run_does_not_commit(store, cluster, expected):
     process.send_signal(signal.SIGINT)
     _, err = end(process, code=130)
     assert "it will not commit" in err
-    deadline = time.monotonic() + PATIENCE
-    while any(job["status"] not in ("CANCELED", "FAILED", "FINISHED") for job in cluster.rest("/jobs")["jobs"]):
-        assert time.monotonic() < deadline, "the job hangs"
-        time.sleep(0.5)
+    wait_for_no_job(cluster)
     store.filesystem().invalidate_cache()
     assert not store.filesystem().exists("data/stopped/snapshots")
     end(start(store, *run_arguments("s3://data/stopped", *SMALL_UNITS)), code=0)  # resumed, here
     assert digests_of(store, "data/stopped") == expected
-
-
-def test_a_cluster_out_of_reach_is_told(store):
-    beam = ["--runner=PortableRunner", "--job_endpoint=127.0.0.1:9", "--environment_type=LOOPBACK"]
-    began = time.monotonic()
-    _, err = end(start(store, *run_arguments("s3://data/lonely", beam=beam)), code=2)
-    assert time.monotonic() - began < 30
-    assert "no job server answers at 127.0.0.1:9" in err
-    assert not store.filesystem().exists("data/lonely")

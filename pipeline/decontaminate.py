@@ -1,0 +1,141 @@
+"""Decontaminate: reads the benchmarks that records must not hold, and tells what was found. Never their text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.plan import Plan, benchmarks_uri
+from transforms.decontaminate import (
+    METHODS,
+    build_benchmarks,
+    items_digest,
+    save_benchmarks,
+    texts_of_item,
+    unpack_bits,
+)
+from transforms.hashing import Keys
+from transforms.read import LineReader, cut_units
+from transforms.storage import Found, Storage
+from transforms.stores import StorageError
+from transforms.strict_json import Refused, loads_fast
+
+Item = tuple[list[str], str]
+
+
+@dataclass(frozen=True)
+class BenchmarkFile:
+    """A benchmark: its place, the (texts, whole) of each item, and their digest."""
+
+    uri: str
+    items: list[Item]
+    digest: str
+
+
+def read_benchmarks(config: Config, storage: Storage) -> list[BenchmarkFile]:
+    """The benchmarks of `decontaminate`, in the order of their URIs. Raises UsageError."""
+    found: dict[str, Found] = {}
+    for pattern in config.decontaminate:
+        try:
+            files = storage.find(pattern)
+        except (StorageError, OSError) as error:
+            reason = str(error) if isinstance(error, StorageError) else type(error).__name__
+            raise UsageError(f"can't read the benchmark {pattern}: {reason}") from None
+        if not files:
+            raise UsageError(f"no benchmark matches {pattern}", "name JSONL or Parquet files")
+        found |= {one.uri: one for one in files}
+    benchmarks = []
+    for uri in sorted(found):
+        items = _parquet_items(storage, uri) if uri.endswith(".parquet") else _json_items(storage, found[uri], config)
+        if not any(whole for _, whole in items):
+            raise UsageError(f"the benchmark {uri} holds no text", "name JSONL or Parquet files with an item a row")
+        benchmarks.append(BenchmarkFile(uri, items, items_digest(items)))
+    return benchmarks
+
+
+def _json_items(storage: Storage, file: Found, config: Config) -> list[Item]:
+    items: list[Item] = []
+    for unit in cut_units(file.uri, 0, file.size, config.read):
+        with storage.open(file.uri) as stream:
+            for lines in LineReader(unit, stream, config.read).blocks():
+                for text, reasons in zip(
+                    lines.column("text").to_pylist(), lines.column("reasons").to_pylist(), strict=True
+                ):
+                    try:
+                        items.append(texts_of_item(loads_fast(text if text is not None else b"")))
+                    except Refused as refused:
+                        why = reasons[0] if reasons else refused.reason.value
+                        raise UsageError(f"item {len(items) + 1} of the benchmark {file.uri} can't be read: {why}") from None  # fmt: skip
+    return items
+
+
+def _parquet_items(storage: Storage, uri: str) -> list[Item]:
+    try:
+        rows = pq.read_table(io.BytesIO(storage.read(uri))).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UsageError(f"the benchmark {uri} is not a Parquet file") from None
+    return [texts_of_item(row) for row in rows]
+
+
+def put_benchmarks(
+    benchmarks: Sequence[BenchmarkFile], config: Config, keys: Keys, storage: Storage, work: str
+) -> None:
+    """Puts what is looked for into the work folder, where each worker loads it."""
+    built = build_benchmarks([one.items for one in benchmarks], config.dedupe, keys)
+    save_benchmarks(built, storage, benchmarks_uri(work))
+
+
+def contamination_of(plan: Plan, units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For the report: of each benchmark the items, those found, the records dropped by method, and where the first was."""
+    told = []
+    for number, benchmark in enumerate(plan.benchmarks):
+        results = [unit["benchmarks"][number] for unit in units]
+        found = np.zeros(benchmark.items, bool)
+        for result in results:
+            found |= unpack_bits(result["items"], benchmark.items)
+        told.append(
+            {
+                "benchmark": benchmark.name,
+                "digest": benchmark.digest,
+                "items": benchmark.items,
+                "items_found": int(found.sum()),
+                "records": sum(result["records"] for result in results),
+                **{method: sum(result[method] for result in results) for method in METHODS},
+                "first": _first_place(plan, units, [result["first"] for result in results]),
+            }
+        )
+    return told
+
+
+def _first_place(plan: Plan, units: Sequence[Mapping[str, Any]], lines: Sequence[int | None]) -> str | None:
+    """SHARD:LINE of the first record that was found."""
+    base = 0
+    for number, (unit, line) in enumerate(zip(units, lines, strict=True)):
+        base = 0 if number == 0 or units[number - 1]["shard"] != unit["shard"] else base
+        if line is not None:
+            return f"{plan.inputs[unit['shard']].name}:{base + line + 1}"
+        base += unit["lines"]
+    return None
+
+
+def benchmark_warnings(before: Mapping[str, Any], benchmarks: Sequence[BenchmarkFile]) -> list[str]:
+    """What to say where a run on a dataset looks for other benchmarks than the last one."""
+    known = {one["digest"] for one in before.get("benchmarks", [])}
+    new = [one for one in benchmarks if one.digest not in known]
+    gone = known - {one.digest for one in benchmarks}
+    warnings = []
+    if new:
+        warnings.append(
+            f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but eval"
+        )
+    if gone:
+        warnings.append(f"{len(gone)} benchmarks that the last run looked for are not given: new records may hold them")
+    return warnings

@@ -1,0 +1,96 @@
+"""Borderline: pairs beside the threshold, and what the report shows of them."""
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.report import MOST_PAIRS, borderline, look_alikes
+from transforms.borderline import NEAREST, borderline_pairs, similarity_counts
+from transforms.cluster import VERDICTS, cluster_edges
+from transforms.verify import EDGES
+
+THRESHOLD = 0.8
+drawn_edges = st.dictionaries(
+    st.tuples(st.integers(0, 15), st.integers(0, 15)).filter(lambda pair: pair[0] < pair[1]),
+    st.sampled_from([0.7, 0.75, 0.79, 0.8, 0.81, 0.9, 1.0]),
+    max_size=40,
+)
+
+
+def one_id(number: int) -> bytes:
+    return number.to_bytes(8, "big") * 2
+
+
+def edge_table(drawn) -> pa.Table:
+    columns = {
+        "similarity": pa.array(list(drawn.values()), pa.float32()),
+        **{side: pa.array([one_id(pair[place]) for pair in drawn], pa.binary(16)) for place, side in enumerate("ab")},
+        **{f"rank_{side}": pa.array([b"\0"] * len(drawn), pa.binary()) for side in "ab"},
+        **{f"n_bytes_{side}": pa.array([1] * len(drawn), pa.int64()) for side in "ab"},
+        **{f"published_{side}": pa.array([-1] * len(drawn), pa.int8()) for side in "ab"},
+    }
+    return pa.table([columns.get(one.name, pa.nulls(len(drawn), one.type)) for one in EDGES], schema=EDGES)
+
+
+@given(drawn_edges, st.randoms())
+def test_pairs_are_on_their_side_of_the_threshold_whatever_the_order(drawn, shuffled):
+    edges = edge_table(drawn)
+    verdicts = cluster_edges(edges, THRESHOLD, 16).verdicts
+    gone = {row["id"].hex() for row in verdicts.to_pylist() if row["kept_id"] is not None}
+    pairs = borderline_pairs(edges, verdicts, THRESHOLD)
+    for pair in pairs:
+        assert pair["dropped"] == (pair["similarity"] >= THRESHOLD - 1e-6)
+        assert (pair["a"] in gone, pair["b"] in gone) == (False, pair["dropped"])
+    for dropped in (True, False):
+        away = [abs(pair["similarity"] - THRESHOLD) for pair in pairs if pair["dropped"] == dropped]
+        assert away == sorted(away)
+    assert sum(pair["dropped"] for pair in pairs) == len(gone)
+    items = list(drawn.items())
+    shuffled.shuffle(items)
+    assert borderline_pairs(edge_table(dict(items)), verdicts, THRESHOLD) == pairs
+
+
+@given(drawn_edges)
+def test_every_pair_is_counted_once(drawn):
+    edges = edge_table(drawn)
+    verdicts = cluster_edges(edges, THRESHOLD, 16).verdicts
+    counts = similarity_counts(edges, verdicts, 0.7)
+    assert [one["from"] for one in counts] == [round(0.7 + 0.02 * step, 2) for step in range(15)]
+    pairs = borderline_pairs(edges, verdicts, THRESHOLD)
+    for name, dropped in (("dropped", True), ("kept", False)):
+        assert sum(one[name] for one in counts) == sum(pair["dropped"] == dropped for pair in pairs)
+
+
+def test_no_edges_no_pairs():
+    assert borderline_pairs(EDGES.empty_table(), VERDICTS.empty_table(), THRESHOLD) == []
+    assert not any(
+        one["dropped"] or one["kept"] for one in similarity_counts(EDGES.empty_table(), VERDICTS.empty_table(), 0.7)
+    )
+
+
+def test_the_report_shows_train_and_what_gave_way_to_it_alone():
+    outcomes = ("train", "val", "eval", "duplicate", "dropped")
+    seen = {name: {"outcome": name, "place": f"log:{name}"} for name in outcomes}
+    pairs = [
+        {"a": a, "b": b, "similarity": 0.8, "dropped": dropped}
+        for a in (*outcomes, "elsewhere")
+        for b in (*outcomes, "elsewhere")
+        for dropped in (True, False)
+    ]
+    shown = borderline(pairs, seen)
+    assert {(one["a"], one["b"], one["dropped"]) for one in shown} == {
+        ("train", "duplicate", True),
+        ("train", "train", False),
+    }
+    assert shown[0]["place_a"] == "log:train"
+    many = [{"a": "train", "b": "train", "similarity": 0.79, "dropped": False}] * NEAREST
+    assert len(borderline(many, seen)) == MOST_PAIRS
+
+
+def test_recall_is_told_only_where_it_was_measured():
+    assert look_alikes({}) is None
+    told = {"dropped": 9, "sampled": 8, "recalled": 6, "unsearched": 0}
+    assert look_alikes(told) == {
+        "dropped": 9, "sampled": 8, "found": 6, "missed": 2, "recall": 0.75, "unsearched": 0
+    }  # fmt: skip
+    assert look_alikes(told | {"sampled": 0, "recalled": 0})["recall"] is None

@@ -1,0 +1,119 @@
+"""Beam's options, the stop mark, and what travels to workers."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from pipeline import runner as runner_module
+from pipeline.commit import stop_uri
+from pipeline.config import Config, load_keys
+from pipeline.errors import RunFailed, UsageError
+from pipeline.plan import make_plan, mill_options
+from pipeline.runner import beam_options, run_pipeline, waiting_for
+from pipeline.tasks import KEY_ON_WORKERS, Job
+from transforms.once import TaskFault
+from transforms.storage import Storage
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+class JobServer(beam_job_api_pb2_grpc.JobServiceServicer):
+    """Tells of the options that Beam's Flink job server tells of, some of them."""
+
+    def DescribePipelineOptions(self, *_):
+        kinds = beam_job_api_pb2.PipelineOptionType
+        named = {"object_reuse": kinds.BOOLEAN, "max_bundle_size": kinds.INTEGER, "savepoint_path": kinds.STRING}
+        named["parallelism"] = kinds.INTEGER
+        options = [beam_job_api_pb2.PipelineOptionDescriptor(name=name, type=kind) for name, kind in named.items()]
+        return beam_job_api_pb2.DescribePipelineOptionsResponse(options=options)
+
+
+@pytest.fixture
+def job_server() -> Iterator[list[str]]:
+    """Beam's options that lead to a job server in this process."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(JobServer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield ["--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}", "--environment_type=LOOPBACK"]
+    server.stop(0).wait()
+
+
+def test_what_the_job_server_knows_is_accepted(job_server):
+    known = ["--object_reuse", "--max_bundle_size=10", "--savepoint_path", "s3://b/savepoint", "--parallelism=2"]
+    options = beam_options([*job_server, *known], 1, 1)
+    assert "--parallelism=2 needs 2 free slots" in str(waiting_for(options))
+    assert waiting_for(beam_options([], 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "said", "hint"),
+    [
+        ("--max_bundle_sizes=10", "Beam knows no option --max_bundle_sizes", "perhaps --max_bundle_size"),
+        ("--direct-num-workers=2", "Beam knows no option --direct-num-workers", "perhaps --direct_num_workers"),
+        ("--direct_num_workers=two", "--direct_num_workers: invalid int value", None),
+        ("two", "no option of Beam's takes 'two'", "write --option=value"),
+    ],
+)
+def test_what_nobody_knows_is_refused(job_server, argument, said, hint):
+    with pytest.raises(UsageError, match=said) as caught:
+        beam_options([*job_server, argument], 1, 1)
+    assert hint is None or hint in str(caught.value.hint)
+
+
+def test_options_of_clouds_are_known():
+    beam_options(["--project=p", "--temp_location=gs://b/t", "--experiments=a", "--sdk_container_image=i"], 1, 1)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch) -> Job:
+    monkeypatch.setenv("CORPUSMILL_KEY", SECRET)
+    config, storage = Config(), Storage()
+    keys = load_keys(config.split.salt)
+    options = mill_options(config, keys, make_plan(config, keys, []))
+    return Job(storage, str(tmp_path / "out"), str(tmp_path / "work"), options, config.split, config.write)
+
+
+def test_the_stop_mark_is_put_before_the_job_is_cancelled(job, job_server, monkeypatch):
+    class Running:
+        def wait_until_finish(self):
+            raise KeyboardInterrupt
+
+        def cancel(self):
+            assert job.storage.exists(stop_uri(job.work))
+            raise grpc.RpcError
+
+    class Pipeline:
+        def __init__(self, **_):
+            pass
+
+        def run(self):
+            return Running()
+
+    monkeypatch.setattr(runner_module.beam, "Pipeline", Pipeline)
+    monkeypatch.setattr(runner_module, "build", lambda *_: None)
+    monkeypatch.setattr(runner_module, "_dealt", lambda _: [])
+    with pytest.raises(RunFailed, match="not cancelled") as caught:
+        run_pipeline(job, beam_options(job_server, 1, 1))
+    assert "it will not commit" in str(caught.value.hint)
+    assert job.storage.exists(stop_uri(job.work))
+
+
+def test_the_key_stays_here_where_workers_have_it(job, monkeypatch):
+    assert SECRET.encode() in pickle.dumps(job)
+    monkeypatch.setenv(KEY_ON_WORKERS, "1")
+    sent = pickle.dumps(job)
+    assert SECRET.encode() not in sent
+    assert pickle.loads(sent).options == job.options
+    monkeypatch.setenv("CORPUSMILL_KEY", SECRET[::-1])
+    with pytest.raises(TaskFault, match="another secret key"):
+        pickle.loads(sent)
+    monkeypatch.delenv("CORPUSMILL_KEY")
+    with pytest.raises(TaskFault, match="or none"):
+        pickle.loads(sent)

@@ -1,0 +1,304 @@
+"""What the clients of object stores need and mean: their options, a look whether a store answers, errors in words.
+
+A client waits and tries again for minutes, as it should in the middle of a run. Before a run that is too long:
+`reach` gives a store `PATIENCE` seconds for one request, and says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import fsspec
+
+PATIENCE = 12.0  # seconds
+CONNECT_SECONDS = 10
+READ_SECONDS = 30  # without a byte
+
+Kind = Literal["s3", "gcs", "azure"]  # also the names of the extras
+KINDS: dict[str, Kind] = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+_BUCKET = {"s3": "bucket", "gcs": "bucket", "azure": "container"}
+_ADDRESS = {
+    "s3": "AWS_ENDPOINT_URL or storage.endpoint",
+    "gcs": "STORAGE_EMULATOR_HOST or storage.endpoint",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME",
+}
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE or storage.profile",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+}
+Reader = Callable[[int, int | None], bytes]
+
+_MAGIC = re.compile(r"[*?\[{]")
+
+
+class StorageError(RuntimeError):
+    """A place that cannot be used, said for people: neither `str(error)` nor `hint` holds content."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class MissingExtra(StorageError):
+    """A scheme whose package is not installed."""
+
+
+def client_options(kind: Kind | None, endpoint: str | None, profile: str | None) -> dict[str, Any]:
+    """What the client of a kind of store is made with; credentials come from where it looks by itself."""
+    options: dict[str, Any] = {}
+    if kind is None:
+        return options
+    options["use_listings_cache"] = False  # others write there too
+    if kind == "s3":
+        options["config_kwargs"] = {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "retries": {"mode": "standard", "total_max_attempts": 3},  # and five times that by s3fs
+            "max_pool_connections": 64,
+        }
+        if profile:
+            options["profile"] = profile
+    elif kind == "gcs":
+        # With these gcsfs asks for the type of every bucket, which needs one more permission.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs it raises too
+        options["session_kwargs"] = {"timeout": _aiohttp_timeout()}
+        if os.environ.get("STORAGE_EMULATOR_HOST"):
+            options["token"] = "anon"
+    else:
+        options |= {"connection_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
+    if endpoint and kind in ("s3", "gcs"):
+        options["endpoint_url"] = endpoint
+    return options
+
+
+def _aiohttp_timeout() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+
+
+# ------------------------------------------------------------------------------------------- ranged reads
+
+
+def range_reader(kind: Kind | None, file_system: Any, path: str, endpoint: str | None, profile: str | None) -> Reader:
+    """What returns bytes [start, end) of a file, from any thread: fewer where it ends before, up to there for None."""
+    if kind == "s3":
+        return functools.partial(read_s3, s3_client(endpoint, profile), path)
+    return functools.partial(_read_range, file_system, path)
+
+
+def _read_range(file_system: Any, path: str, start: int, end: int | None) -> bytes:
+    try:
+        return bytes(file_system.cat_file(path, start=start or None, end=end))
+    except Exception as error:
+        if status_of(error) == 416:  # the range is not satisfiable
+            return b""
+        raise
+
+
+@functools.lru_cache(maxsize=8)
+def s3_client(endpoint: str | None, profile: str | None) -> Any:
+    """A client for threads, which reads twice as fast as s3fs does through its one event loop."""
+    import botocore.config
+    import botocore.session
+
+    config = botocore.config.Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 5},
+        max_pool_connections=64,
+    )
+    return botocore.session.Session(profile=profile).create_client("s3", endpoint_url=endpoint, config=config)
+
+
+def read_s3(client: Any, path: str, start: int, end: int | None) -> bytes:
+    """Bytes [start, end) of `bucket/key`, up to the end without it; fewer where the object ends before.
+
+    Raises FileNotFoundError, and botocore's errors.
+    """
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+    bucket, _, key = path.partition("/")
+    ranged = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
+    for attempt in range(_ATTEMPTS):
+        try:
+            return bytes(client.get_object(Bucket=bucket, Key=key, **ranged)["Body"].read())
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code == "InvalidRange":
+                return b""
+            if code in ("NoSuchKey", "NoSuchBucket", "404"):
+                raise FileNotFoundError(path) from None
+            raise
+        except (HTTPClientError, IncompleteReadError, OSError):  # on the way, which the client does not try again
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(2**attempt)
+    raise AssertionError
+
+
+_ATTEMPTS = 4
+
+
+# ------------------------------------------------------------------------------------------- reachability
+
+
+def reach(uri: str, connect: Callable[[], tuple[Any, str]], *, patience: float = PATIENCE) -> None:
+    """Returns when the store of `uri` lists what is below it. Raises StorageError, after `patience` seconds at most.
+
+    `connect` gives the file system of `uri` and the path in it.
+    """
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            file_system, path = connect()
+            _list_one(KINDS[uri.partition("://")[0]], file_system, path)
+        except BaseException as error:
+            failures.append(error)
+
+    # A thread that nobody waits for at the end: a client may hang for as long as it likes.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        kind = KINDS[uri.partition("://")[0]]
+        raise StorageError(
+            f"{_bucket_of(uri)} does not answer within {patience:.0f} s",
+            f"check the address ({_ADDRESS[kind]}) and the network",
+        )
+    if failures:
+        raise in_words(failures[0], uri) from None
+
+
+def _list_one(kind: Kind, file_system: Any, path: str) -> None:
+    """Asks for one name of those that begin with the fixed part of a path: what all else needs too."""
+    bucket, _, key = path.partition("/")
+    magic = _MAGIC.search(key)
+    prefix = key[: key.rfind("/", 0, magic.start()) + 1] if magic else key
+    if kind == "s3":
+        file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    elif kind == "gcs":
+        file_system.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1, json_out=True)
+    else:
+        fsspec.asyn.sync(file_system.loop, _list_one_blob, file_system, bucket, prefix)
+
+
+async def _list_one_blob(file_system: Any, container: str, prefix: str) -> None:
+    async with file_system.service_client.get_container_client(container) as client:
+        async for _ in client.list_blobs(name_starts_with=prefix or None, results_per_page=1):
+            return
+
+
+# ------------------------------------------------------------------------------------------------- errors
+
+
+def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
+    """What a client's error means for whoever wants to use (or `what` else) `uri`, and what to do."""
+    if isinstance(error, StorageError):
+        return error
+    kind = KINDS.get(uri.partition("://")[0])
+    if kind is None:
+        strerror = error.strerror if isinstance(error, OSError) else None
+        return StorageError(f"can't {what} {uri}: {strerror or type(error).__name__}")
+    bucket, status = _bucket_of(uri), status_of(error)
+    names = {type(one).__name__ for one in _chain(error)}
+    if status in (401, 403) or isinstance(error, PermissionError) or names & _DENIED:
+        return StorageError(f"{bucket} denies access", f"check the credentials: {_CREDENTIALS[kind]}")
+    if "ProfileNotFound" in names:
+        return StorageError(f"{bucket}: there is no such profile", f"set {_CREDENTIALS[kind]}")
+    if status == 404 or isinstance(error, FileNotFoundError):
+        what = _BUCKET[kind]
+        return StorageError(f"there is no {what} {bucket}", f"create it, or check the name and {_ADDRESS[kind]}")
+    if names & _UNREACHED:
+        return StorageError(f"{bucket} is out of reach: nobody answers there", f"check the address: {_ADDRESS[kind]}")
+    word = f" (HTTP {status})" if status else ""
+    return StorageError(f"can't {what} {uri}: {type(error).__name__}{word}", f"check the address: {_ADDRESS[kind]}")
+
+
+def no_account(uri: str) -> StorageError:
+    """For a client that could not be made."""
+    hint = f"set {_CREDENTIALS[KINDS[uri.partition('://')[0]]]}"
+    return StorageError(f"{_bucket_of(uri)}: no account to use it with is named, or not rightly", hint)
+
+
+_DENIED = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "ClientAuthenticationError",
+    "RefreshError",
+    "DefaultCredentialsError",
+    "MalformedError",
+}
+_UNREACHED = {
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ConnectionClosedError",
+    "HTTPClientError",
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "ServerTimeoutError",
+    "ServerDisconnectedError",
+    "ServiceRequestError",
+    "ServiceResponseError",
+    "ConnectionError",
+    "ConnectionRefusedError",
+    "TransportError",
+    "gaierror",
+}
+
+
+def is_taken(error: BaseException) -> bool | None:
+    """Whether a refused create-if-absent says that there is a file; None where it met another that is under way."""
+    if isinstance(error, FileExistsError) or status_of(error) == 412:
+        return True
+    return None if status_of(error) == 409 else False
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a client's error stands for, where it tells."""
+    for one in _chain(error):
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):  # botocore
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:  # gcsfs; azure
+            status = getattr(one, "code", None) or getattr(one, "status_code", None)
+        if str(status).isdigit():
+            return int(str(status))
+    if str(error).startswith("Forbidden: "):  # gcsfs has no type for it
+        return 403
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error and its causes."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _bucket_of(uri: str) -> str:
+    """`s3://bucket` of `s3://bucket/key`."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
