@@ -363,7 +363,7 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
     """Has every text looked into by `scan`."""
     redactor = redactor_for(OPTIONS)
     monkeypatch.setattr(redactor, "_scan", scan)
-    monkeypatch.setattr(redactor, "may_change", lambda records, kept: np.ones(records.num_rows, np.bool_))
+    monkeypatch.setattr(redactor, "may_change", lambda records, _: np.ones(records.num_rows, np.bool_))
 
 
 def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from transforms.relax import Unknown, relax
 try:
     import hyperscan
 except ImportError:
-    hyperscan = None
+    hyperscan = None  # type: ignore[assignment]
 
 VERSION = 1  # of what is compiled from a source; part of the cache's names
 LOGGER = logging.getLogger("corpusmill.gate")
@@ -230,7 +231,15 @@ def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], l
 
 
 def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
-    named = [VERSION, hyperscan.__version__, platform.machine(), _processor(), expressions, ids, flags]
+    named = [
+        VERSION,
+        importlib.metadata.version("hyperscan"),
+        platform.machine(),
+        _processor(),
+        expressions,
+        ids,
+        flags,
+    ]
     digest = hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
     path = cache_folder() / f"gate-{digest}.hs"
     database = _loaded(path)

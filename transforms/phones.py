@@ -15,6 +15,7 @@ from typing import Any
 import phonenumbers
 import re2
 from phonenumbers import phonenumbermatcher as upstream
+from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
 
 REMEMBERED = 1 << 14  # candidates whose parse is remembered
@@ -24,6 +25,9 @@ _START = re.compile(r"[(\[\uff08\uff3b+\uff0b\d]")  # what a candidate may start
 _PLAIN = re.compile(r"[0-9 ()./\-]+")  # no plus sign, no extension, no digits of other scripts: easily counted
 _NOT_DIGIT = re.compile(r"\D+")
 _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
+_SECOND_NUMBER: re.Pattern[str] = phonenumberutil._SECOND_NUMBER_START_PATTERN
+_UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN
+_verify: Any = upstream._verify
 
 
 def phone_pattern(regions: Sequence[str]) -> str:
@@ -40,7 +44,7 @@ def _lengths(region: str) -> frozenset[int]:
     lengths: set[int] = set()
     for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         metadata = PhoneMetadata.metadata_for_region(name, None)
-        if metadata is not None:
+        if metadata is not None and metadata.general_desc is not None:
             lengths |= {length for length in metadata.general_desc.possible_length if length > 0}
     return frozenset(lengths) or frozenset(range(2, 18))
 
@@ -120,7 +124,7 @@ def _verified(candidate: str, region: str) -> bool:
         number = phonenumbers.parse(candidate, region, keep_raw_input=True)
     except phonenumbers.NumberParseException:
         return False
-    return bool(upstream._verify(phonenumbers.Leniency.VALID, number, candidate, None))
+    return bool(_verify(phonenumbers.Leniency.VALID, number, candidate, None))  # it asks no matcher at this leniency
 
 
 class PhoneFinder:
@@ -167,7 +171,7 @@ class PhoneFinder:
                 continue
             candidate: str = match.group()
             if "/" in candidate or "\\" in candidate:
-                second = upstream._SECOND_NUMBER_START_PATTERN.search(candidate)
+                second = _SECOND_NUMBER.search(candidate)
                 candidate = candidate[: second.start()] if second else candidate
             if len(candidate) >= self._fewest and len(_NOT_DIGIT.sub("", candidate)) >= self._fewest:
                 return match.start(), candidate
@@ -201,7 +205,7 @@ def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int
 
 
 def _without_end(candidate: str) -> str:
-    unwanted = upstream._UNWANTED_END_CHAR_PATTERN.search(candidate)
+    unwanted = _UNWANTED_END.search(candidate)
     return candidate[: unwanted.start()] if unwanted else candidate
 
 
