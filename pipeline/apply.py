@@ -440,7 +440,7 @@ def _put_in(
     }  # fmt: skip
     rewrite.add(
         rewrite.put_table(
-            join("snapshots", f"{rewrite.number:06d}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
+            join("snapshots", f"{rewrite.name}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
         )
     )
     rewrite.accounting = add_accounts([rewrite.accounting, added])

@@ -229,7 +229,7 @@ def _merge_lineage(rewrite: Rewrite, size: int, min_files: int) -> int:
         pq.read_table(io.BytesIO(rewrite.dataset.storage.read(rewrite.uri(one))))
         for one in sorted(inputs, key=lambda one: origin_of(one["path"]))
     )
-    rewrite.add(rewrite.put_table(join("snapshots", f"{rewrite.number:06d}-inputs.parquet"), "inputs", table))
+    rewrite.add(rewrite.put_table(join("snapshots", f"{rewrite.name}-inputs.parquet"), "inputs", table))
     _unlist(rewrite, [*files, *inputs])
     return len(files)
 

@@ -73,7 +73,6 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     resolved = cut | "Resolve" >> beam.Map(
         tasks.resolve,
         AsIter(held | _references("held")),
-        AsIter(seats),
         AsSingleton(clustered),
         AsIter(settled | _references("torn")),
     ).with_output_types(dict)
@@ -106,7 +105,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
     published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
-    refs = root | _once("Kept refs", tasks.kept_refs, AsIter(published))
+    refs = root | _once("Kept refs", tasks.kept_refs, AsSingleton(count), size)
     every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
     by_id = {
         "every": every,

@@ -239,7 +239,7 @@ def suppressed_groups(dataset: Dataset, entries: Iterable[Mapping[str, Any]]) ->
 def _suppress(rewrite: Rewrite, groups: set[str]) -> None:
     """Puts the list of all forgotten groups in place of the older ones."""
     rewrite.files = [one for one in rewrite.files if one["kind"] != "suppressed"]
-    path = join("snapshots", f"{rewrite.number:06d}-suppressed.parquet")
+    path = join("snapshots", f"{rewrite.name}-suppressed.parquet")
     table = pa.table([pa.array([bytes.fromhex(one) for one in sorted(groups)], pa.binary(16))], schema=SUPPRESSED)
     rewrite.add(rewrite.put_table(path, "suppressed", table))
 

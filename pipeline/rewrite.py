@@ -190,7 +190,7 @@ class Rewrite:
             values = rows.to_pylist()
             moved = sum(_move_counts(row, deltas.get(row["shard"], {})) for row in values)
             if moved:
-                path = join("snapshots", f"{self.number:06d}-inputs-{origin_of(entry['path'])}.parquet")
+                path = join("snapshots", f"{self.name}-inputs-{origin_of(entry['path'])}.parquet")
                 self.replace(entry, self.put_table(path, "inputs", pa.Table.from_pylist(values, rows.schema)))
         if any(count for counts in deltas.values() for count in counts.values()):
             raise RuntimeError("the accounts of the inputs lack lines that the lineage has")

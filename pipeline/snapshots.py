@@ -96,12 +96,12 @@ def origin_of(path: str) -> str:
     '000001'
     >>> origin_of("data/000003-0123456789ab/000001/train-00000-of-00001.parquet")
     '000001'
-    >>> origin_of("snapshots/000003-inputs-000001.parquet")
+    >>> origin_of("snapshots/000003-0123456789ab-inputs-000001.parquet")
     '000001'
     """
     *folders, name = path.split("/")
     if folders == ["snapshots"]:
-        found = re.fullmatch(r"(\d{6})-[a-z]+(?:-(\d{6}))?\.parquet", name, re.ASCII)
+        found = re.fullmatch(r"(\d{6})(?:-[0-9a-f]{12})?-[a-z]+(?:-(\d{6}))?\.parquet", name, re.ASCII)
         return found[2] or found[1] if found else name[:6]
     return folders[2] if len(folders) > 2 else folders[1][:6]
 

@@ -338,7 +338,6 @@ class Tasks:
         self,
         cut: Result,
         held: Iterable[tuple[int, Reference]],
-        seats: Iterable[tuple[int, Reference]],
         clustered: Result,
         torn: Iterable[tuple[int, Reference]],
     ) -> Result:
@@ -352,9 +351,9 @@ class Tasks:
                 for kind, references in (("held", held), ("torn", torn))
             )
             words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
-            batches = self._runs("seats").read(_segments(reference for _, reference in seats) if len(words) else ())
+            batches = self._written("seats", "settle", options.segments) if len(words) else ()
             seated = pa.Table.from_batches(
-                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for _, batch in batches), SEATS
+                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for batch in batches), SEATS
             ).sort_by("word")
             near_train = drop_torn(undecided, cut_of(cut))
             guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
@@ -525,13 +524,15 @@ class Tasks:
 
         return self._once("guard", number, make, number)
 
-    def kept_refs(self, _: int, published: Iterable[tuple[int, Reference]]) -> Result:
+    def kept_refs(self, _: int, merged: int, size: Result) -> Result:
         """The refs of all records that the run publishes, in one run."""
+        if merged != size["shards"]:
+            raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
 
         def make() -> Result:
             parts = [
                 np.unique(refs_of(key_words("sketches", pa.Table.from_batches([batch]))))
-                for _, batch in self._runs("published").read(_segments(reference for _, reference in published))
+                for batch in self._written("published", "merge", size["shards"])
             ]
             refs = np.unique(np.concatenate([np.empty(0, np.uint32), *parts]))
             return {"runs": {"refs": self._write("refs", 0, pa.table([pa.array(refs)], schema=REFS))}}
@@ -645,6 +646,19 @@ class Tasks:
             for batch in (*published, *new)
         ]
         return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
+
+    def _written(self, kind: str, stage: str, tasks: int) -> Iterator[pa.RecordBatch]:
+        """All that the tasks of a stage, which are done, wrote of a kind.
+
+        By their results, a task at a time: so many references would be too large for a side input.
+        """
+        done = Work(self.job.storage, self.job.work)
+        for task in range(tasks):
+            result = done.result(stage, task)
+            if result is not None:
+                yield from (
+                    batch for _, batch in self._runs(kind).read(_all_segments({**result, "writer": task}, kind))
+                )
 
     def _published(self, kind: str, segment: int, segments: int, kinds: Kinds) -> pa.Table:
         """Bands or sketches of what is published before the run: of all, or to a rebuild of eval."""
