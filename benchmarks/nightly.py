@@ -37,8 +37,6 @@ from transforms.storage import Storage
 
 THRESHOLD, LEAK_THRESHOLD = 0.8, 0.7
 LEAK_SHARE = 0.01  # of the held-out records that may have a pair between the two
-INDEX_BYTES = 320  # a record, at most
-NIGHT_SHARE = 0.05  # of a full build's time, for a night of a hundredth
 SPLITS = ("train", "val", "eval")
 KEYS = Keys("benchmark")
 OPTIONS = ["--set", "redact.enabled=false", "--set", "split.group_by=metadata.user_id"]
@@ -290,7 +288,9 @@ def explain(mine: Fate, other: Fate, fates: dict[str, Fate], owners: dict[str, t
         return "the newcomer gave way"
     if mine.outcome == "duplicate":
         kept = fates.get(mine.kept_id or "")
-        return "another of its look-alikes was published first" if kept and kept.snapshot <= mine.snapshot else None
+        if kept is None or kept.outcome == "duplicate" or kept.snapshot > mine.snapshot:
+            return None
+        return "another of its look-alikes was published first"
     if other.outcome == "duplicate":
         kept = fates.get(other.kept_id or "")
         # The one build found it to be alike enough; had both been kept here, a duplicate would have been missed.
@@ -305,10 +305,14 @@ def explain(mine: Fate, other: Fate, fates: dict[str, Fate], owners: dict[str, t
     return "val is cut night by night"
 
 
-def index_bytes(manifest: dict[str, Any]) -> float:
-    """Bytes of the index a published record."""
-    size = sum(one["bytes"] for one in manifest["files"] if one["kind"] == "index")
-    return size / max(sum(manifest["accounting"][split] for split in SPLITS), 1)
+def index_bytes(manifest: dict[str, Any]) -> dict[str, float]:
+    """Bytes of the index a published record, by kind and in all."""
+    kept = max(sum(manifest["accounting"][split] for split in SPLITS), 1)
+    sizes: Counter[str] = Counter()
+    for one in manifest["files"]:
+        if one["kind"] == "index":
+            sizes[one["path"].rsplit("/", 1)[1].split("-")[0]] += one["bytes"]
+    return {name: round(size / kept, 1) for name, size in [*sorted(sizes.items()), ("all", sizes.total())]}
 
 
 def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sample: int | None) -> dict[str, Any]:
@@ -340,7 +344,7 @@ def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sam
         "leaks": {"looked_at": leaks.looked_at, "strong": len(leaks.strong), "weak": leaks.weak},
         "leaks_of_full_build": {"strong": len(full_leaks.strong), "weak": full_leaks.weak},
         "other_fates_than_in_a_full_build": cases,
-        "index_bytes_a_record": round(index_bytes(manifest), 1),
+        "index_bytes_a_record": index_bytes(manifest),
         "seconds": {
             "first": round(done[0].seconds, 1),
             "night_median": round(later[len(later) // 2], 1) if later else None,

@@ -41,6 +41,54 @@ def forget(output: str, groups: tuple[str, ...], file: str | None, as_json: bool
             _OUT.print(table)
 
 
+@click.command()
+@_output
+@click.argument("decisions", metavar="DECISIONS.jsonl")
+@click.option(
+    "config_path", "--config", metavar="CONFIG.yaml", help="The dataset's config; needed where it has deny lists."
+)
+@_json
+def apply(output: str, decisions: str, config_path: str | None, as_json: bool) -> None:
+    """Carry out human decisions, a line each: {"id": …, "decision": "keep" | "cut" | "fix", "messages": […]}.
+
+    A corrected record takes the original's place in its split and wins over it for good; what is cut stays away.
+    Records of eval are not corrected. One decision that can't be carried out stops them all (exit 2).
+    """
+    from pipeline.apply import apply_decisions
+    from pipeline.cli import _OUT, _dataset, _print_json
+    from pipeline.config import load_config
+    from pipeline.tables_rewrite import apply_table
+
+    dataset = _dataset(output)
+    config = load_config(config_path) if config_path else None
+    done = apply_decisions(dataset, decisions, _keys(dataset), config)
+    if as_json:
+        _print_json(done)
+    else:
+        for table in apply_table(done):
+            _OUT.print(table)
+
+
+@click.command()
+@_output
+@click.option("--min-files", type=click.IntRange(min=2), default=8, show_default=True, metavar="N",
+              help="Leave a split, or a kind of the index, as it is where it has fewer small files.")  # fmt: skip
+@_json
+def compact(output: str, min_files: int, as_json: bool) -> None:
+    """Merge the many small files of many nights into few of about write.shard_bytes. Eval stays as it is."""
+    from pipeline.cli import _OUT, _dataset, _print_json
+    from pipeline.compact import compact_dataset
+    from pipeline.tables_rewrite import compact_table
+
+    dataset = _dataset(output)
+    done = compact_dataset(dataset, _keys(dataset), min_files)
+    if as_json:
+        _print_json(done)
+    else:
+        for table in compact_table(done):
+            _OUT.print(table)
+
+
 def _keys(dataset: Any) -> Any:
     from pipeline.config import load_keys
 
@@ -60,4 +108,4 @@ def _lines(file: str | None) -> list[str]:
         raise UsageError(f"{file} is not UTF-8") from None
 
 
-COMMANDS = (forget,)
+COMMANDS = (forget, apply, compact)

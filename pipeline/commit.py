@@ -78,7 +78,7 @@ def commit_run(
             breaches += night_breaches(plan.config["gates"], tonight, recent_nights(dataset, parent))
         if breaches:
             page = build_report(dataset, plan, accounting, added, summary)[-1]["path"]
-            found = {"breaches": breaches, "accounting": accounting, "report": dataset.uri(page)}
+            found = {"breaches": breaches, "added": added, "measures": measures, "report": dataset.uri(page)}
             storage.put(breach_uri(work), orjson.dumps(found))
             return
         files = [file for _, result in written for file in result["files"]]

@@ -24,7 +24,8 @@ from transforms.decontaminate import (
 )
 from transforms.hashing import Keys
 from transforms.read import LineReader, cut_units
-from transforms.storage import Found, Storage, StorageError
+from transforms.storage import Found, Storage
+from transforms.stores import StorageError
 from transforms.strict_json import Refused, loads_fast
 
 Item = tuple[list[str], str]

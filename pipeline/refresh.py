@@ -83,11 +83,23 @@ def start_refresh(
     old = [file for file in files if input_digest(file[0], keys) in known]
     new = [file for file in files if input_digest(file[0], keys) not in known]
     if rebuild:
+        _check_uncorrected(dataset, manifest)
         _check_complete(len(known), len(old), accept=accept)
         if new:
             warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
     base = base_of(manifest, config, rebuild=rebuild)
     return Start(old if rebuild else new, base, manifest["digest"]), warnings
+
+
+def _check_uncorrected(dataset: Dataset, manifest: Mapping[str, Any]) -> None:
+    """Raises UsageError where a rebuild would lose human corrections, which are in no input."""
+    for uri in dataset.files(manifest, "inputs"):
+        table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
+        if "" in table.column("digest").to_pylist():
+            raise UsageError(
+                f"the dataset at {dataset.root} holds human corrections, which a rebuild can't carry over yet",
+                "write to a new output",
+            )
 
 
 def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
@@ -133,7 +145,7 @@ def consumed(dataset: Dataset, manifest: Mapping[str, Any]) -> set[str]:
     for uri in dataset.files(manifest, "inputs"):
         table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
         known.update(table.column("digest").to_pylist())
-    return known
+    return known - {""}  # human corrections, which no run reads
 
 
 def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], keys: Keys) -> None:

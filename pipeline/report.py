@@ -147,7 +147,7 @@ def report_page(report: Mapping[str, Any]) -> str:
 def newest_report(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a snapshot's report. Raises UsageError where it is missing or damaged."""
     try:
-        (uri,) = [uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json")]
+        uri = max(uri for uri in dataset.files(manifest, "report") if uri.endswith("/report.json"))
         return dict(orjson.loads(dataset.storage.read(uri)))
     except (FileNotFoundError, ValueError):
         raise UsageError("report.json is missing or damaged", f"corpusmill verify {dataset.root}") from None

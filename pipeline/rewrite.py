@@ -35,7 +35,8 @@ from transforms.hashing import content_digest
 from transforms.index import SCHEMAS, parts_of, put_part
 from transforms.reasons import SPLITS
 from transforms.schema import DATA, LINEAGE
-from transforms.storage import StorageError, join
+from transforms.storage import join
+from transforms.stores import StorageError
 from transforms.write import FileWriter, ParquetShard, Written, file_digest
 
 Entry = dict[str, Any]  # a file as manifests list it

@@ -47,6 +47,32 @@ def forget_table(certificate: Mapping[str, Any]) -> Iterable[Table | Text]:
     yield Text("exports, copies and the logs themselves are out of reach of this command", style="dim")
 
 
+def apply_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What became of decisions."""
+    number = f"{done['snapshot']:06d}"
+    yield Text(f"Snapshot {number} of {done['dataset']}" + ("" if done["committed"] else ", as it was: nothing to do"))
+    table = Table(show_header=False, box=None)
+    for name, text in (("fixed", "corrected records stand in the place of theirs"), ("cut", "records went"),
+                       ("kept", "stay as they are"), ("already", "were carried out before")):  # fmt: skip
+        table.add_row(name, f"{done[name]:,}", text)
+    table.add_row("rewritten", "", _cost(done["cost"]))
+    yield table
+
+
+def compact_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What was merged."""
+    number = f"{done['snapshot']:06d}"
+    if not done["committed"]:
+        yield Text(f"Snapshot {number} of {done['dataset']}, as it was: too few small files to merge")
+        return
+    yield Text(f"Snapshot {number} of {done['dataset']}: {done['files_before']:,} files became {done['files_after']:,}, "
+               f"{human_bytes(done['bytes_written'])} written")  # fmt: skip
+    table = Table(show_header=False, box=None)
+    for name, count in done["merged"].items():
+        table.add_row(name.replace("_", " "), f"{count:,} small files merged")
+    yield table
+
+
 def _cost(cost: Mapping[str, int]) -> str:
     return (
         f"{cost['files_rewritten']:,} of {cost['files']:,} files, "

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.history import ancestors, kept_snapshots
-from pipeline.snapshots import Dataset
+from pipeline.snapshots import Dataset, origin_of
 from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -23,7 +23,7 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     """The lineage rows of an id, or of a line given as SHARD:LINE, with the snapshot that took the line in.
 
     Of an id its own lines come first, then those that gave way to it, `MOST` at most in all; a kept record
-    says in `gave_way` how many did. Raises UsageError, which says why, where there are none.
+    says in `gave_way` how many did. Raises UsageError, which says why, where there is no row.
     """
     manifest = dataset.manifest()
     by_id = bool(_ID.fullmatch(what))
@@ -35,30 +35,34 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     for number, batch in _lineage(dataset, manifest):
         if by_id:
             fates += _rows(number, batch, pc.equal(batch.column("id"), what))
-            if len(followers) < MOST:
-                others = pc.and_(pc.equal(batch.column("kept_id"), what), pc.not_equal(batch.column("id"), what))
-                followers += _rows(number, batch, others)
+            others = pc.and_(pc.equal(batch.column("kept_id"), what), pc.not_equal(batch.column("id"), what))
+            followers += _rows(number, batch, others)[: MOST - len(followers)]
         else:
             mask = pc.and_(
                 pc.equal(batch.column("line"), int(line)), pc.ends_with(batch.column("shard"), pattern=shard)
             )
             fates += [one for one in _rows(number, batch, mask) if _is_named(one["shard"], shard)]
+        if len(fates) >= MOST:
+            break
+    if not fates and not followers:
+        raise _unknown_id(dataset, manifest, what) if by_id else _unknown_line(dataset, manifest, shard, int(line))
     fates.sort(key=lambda one: one["outcome"] not in SPLITS)  # a kept record before its copies
     fates = [*fates, *followers][:MOST]
-    if not fates:
-        raise _unknown_id(dataset, manifest, what) if by_id else _unknown_line(dataset, manifest, shard, int(line))
-    counts = count_followers(_lineage(dataset, manifest), {one["id"] for one in fates if one["outcome"] in SPLITS})
+    batches = (batch for _, batch in _lineage(dataset, manifest))
+    counts = count_followers(batches, {one["id"] for one in fates if one["outcome"] in SPLITS})
     told = ({**one, "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None} for one in fates)
     return [{**one, "explanation": explain(one)} for one in told]
 
 
-def count_followers(batches: Iterable[tuple[int, pa.RecordBatch]], kept: Collection[str]) -> dict[str, dict[str, Any]]:
+def count_followers(batches: Iterable[pa.RecordBatch], kept: Collection[str]) -> dict[str, dict[str, Any]]:
     """For each of the ids the lines that gave way to it: `exact` and `near` ones, and the least `similarity`."""
     found: dict[str, dict[str, Any]] = {one: {"exact": 0, "near": 0, "similarity": None} for one in kept}
     wanted = pa.array(sorted(kept), pa.string())
-    for _, batch in batches if kept else ():
-        mine = batch.filter(pc.is_in(batch.column("kept_id"), value_set=wanted))
-        for one in mine.select(["kept_id", "reasons", "similarity"]).to_pylist():
+    for batch in batches if kept else ():
+        mask = pc.and_(
+            pc.is_in(batch.column("kept_id"), value_set=wanted), pc.equal(batch.column("outcome"), Outcome.DUPLICATE)
+        )
+        for one in batch.filter(mask).select(["kept_id", "reasons", "similarity"]).to_pylist():
             tally = found[one["kept_id"]]
             tally["exact" if one["reasons"] == ["exact"] else "near"] += 1
             tally["similarity"] = min(one["similarity"], tally["similarity"] or 1.0)
@@ -140,18 +144,18 @@ def _followed(gave_way: Mapping[str, Any]) -> str:
 
 
 def _rows(number: int, batch: pa.RecordBatch, mask: pa.Array) -> list[dict[str, Any]]:
-    """The first rows of a snapshot's lineage for which the mask holds, `MOST` at most."""
-    found = batch.filter(pc.fill_null(mask, False)).slice(0, MOST).to_pylist()
-    return [{"snapshot": number, **one} for one in found]
+    """The rows for which the mask holds, `MOST` at most, with the snapshot that they are of."""
+    rows = batch.filter(pc.fill_null(mask, False)).slice(0, MOST).to_pylist()
+    return [{"snapshot": number, **one} for one in rows]
 
 
 def _lineage(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of the snapshot that wrote it, record batch) of the lineage, the newest snapshot's first."""
+    """(number of the snapshot that took the lines in, record batch) of the lineage, the newest snapshot's first."""
     files = [one["path"] for one in manifest["files"] if one["kind"] == "lineage"]
-    for path in sorted(files, key=lambda one: one.split("/")[1][:6], reverse=True):
+    for path in sorted(files, key=origin_of, reverse=True):
         try:
             with dataset.storage.open(dataset.uri(path)) as stream:
                 for batch in pq.ParquetFile(stream).iter_batches():
-                    yield int(path.split("/")[1][:6]), batch
+                    yield int(origin_of(path)), batch
         except (FileNotFoundError, pa.ArrowInvalid):
             raise UsageError(f"{path} is missing or damaged", f"corpusmill verify {dataset.root}") from None

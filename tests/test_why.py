@@ -35,10 +35,11 @@ def dataset(tmp_path, monkeypatch):
         ],
     ]
     files = []
-    (tmp_path / "lineage" / "000001-x").mkdir(parents=True)
     for number, rows in enumerate(parts):
-        files.append({"path": f"lineage/000001-x/part-{number}.parquet", "kind": "lineage"})
-        pq.write_table(pa.Table.from_pylist(rows, LINEAGE), tmp_path / files[-1]["path"])
+        path = tmp_path / "lineage" / "000001-x" / f"part-{number}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, LINEAGE), path)
+        files.append({"kind": "lineage", "path": str(path.relative_to(tmp_path))})
     monkeypatch.setattr(Dataset, "manifest", lambda *_: {"snapshot": 1, "files": files})
     return Dataset(Storage(), str(tmp_path))
 

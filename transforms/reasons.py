@@ -104,7 +104,7 @@ MEANING: dict[Reason | Drop, str] = {
     Drop.NEAR_TRAIN: "its group belongs to val or eval, and it resembles a record that was published in train",
     Drop.GROUP_IN_EVAL: "its group has records in eval, which is frozen",
     Drop.DECONTAMINATED: "matches or resembles a text of the benchmarks given with --decontaminate",
-    Drop.SUPERSEDED: "a human correction stands in its place",
+    Drop.SUPERSEDED: "a human decision replaced it, or cut it",
     Drop.FORGOTTEN: "its group was forgotten",
 }
 

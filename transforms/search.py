@@ -49,6 +49,23 @@ MOST_MET = 1 << 17  # pairs a record, a millisecond
 SAMPLE = 64  # held-out records that recall is measured with
 
 
+@compiled
+def first_alike(
+    words: Sketches,
+    grams: Sketches,
+    row: int,
+    other_words: Sketches,
+    other_grams: Sketches,
+    rows: npt.NDArray[np.int64],
+    threshold: float,
+) -> int:
+    """The first of `rows` whose sketches resemble those of `row` by `threshold`; -1 where none does."""
+    for other in rows:
+        if similarity_of(words, grams, row, other_words, other_grams, other) >= threshold:
+            return int(other)
+    return -1
+
+
 class Found(NamedTuple):
     """DROPS, and what a search tells of itself."""
 

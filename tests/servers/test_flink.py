@@ -182,6 +182,7 @@ def test_more_workers_than_slots_are_told(store, cluster):
         said += line
     process.send_signal(signal.SIGINT)
     end(process, code=130)
+    cluster.cancel_jobs()
     wait_for_no_job(cluster)
     assert not store.filesystem().exists("data/waiting/snapshots")
 

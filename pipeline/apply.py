@@ -1,0 +1,487 @@
+"""Apply: human decisions on records of train and val become the next snapshot.
+
+    {"id": "…", "decision": "keep"}                    nothing changes
+    {"id": "…", "decision": "cut"}                     the record goes, and does not come back
+    {"id": "…", "decision": "fix", "messages": […]}    the corrected record stands in its place, in the same split
+
+A corrected record goes through Validate, Redact and Sign like any other, has an id of its own, and says in its
+metadata `corrected: true` and `replaces: <id>`. It comes in by its line of the decisions, which counts as read; the line
+that the original came in by says `superseded`, and by which record. The index keeps the original, so that copies
+of it in later logs are left out as `superseded`, and near-duplicates as duplicates of it.
+All decisions are looked at before anything is written: one that can't be carried out stops them all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.commit import INPUTS
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.members import id_of_line
+from pipeline.plan import redacted_place
+from pipeline.rewrite import Rewrite, is_among, read_columns
+from pipeline.snapshots import Dataset, add_accounts
+from transforms.canonical import canonical_json, conversation_lines
+from transforms.hashing import Keys, content_digest
+from transforms.index import Index, parts_of, put_part
+from transforms.merge import owners_of
+from transforms.mill import TEXTS
+from transforms.options import DedupeOptions, ValidateOptions
+from transforms.parse import messages_array
+from transforms.published import sign_published
+from transforms.reasons import SPLITS, Drop, Outcome
+from transforms.redact import redact_records, redactor_for
+from transforms.schema import LINEAGE, RECORDS
+from transforms.search import first_alike
+from transforms.shapes import read_record
+from transforms.sign import identify_sources, sign_records
+from transforms.storage import join
+from transforms.strict_json import Refused, loads_fast
+from transforms.validate import validate_records
+from transforms.verify import sets_of
+from transforms.write import JsonlShard, ParquetShard, data_table, hex_ids, shard_name
+
+CORRECTIONS = "corrections"  # kind of the input that corrected records come from
+MOST = 10  # findings shown
+
+_HEX_ID = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A line of the decisions."""
+
+    line: int  # from 1
+    offset: int
+    length: int
+    id: str
+    decision: str
+    messages: list[dict[str, Any]] | None = None
+    tools: list[Any] | None = None
+
+
+def apply_decisions(dataset: Dataset, path: str, keys: Keys, config: Config | None = None) -> dict[str, Any]:
+    """Commits a snapshot in which the decisions of a file are carried out; returns what was done.
+
+    `config` is needed where the dataset was made with deny lists, which its manifest has digests of only.
+    Raises UsageError with all that can't be carried out, before anything is written.
+    """
+    content = _read(path)
+    decisions, wrong = parse_decisions(content)
+    rewrite = Rewrite(dataset, "apply", "blake2b:" + content_digest(content).hex())
+    manifest = rewrite.parent
+    if manifest["key_check"] != keys.check:
+        raise UsageError(
+            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY)", "set the key that it was made with"
+        )  # fmt: skip
+    fates = _fates(rewrite, {one.id for one in decisions})
+    todo = []
+    for one in decisions:
+        finding = _unfit(one, fates.get(one.id))
+        wrong += [finding] if finding else []
+        if not finding and one.decision != "keep" and not fates[one.id]["superseded"]:
+            todo.append(one)
+    _stop(wrong)
+    cuts = [one for one in todo if one.decision == "cut"]
+    fixes = [one for one in todo if one.decision == "fix"]
+    originals = _originals(rewrite, {one.id: fates[one.id] for one in fixes})
+    signed, wrong = _correct(fixes, originals, manifest, keys, config)
+    _stop(wrong)
+    splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
+    _stop(_clashes(rewrite, fixes, signed, splits, keys))
+    counts = {name: sum(one.decision == name for one in decisions) for name in ("keep", "cut", "fix")}
+    changes = {"kept": counts["keep"], "cut": len(cuts), "fixed": len(fixes)}
+    already = counts["cut"] + counts["fix"] - len(todo)
+    if todo:
+        replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
+        _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced})
+        added = _put_in(rewrite, path, content, fixes, signed, splits, keys) if fixes else None
+        manifest = rewrite.commit(changes, added)
+    return {
+        "dataset": dataset.root,
+        "snapshot": manifest["snapshot"],
+        "plan": manifest["plan"],
+        "committed": bool(todo),
+        **changes,
+        "already": already,
+        "cost": rewrite.cost(),
+    }
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}") from None
+
+
+def _stop(wrong: Sequence[str]) -> None:
+    if wrong:
+        more = f" … and {len(wrong) - MOST:,} more" if len(wrong) > MOST else ""
+        raise UsageError(
+            f"{len(wrong):,} decisions can't be carried out, so none was: {'; '.join(wrong[:MOST])}{more}",
+            "put them right, or take them out of the file",
+        )
+
+
+def parse_decisions(content: bytes) -> tuple[list[Decision], list[str]]:
+    """The decisions, and what is wrong with lines that hold none; blank lines are passed over."""
+    decisions: list[Decision] = []
+    wrong: list[str] = []
+    seen: dict[str, int] = {}
+    offset = 0
+    for number, text in enumerate(content.split(b"\n"), 1):
+        place, offset = offset, offset + len(text) + 1
+        if not text.strip():
+            continue
+        try:
+            said = loads_fast(text)
+        except Refused as refused:
+            wrong.append(f"line {number}: {refused.reason.value}")
+            continue
+        finding = _misformed(said)
+        if finding is None and said["id"] in seen:
+            finding = f"the record was decided on in line {seen[said['id']]} already"
+        if finding is not None:
+            wrong.append(f"line {number}: {finding}")
+            continue
+        seen[said["id"]] = number
+        decisions.append(
+            Decision(number, place, len(text), said["id"], said["decision"], said.get("messages"), said.get("tools"))
+        )
+    return decisions, wrong
+
+
+def _misformed(said: Any) -> str | None:
+    """Why a line is no decision."""
+    if not isinstance(said, dict):
+        return "not an object"
+    identity = said.get("id")
+    if not (isinstance(identity, str) and len(identity) == 32 and _HEX_ID.issuperset(identity)):
+        return "`id` is not 32 hex digits"
+    if said.get("decision") not in ("keep", "cut", "fix"):
+        return "`decision` is none of keep, cut, fix"
+    if said["decision"] == "fix" and not isinstance(said.get("messages"), list):
+        return "a fix needs `messages`"
+    return None
+
+
+def _fates(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Of each id that is or was published: split, group, source_id; and whether, by which record, it is superseded."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in rewrite.of_kind("lineage"):
+        rows = read_columns(rewrite.dataset, entry, ["outcome", "reasons", "id", "kept_id", "group", "source_id"])
+        for row in rows.filter(pa.array(is_among(rows.column("id"), ids))).to_pylist():
+            superseded = row["reasons"] == [Drop.SUPERSEDED]
+            if row["outcome"] in SPLITS or (superseded and row["id"] not in found):
+                found[row["id"]] = {**row, "split": row["outcome"], "superseded": superseded}
+    return found
+
+
+def _unfit(one: Decision, fate: Mapping[str, Any] | None) -> str | None:
+    """Why a decision can't be carried out on its record."""
+    if fate is None:
+        return f"line {one.line}: the dataset has no record {one.id}"
+    if fate["split"] == Outcome.EVAL and one.decision != "keep":
+        return f"line {one.line}: {one.id} is in eval, which is frozen: its records are not corrected"
+    if fate["superseded"] and one.decision == "keep":
+        return f"line {one.line}: {one.id} was replaced or cut before"
+    return None
+
+
+def _originals(rewrite: Rewrite, fates: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the dataset says of the records to correct beside their messages."""
+    plain = {"tools": None, "kind": "production", "metadata": "{}"}
+    originals = {one: {**plain, "split": fate["split"], "group": fate["group"]} for one, fate in fates.items()}
+    for entry in rewrite.of_kind("parquet") if originals else ():
+        rows = read_columns(rewrite.dataset, entry, ["id", "tools", "kind", "metadata"])
+        for row in rows.filter(pa.array(is_among(rows.column("id"), originals))).to_pylist():
+            originals[row["id"]].update(row)
+    for entry in () if rewrite.of_kind("parquet") or not originals else rewrite.of_kind("jsonl"):
+        with rewrite.dataset.storage.open(rewrite.uri(entry)) as stream:
+            for line in stream:
+                if (identity := id_of_line(line)) in originals:
+                    tools = orjson.loads(line).get("tools")
+                    originals[identity]["tools"] = canonical_json(tools).decode() if tools else None
+    return originals
+
+
+def _correct(
+    fixes: Sequence[Decision],
+    originals: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    keys: Keys,
+    config: Config | None,
+) -> tuple[pa.RecordBatch, list[str]]:
+    """SIGNED corrected records, a row a fix; and what is wrong with those that can't be used."""
+    settings = manifest["config"]
+    rows, wrong = [], []
+    for one in fixes:
+        original = originals[one.id]
+        tools = one.tools if one.tools is not None else orjson.loads(original["tools"] or "null")
+        try:
+            said = read_record(
+                {"messages": [_present(each) for each in one.messages or []], "tools": tools or []}, "messages"
+            )
+            rows.append((one, said.messages, said.tools, original))
+        except Refused as refused:
+            wrong.append(f"line {one.line}: {refused.reason.value}")
+    group_by = settings["split"]["group_by"]
+    records = _records(rows)
+    records = validate_records(records, ValidateOptions.model_validate(settings["validate"]))
+    records = identify_sources(records, keys)
+    redact = _redact_options(settings, keys, config)
+    records = redact_records(records, redact, keep_paths=(group_by,) if group_by else ()).records
+    reasons = records.column("reasons").to_pylist()
+    wrong += [f"line {row[0].line}: {', '.join(why)}" for row, why in zip(rows, reasons, strict=True) if why]
+    if wrong:
+        return records, wrong
+    return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), []
+
+
+def _present(message: Any) -> Any:
+    """A message without the keys that data files have as null."""
+    return {key: value for key, value in message.items() if value is not None} if isinstance(message, dict) else message
+
+
+def _records(rows: Sequence[tuple[Decision, Any, Any, Mapping[str, Any]]]) -> pa.RecordBatch:
+    """RECORDS of corrected records."""
+    count = len(rows)
+    columns: dict[str, Any] = {
+        **{name: [getattr(one, name) for one, _, _, _ in rows] for name in ("line", "offset", "length")},
+        "reasons": [[]] * count,
+        "tools": [tools for _, _, tools, _ in rows],
+        "kind": [original["kind"] for *_, original in rows],
+        "metadata": [
+            canonical_json({**orjson.loads(original["metadata"]), "corrected": True, "replaces": one.id}).decode()
+            for one, _, _, original in rows
+        ],
+        "group": [bytes.fromhex(original["group"]) if original["group"] else None for *_, original in rows],
+        "source_id": [None] * count,
+        "n_redactions": [0] * count,
+    }
+    arrays = [
+        messages_array([messages for _, messages, _, _ in rows])
+        if field.name == "messages"
+        else pa.array(columns[field.name], field.type)
+        for field in RECORDS
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=RECORDS)
+
+
+def _redact_options(settings: Mapping[str, Any], keys: Keys, config: Config | None) -> Any:
+    """How the dataset was redacted. Raises UsageError where that is not known, or another way is given."""
+    if config is not None:
+        if config.as_dict(keys)["redact"] != settings["redact"]:
+            raise UsageError(
+                "the config redacts in another way than the dataset was", "give the config that it was made with"
+            )
+        return config.redact
+    options = Config.redact_options_of(settings)
+    if len(options.custom) < len(settings["redact"]["custom"]):
+        raise UsageError(
+            "the dataset was made with deny lists, of which it knows digests only", "add --config CONFIG.yaml"
+        )
+    return options
+
+
+def _clashes(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch, splits: Any, keys: Keys) -> list[str]:
+    """Corrected records that say what others say, or that resemble records of another split."""
+    if not fixes:
+        return []
+    wrong = []
+    ids = hex_ids(signed.column("id")).to_pylist()
+    known = _fates(rewrite, set(ids))
+    first: dict[str, int] = {}
+    for one, identity in zip(fixes, ids, strict=True):
+        if identity == one.id:
+            wrong.append(f"line {one.line}: the fix says what the record says already")
+        elif identity in known:
+            wrong.append(f"line {one.line}: the fix says what record {identity} says, or said; cut instead")
+        elif identity in first:
+            wrong.append(f"line {one.line}: the fix says the same as that of line {first[identity]}; cut one")
+        first.setdefault(identity, one.line)
+    options = DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
+    if wrong or not options.near:
+        return wrong
+    sketches = pa.Table.from_batches([one for _, one in _published(signed, splits, options, keys)]).combine_chunks()
+    alike = _leaks(rewrite, sketches, options.leak_threshold)
+    return [
+        f"line {one.line}: the fix resembles {alike[identity]}, so it can't stay in its split"
+        for one, identity in zip(fixes, ids, strict=True)
+        if identity in alike
+    ]
+
+
+def _published(signed: pa.RecordBatch, splits: Any, options: DedupeOptions, keys: Keys) -> list[Any]:
+    """(BANDS, SKETCHES) by split."""
+    said = signed.select(["id", "messages", "group"])
+    return [
+        sign_published(said.filter(pa.array(splits == split)), split, options, keys) for split in range(len(SPLITS))
+    ]
+
+
+def _leaks(rewrite: Rewrite, mine: pa.Table, threshold: float) -> dict[str, str]:
+    """By id, which record of another split a corrected one resembles: each is compared with every sketch of the index."""
+    paths = [one["path"] for one in rewrite.of_kind("index")]
+    index = Index(rewrite.dataset.storage, rewrite.dataset.root, parts_of(paths))
+    words, grams = sets_of(mine, "words"), sets_of(mine, "grams")
+    own, ids = mine.column("published").to_numpy(), hex_ids(mine.column("id")).to_pylist()
+    found: dict[str, str] = {}
+    for theirs in [mine, *index.all("sketches")]:
+        other_words, other_grams = sets_of(theirs, "words"), sets_of(theirs, "grams")
+        others = theirs.column("published").to_numpy()
+        for row, identity in enumerate(ids):
+            rows = np.flatnonzero(others != own[row])
+            other = first_alike(words, grams, row, other_words, other_grams, rows, threshold)
+            if other >= 0 and identity not in found:
+                found[identity] = f"{theirs.column('id')[other].as_py().hex()} of {SPLITS[others[other]]}"
+    return found
+
+
+def _take_out(rewrite: Rewrite, replaced: Mapping[str, str | None]) -> None:
+    """Copies the files that hold replaced or cut records without them; marks them in lineage and index."""
+    ids = set(replaced)
+    for split in SPLITS:
+        for parquet, jsonl in list(rewrite.twins(split)):
+            stays = rewrite.rows_left(parquet, jsonl, ids, set())
+            if stays is not None:
+                rewrite.copy_records(parquet, jsonl, stays)
+    for entry in rewrite.of_kind("lineage"):
+        rows = read_columns(rewrite.dataset, entry, ["id", "outcome"])
+        if (is_among(rows.column("id"), ids) & is_among(rows.column("outcome"), SPLITS)).any():
+            rewrite.copy_lineage(entry, functools.partial(supersede_lines, replaced=replaced))
+    for entry in rewrite.of_kind("index"):
+        (part,) = parts_of([entry["path"]])
+        if part.kind == "records":
+            (rows,) = Index(rewrite.dataset.storage, rewrite.dataset.root, (part,)).all("records")
+            hit = is_among(rows.column("id"), [bytes.fromhex(one) for one in ids])
+            if hit.any():
+                by = [
+                    bytes.fromhex(replaced[one.hex()] or one.hex()) if gone else before
+                    for one, before, gone in zip(
+                        rows.column("id").to_pylist(), rows.column("replaced_by").to_pylist(), hit, strict=True
+                    )
+                ]
+                place = rows.schema.get_field_index("replaced_by")
+                rewrite.copy_index(entry, rows.set_column(place, rows.schema.field(place), pa.array(by, pa.binary(16))))
+
+
+def supersede_lines(rows: pa.Table, *, replaced: Mapping[str, str | None]) -> pa.Table:
+    """LINEAGE in which the lines that replaced or cut records came in by say `superseded`, and by whom."""
+    gone = is_among(rows.column("id"), replaced) & is_among(rows.column("outcome"), SPLITS)
+    ids = rows.column("id").to_pylist()
+    columns: dict[str, Any] = {
+        "outcome": pc.if_else(pa.array(gone), str(Outcome.DROPPED), rows.column("outcome")),
+        "reasons": pa.array(
+            [[str(Drop.SUPERSEDED)] if one else why for one, why in zip(gone, rows.column("reasons").to_pylist(), strict=True)],
+            LINEAGE.field("reasons").type,
+        ),
+        "kept_id": pa.array(
+            [replaced[identity] if one else before
+             for one, identity, before in zip(gone, ids, rows.column("kept_id").to_pylist(), strict=True)],
+            pa.string(),
+        ),
+    }  # fmt: skip
+    return pa.table([columns.get(name, rows.column(name)) for name in LINEAGE.names], schema=LINEAGE)
+
+
+def _put_in(
+    rewrite: Rewrite,
+    path: str,
+    content: bytes,
+    fixes: Sequence[Decision],
+    signed: pa.RecordBatch,
+    splits: Any,
+    keys: Keys,
+) -> dict[str, Any]:
+    """Writes the corrected records as a small night of its own; returns its accounts."""
+    settings = rewrite.parent["config"]
+    order = pc.sort_indices(signed.select(["key", "id"]), sort_keys=[("key", "ascending"), ("id", "ascending")])
+    signed, splits = signed.take(order), splits[order.to_numpy()]
+    texts = pa.Table.from_batches([signed.select(TEXTS.names)])
+    for split, name in enumerate(SPLITS):
+        mine = texts.filter(pa.array(splits == split)).combine_chunks()
+        if mine.num_rows:
+            _put_shard(rewrite, name, mine, settings["write"])
+    shard = f"{rewrite.number:06d}-{CORRECTIONS}:{redacted_place(Path(path).name, _redactor(settings))}"
+    lineage = pa.table(
+        {
+            "shard": pa.array([shard] * signed.num_rows, pa.string()),
+            **{name: signed.column(name) for name in ("line", "offset", "length")},
+            "outcome": pa.array([SPLITS[one] for one in splits], pa.string()),
+            "reasons": pa.array([[]] * signed.num_rows, LINEAGE.field("reasons").type),
+            **{name: hex_ids(signed.column(name)) for name in ("id", "source_id", "group")},
+            "kept_id": pa.nulls(signed.num_rows, pa.string()),
+            "similarity": pa.nulls(signed.num_rows, pa.float32()),
+        }
+    ).sort_by("line").cast(LINEAGE)  # fmt: skip
+    out = ParquetShard(
+        rewrite.writer(join("lineage", rewrite.name, shard_name("part", 0, 1, "parquet")), "lineage"), LINEAGE
+    )
+    out.append(lineage, np.ones(lineage.num_rows, np.int64))
+    rewrite.add(out.put())
+    added = add_accounts(
+        [{"read": len(fixes), **{name: int((splits == split).sum()) for split, name in enumerate(SPLITS)}}]
+    )
+    row = {
+        **added, "quarantined": [], "dropped": [], "shard": shard, "size": len(content),
+        "etag": content_digest(content).hex(), "digest": "", "kind": CORRECTIONS, "corrupt": False, "notes": [],
+    }  # fmt: skip
+    rewrite.add(
+        rewrite.put_table(
+            join("snapshots", f"{rewrite.number:06d}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
+        )
+    )
+    rewrite.accounting = add_accounts([rewrite.accounting, added])
+    if rewrite.of_kind("index"):
+        _put_index(rewrite, signed, texts, splits, keys)
+    return added
+
+
+def _redactor(settings: Mapping[str, Any]) -> Any:
+    return redactor_for(Config.redact_options_of(settings)).redact_text if settings["redact"]["enabled"] else str
+
+
+def _put_shard(rewrite: Rewrite, split: str, texts: pa.Table, formats: Mapping[str, Any]) -> None:
+    """The corrected records of a split, in the formats of the dataset."""
+    if formats["parquet"]:
+        path = join("data", rewrite.name, shard_name(split, 0, 1, "parquet"))
+        shard = ParquetShard(rewrite.writer(path, "parquet", split), data_table(texts).schema)
+        shard.append(data_table(texts), texts.column("n_bytes").to_numpy())
+        rewrite.add(shard.put())
+    if formats["jsonl"]:
+        path = join("jsonl", rewrite.name, shard_name(split, 0, 1, "jsonl"))
+        lines = JsonlShard(rewrite.writer(path, "jsonl", split))
+        messages, tools = (pa.concat_arrays(texts.column(name).chunks) for name in ("messages", "tools"))
+        lines.append(conversation_lines(messages, tools, weight=True))
+        rewrite.add(lines.put())
+
+
+def _put_index(rewrite: Rewrite, signed: pa.RecordBatch, texts: pa.Table, splits: Any, keys: Keys) -> None:
+    """The parts of the index for the corrected records."""
+    options = DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
+    where = pa.array(splits, pa.int8())
+    none = pa.nulls(len(splits), pa.binary(16))
+    tables = {
+        "records": pa.table(
+            {"key": texts.column("key"), "id": texts.column("id"), "split": where, "replaced_by": none}
+        ),
+        "owners": owners_of(texts, where),
+    }
+    if options.near:
+        bands, sketches = zip(*_published(signed, splits, options, keys), strict=True)
+        tables |= {"bands": pa.Table.from_batches(bands), "sketches": pa.Table.from_batches(sketches)}
+    storage, root = rewrite.dataset.storage, rewrite.dataset.root
+    for kind, rows in tables.items():
+        rewrite.add(put_part(storage, root, rewrite.name, kind, 0, 1, rows))

@@ -1,0 +1,164 @@
+"""Human decisions: what stops them, and what they leave behind, seen on one dataset and one later night."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.apply import parse_decisions
+from pipeline.snapshots import Dataset, total
+from tests.records import WORDS, chat, write_lines
+from tests.test_forget import live
+from tests.test_run import FAST, mill
+from transforms.storage import Storage
+
+OPTIONS = [
+    *FAST,
+    "--set",
+    "split.group_by=metadata.user_id",
+    "--set",
+    "write.shard_bytes=16384",
+    "--set",
+    "split.eval=0.1",
+]
+
+
+def said(number: int) -> str:
+    return (
+        " ".join(WORDS[(number * 7 + k * (number % 11 + 2)) % len(WORDS)] for k in range(40))
+        + f" {number} {number * 31}"
+    )
+
+
+def made_logs() -> list[Any]:
+    return [chat(said(n), f"Answer number {n} is this.", user_id=n) for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("apply")
+    logs = write_lines(folder / "logs.jsonl", made_logs())
+    assert mill("run", "--input", logs, "--output", folder / "out", *OPTIONS) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def output(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "out"))
+
+
+def of_split(output: Path, split: str) -> list[dict[str, Any]]:
+    dataset = Dataset(Storage(), str(output))
+    uris = dataset.files(dataset.manifest(), "parquet", split)
+    return sorted((row for uri in uris for row in pq.read_table(uri).to_pylist()), key=lambda row: str(row["id"]))
+
+
+def apply(output: Path, decisions: list[Any]) -> int:
+    return mill("apply", output, write_lines(output.parent / "decisions.jsonl", decisions), "--json")
+
+
+def fix(row: dict[str, Any], answer: str) -> dict[str, Any]:
+    messages = json.loads(json.dumps(row["messages"]))
+    messages[-1]["content"] = answer
+    return {"id": row["id"], "decision": "fix", "messages": messages, "by": "A. Reviewer"}
+
+
+def test_a_correction_stands_in_the_place_of_its_original_and_a_cut_record_stays_away(output, tmp_path, capsys):
+    train, val = of_split(output, "train"), of_split(output, "val")
+    wrong, gone, kept, other = train[0], train[1], train[2], val[0]
+    before = Dataset(Storage(), str(output)).manifest()
+    capsys.readouterr()
+    decisions = [fix(wrong, "Corrected by hand."), {"id": gone["id"], "decision": "cut"},
+                 {"id": kept["id"], "decision": "keep"}, fix(other, "Corrected as well.")]  # fmt: skip
+    assert apply(output, decisions) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["fixed"], done["cut"], done["kept"], done["snapshot"]) == (2, 1, 1, 2)
+    after = Dataset(Storage(), str(output)).manifest()
+    accounting = after["accounting"]
+    assert accounting["read"] == total(accounting) == before["accounting"]["read"] + 2
+    assert accounting["dropped"] == {"superseded": 3}
+    assert after["added"]["read"] == 2
+    now = {row["id"]: row for row in [*of_split(output, "train"), *of_split(output, "val")]}
+    assert not {wrong["id"], gone["id"], other["id"]} & now.keys()
+    corrected = {json.loads(row["metadata"])["replaces"]: row for row in now.values() if "corrected" in row["metadata"]}
+    assert corrected.keys() == {wrong["id"], other["id"]}
+    new = corrected[wrong["id"]]
+    assert new["messages"][-1]["content"] == "Corrected by hand."
+    assert (new["kind"], new["group"]) == (wrong["kind"], wrong["group"])
+    assert new in of_split(output, "train")
+    assert corrected[other["id"]] in of_split(output, "val")
+    assert of_split(output, "eval") == of_split_of(before, output, "eval")
+    fates = {row["id"]: row for row in live(output, "lineage") if row["id"]}
+    assert (fates[wrong["id"]]["reasons"], fates[wrong["id"]]["kept_id"]) == (["superseded"], new["id"])
+    assert (fates[gone["id"]]["reasons"], fates[gone["id"]]["kept_id"]) == (["superseded"], None)
+    assert fates[new["id"]]["outcome"] == "train"
+    assert "A. Reviewer" not in str(live(output, "parquet"))
+    assert mill("verify", output) == 0
+    # Once more is nothing to do; what was decided can't be decided otherwise.
+    capsys.readouterr()
+    assert apply(output, decisions) == 0
+    assert json.loads(capsys.readouterr().out)["committed"] is False
+    assert apply(output, [{"id": gone["id"], "decision": "keep"}]) == 2
+    # The next night brings all of it again, and a near-copy of the original.
+    logs = made_logs()
+    number = next(n for n in range(60) if said(n) == wrong["messages"][0]["content"])
+    near = chat(said(number) + " please", f"Answer number {number} is this.", user_id=number)
+    night = write_lines(
+        tmp_path / "night.jsonl", [*logs, near, chat("Never asked before in this shop", "So.", user_id=99)]
+    )
+    assert mill("run", "--input", night, "--output", output, *OPTIONS) == 0
+    added = Dataset(Storage(), str(output)).manifest()["added"]
+    assert added["dropped"]["superseded"] == 3
+    assert added["train"] + added["val"] + added["eval"] == 1
+    assert mill("verify", output) == 0
+    assert mill("run", "--input", night, tmp_path / "logs.jsonl", "--output", output, *OPTIONS, "--rebuild") == 2
+    # And when the person is forgotten, the correction of their record goes too.
+    capsys.readouterr()
+    assert mill("forget", output, "--group", str(number), "--json") == 0
+    assert sum(json.loads(capsys.readouterr().out)["removed"]["records"].values()) == 1
+    assert new["id"] not in {row["id"] for row in live(output, "parquet")}
+    assert mill("verify", output) == 0
+
+
+def of_split_of(manifest: dict[str, Any], output: Path, split: str) -> list[dict[str, Any]]:
+    uris = Dataset(Storage(), str(output)).files(manifest, "parquet", split)
+    return sorted((row for uri in uris for row in pq.read_table(uri).to_pylist()), key=lambda row: str(row["id"]))
+
+
+def test_one_decision_that_cannot_be_carried_out_stops_them_all(output, capsys):
+    train, val, held = of_split(output, "train"), of_split(output, "val"), of_split(output, "eval")
+    fine = fix(train[5], "Corrected by hand.")
+    copied = {**fix(train[0], ""), "messages": val[0]["messages"]}
+    near = {**fix(train[0], ""), "messages": fix(held[0], "Answer number 1000 is this.")["messages"]}
+    for wrong, told in (
+        (fix(held[0], "No."), "is in eval"),
+        ({"id": held[0]["id"], "decision": "cut"}, "is in eval"),
+        ({"id": "0" * 32, "decision": "cut"}, "has no record"),
+        ({"id": train[5]["id"], "decision": "cut"}, "was decided on in line 1"),
+        (fix(train[0], " "), "empty_turn"),
+        (fix(train[0], train[0]["messages"][-1]["content"]), "says what the record says already"),
+        (copied, f"says what record {val[0]['id']} says"),
+        (near, "resembles"),
+        ({"id": train[0]["id"], "decision": "fix"}, "needs `messages`"),
+        ({"id": train[0]["id"], "decision": "drop"}, "none of keep, cut, fix"),
+        ({"id": "x", "decision": "keep"}, "32 hex digits"),
+        (b'{"id": "a", "id": "b"}', "duplicate_key"),
+    ):
+        assert apply(output, [fine, wrong]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+        assert not (output / "snapshots" / "000002.json").exists()
+    assert mill("apply", output, output / "none.jsonl") == 2
+
+
+def test_decisions_know_their_place():
+    content = b'\n{"id":"' + b"a" * 32 + b'","decision":"keep"}\n\n{"id":"' + b"b" * 32 + b'","decision":"cut"}'
+    decisions, wrong = parse_decisions(content)
+    assert not wrong
+    for one in decisions:
+        assert json.loads(content[one.offset : one.offset + one.length])["id"] == one.id
+        assert content.split(b"\n")[one.line - 1] == content[one.offset : one.offset + one.length]

@@ -1,0 +1,94 @@
+"""The checks of benchmarks/nightly.py find what they are for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.nightly import Fate, Writer, check_night, compare_with_full, explain, find_leaks
+from pipeline.snapshots import Dataset
+from tests.nights import commit_changed
+
+
+@pytest.fixture
+def dataset(dataset_of_nights: Dataset) -> Dataset:
+    return dataset_of_nights
+
+
+def published(dataset: Dataset, split: str) -> list[dict]:
+    return [one for one in dataset.manifest()["files"] if one["kind"] == "parquet" and one["split"] == split]
+
+
+def test_right_nights_have_no_findings(dataset):
+    assert [*check_night(dataset, 1), *check_night(dataset, 2)] == []
+    leaks = find_leaks(dataset, dataset.manifest())
+    assert (leaks.strong, leaks.weak) == ([], 0)
+    assert leaks.looked_at == dataset.manifest()["accounting"]["val"] + dataset.manifest()["accounting"]["eval"]
+
+
+def test_wrong_nights_are_told(dataset):
+    manifest = dataset.manifest()
+    (val, *_), (train, later), (eval_, *_) = (published(dataset, split) for split in ("val", "train", "eval"))
+    copied = pa.concat_tables([pq.read_table(dataset.uri(one["path"])) for one in (val, train)])
+    grown = {**val, "path": val["path"].replace("000001", "000003")}
+    Path(dataset.uri(grown["path"])).parent.mkdir()
+    pq.write_table(copied, dataset.uri(grown["path"]))
+    instead = {val["path"]: [grown], eval_["path"]: [{**eval_, "digest": "changed"}], later["path"]: []}
+    files = [file for one in manifest["files"] for file in instead.get(one["path"], [one])]
+    assert len(find_leaks(dataset, {"files": files}).strong) == train["rows"]
+    read = manifest["added"]["read"] + 1
+    commit_changed(dataset, files=files, added={**manifest["added"], "read": read})
+    said = " ".join(check_night(dataset, 3))
+    for finding in (f"{read} lines read", "other numbers than the accounts", "groups are in several splits",
+                    "records moved", "published records went", "files of eval changed", "not those of the night before"):  # fmt: skip
+        assert finding in said, finding
+
+
+def test_sampled_leaks_look_at_a_sample(dataset):
+    assert find_leaks(dataset, dataset.manifest(), sample=3).looked_at == 3
+
+
+def test_a_dataset_fares_as_itself(dataset, tmp_path):
+    assert compare_with_full(dataset, dataset) == ({}, [])
+    other = Dataset(dataset.storage, str(tmp_path / "other"))
+    shutil.copytree(dataset.root, other.root)
+    path = next(Path(other.root).glob("lineage/000002-*/*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pa.array([number > 2 for number in range(table.num_rows)])), path)
+    cases, findings = compare_with_full(other, dataset)
+    assert cases == {}
+    assert findings[0].endswith("ids are in the lineage of only one of the two")
+
+
+def fate(outcome: str, reason: str = "", kept_id: str | None = None, snapshot: int = 2) -> Fate:
+    return Fate(outcome, reason, kept_id, "group", snapshot)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "why"),
+    [
+        (fate("dropped", "near_eval"), fate("train"), "the newcomer gave way"),
+        (fate("duplicate", "near", "old"), fate("train"), "published first"),
+        (fate("duplicate", "near", "late"), fate("train"), None),
+        (fate("train"), fate("duplicate", "near", "old"), None),
+        (fate("train"), fate("duplicate", "near", "gone"), "gave way"),
+        (fate("train"), fate("dropped", "near_val"), "elsewhere"),
+        (fate("val", snapshot=3), fate("train"), "its group was published there"),
+        (fate("train", snapshot=1), fate("eval"), "eval is cut from the first night"),
+        (fate("train", snapshot=1), fate("val"), "val is cut night by night"),
+    ],
+)
+def test_other_fates_are_explained_or_told(mine, other, why):
+    fates = {"old": fate("train", snapshot=1), "late": fate("train", snapshot=9), "gone": fate("dropped", "near_val")}
+    found = explain(mine, other, fates, {"group": (2, "val")})
+    assert found is None if why is None else why in found
+
+
+def test_made_nights_are_the_same_again():
+    one, other = Writer(3), Writer(3)
+    assert [one.night(200), one.night(50)] == [other.night(200), other.night(50)]
+    assert one.night(50) != other.night(49)
