@@ -11,7 +11,7 @@ DEV    := .venv/.setup-dev
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stores test-flink test-deploy bench-dedupe lint type format lock clean
+.PHONY: help setup run test test-stores test-flink test-deploy bench-dedupe bench-redaction fuzz lint type format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,7 @@ $(PEER)/.setup: $(DEV) benchmarks/dedupe_peers.txt
 
 bench-dedupe: $(DEV) $(if $(PEERS),$(PEER)/.setup)  ## measure de-duplication beside the truth (SIZE=100000, PEERS=1 for other tools)
 	$(BIN)/python benchmarks/dedupe.py --size $(SIZE) $(if $(PEERS),--peers $(PEER)/bin/python)
+
 $(TOOLS)/.done: .venv/bin/uv tests/deploy/requirements.txt Makefile
 	rm -rf $(TOOLS) && mkdir -p $(TOOLS)
 	$(BIN)/uv venv --quiet --python $(BIN)/python $(TOOLS)/venv
@@ -71,6 +72,14 @@ $(TOOLS)/.done: .venv/bin/uv tests/deploy/requirements.txt Makefile
 
 test-deploy: $(DEV) $(TOOLS)/.done  ## check what is in deploy/: the image's steps, manifests, policies, Dataflow's template (needs go, mvn)
 	CORPUSMILL_TOOLS=$(abspath $(TOOLS)) $(BIN)/python -m pytest tests/deploy
+
+bench-redaction: $(DEV)  ## measure redaction: speed, hostile texts and start, then quality
+	$(BIN)/python -m benchmarks.redaction
+	$(BIN)/python -m benchmarks.redaction_quality
+
+SECONDS ?= 600
+fuzz: $(DEV)  ## try to make redaction differ from Presidio's own engine (SECONDS=600)
+	$(BIN)/python -m tests.fuzz_redaction --seconds $(SECONDS)
 
 lint: $(DEV)  ## look for style and likely errors
 	$(BIN)/ruff check .

@@ -129,6 +129,12 @@ class Config(Options):
     def _one_input(self) -> Config:
         if self.input and self.sources:
             raise ValueError("give `input` or `sources`, not both")
+        if self.redact.enabled and self.redact.replace == "surrogate" and not self.write.parquet:
+            raise ValueError("redact.replace: surrogate needs write.parquet: the ids of such records are in no JSONL")
+        if self.redact.enabled and self.redact.model is not None:
+            from transforms.named import check_models
+
+            check_models(self.redact)
         if isinstance(self.redact.entities, tuple):
             from transforms.policy import check_entities  # loads Presidio: only for who names types
 

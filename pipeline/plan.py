@@ -217,7 +217,10 @@ def make_plan(
     benchmarks: Sequence[tuple[str, int, str]] = (),
 ) -> Plan:
     """The plan for these files; `benchmarks` are URIs with the items and digest of each."""
-    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    redact: Callable[[str], str] = str
+    if config.redact.enabled:
+        redactor_for(config.redact).prepare()  # here, where it is seen, and not in each worker
+        redact = redactor_for(config.redact).redact_text
     files = list(files)
     names = shard_names([one.uri for one, _ in files], redact)
     inputs = tuple(

@@ -28,18 +28,20 @@ from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
 from transforms.canonical import canonical_json, conversation_dict
 from transforms.hashing import Keys, record_id
 from transforms.minhash import band_hashes, band_keys, permutations, sign
-from transforms.options import DedupeOptions
+from transforms.options import DedupeOptions, RedactOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
 from transforms.schema import DATA, RECORDS
 from transforms.shingles import Ragged, jaccard, shingle_texts
 from transforms.sign import bodies
+from transforms.surrogates import without_surrogates
 from transforms.write import file_digest
 
 Finding = str
 LEAK_SHARE = 0.01  # of the looked-at val and eval records may resemble another split below the dedupe threshold
 _KEYS = Keys("verify")  # permutations of its own: it must not be blind where the run was
 _SCANNED = ["messages", "tools", "kind", "metadata"]
+_IDENTIFIED = ["id", "n_redactions"]  # what is needed beside them of rows with surrogates, which have a Parquet shard
 _MANIFEST_KEYS = ("snapshot", "parent", "plan", "operation", "files", "accounting", "added", "config", "config_fingerprint",
                   "versions", "schema_version", "key_check", "digest")  # fmt: skip
 
@@ -165,7 +167,7 @@ def _check_shards(
             if lines is not None and len(lines) != table.num_rows:
                 yield f"{one['path']}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
                 lines = None
-            wrong = list(_check_rows(one["path"], table, lines))
+            wrong = list(_check_rows(one["path"], table, lines, ids_of_text=not _has_surrogates(manifest["config"])))
             yield from wrong
             ids = table.column("id").combine_chunks() if not wrong or "id" in table.column_names else pa.array([])
         else:
@@ -182,14 +184,20 @@ def _check_shards(
         yield f"{path} has no Parquet twin"
 
 
-def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None) -> Iterator[Finding]:
+def _has_surrogates(config: Mapping[str, Any]) -> bool:
+    redact = config["redact"]
+    return bool(redact["enabled"]) and redact.get("replace") == "surrogate"
+
+
+def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None, *, ids_of_text: bool) -> Iterator[Finding]:
+    """`ids_of_text`: ids are of what rows say; with surrogates they are of the placeholder form (`_check_redaction`)."""
     if table.schema.names != DATA.names:
         yield f"{name}: other columns than this version writes"
         return
     wrong_ids = wrong_twins = 0
     for place, row in enumerate(table.select(["id", "messages", "tools"]).to_pylist()):
         said = canonical_json(conversation_dict(row["messages"], row["tools"], weight=False))
-        if record_id(said).hex() != row["id"]:
+        if ids_of_text and record_id(said).hex() != row["id"]:
             wrong_ids += 1
         if lines is not None and lines[place] != canonical_json(
             conversation_dict(row["messages"], row["tools"], weight=True)
@@ -269,7 +277,7 @@ def _table_of_lines(lines: list[bytes]) -> pa.Table:
 def _note_rows(table: pa.Table, seen: _Seen) -> None:
     """Remembers rows to scan again."""
     room = None if seen.sample is None else seen.sample - seen.to_scan_rows
-    rows = table.select(_SCANNED).slice(0, room)
+    rows = table.select([*_SCANNED, *(name for name in _IDENTIFIED if name in table.column_names)]).slice(0, room)
     seen.to_scan.append(rows)
     seen.to_scan_rows += rows.num_rows
 
@@ -309,15 +317,34 @@ def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str]
     options = Config.redact_options_of(config)
     if len(options.custom) < len(config["redact"]["custom"]):
         say("deny lists stand in the manifest as digests: they are not scanned for again")
+    if options.model is not None:
+        say("names and addresses are not looked for again: a model reads a text once")
+        options = options.model_copy(update={"model": None})
     say(f"scanning {seen.to_scan_rows:,} records for personal data")
     group_by = config["split"]["group_by"]
     found: Counter[str] = Counter()
+    if _has_surrogates(config):
+        wrong = 0
+        for table in seen.to_scan:
+            for row in table.to_pylist():
+                wrong += _check_surrogates(row, options, (group_by,) if group_by else (), found)
+        if wrong:
+            yield f"{wrong} records don't have the id of their placeholder form"
+        seen.to_scan.clear()
     for table in seen.to_scan:
         for batch in _records(table).to_batches(max_chunksize=1000):
             found.update(redact_records(batch, options, keep_paths=(group_by,) if group_by else ()).entities)
     if found:
         kinds = ", ".join(f"{entity} {count}" for entity, count in sorted(found.items()))
         yield f"personal data or secrets are left: {kinds}"
+
+
+def _check_surrogates(row: dict[str, Any], options: RedactOptions, keep: tuple[str, ...], found: Counter[str]) -> bool:
+    """Whether a row's id is not that of its placeholder form; counts in `found` what is no surrogate."""
+    said, strangers = without_surrogates(row, options, keep)
+    found.update(strangers)
+    line = canonical_json(conversation_dict(said["messages"], said["tools"], weight=False))
+    return bool(record_id(line).hex() != row["id"])
 
 
 def _records(table: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
@@ -241,7 +242,7 @@ def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
 
 def test_overlapping_findings_go_as_one_span() -> None:
     (content,) = said("see https://bob:hunter2@example.com/x")
-    assert content == "see https://<URL_CREDENTIALS_1>/x"  # the e-mail that the password and host look like, too
+    assert content == "see https://<URL_CREDENTIALS_1>@example.com/x"  # not the e-mail that password and host look like
     assert said("postgres://bob@example.com:s3cr3t@203.0.113.7/x") == ["<CONNECTION_STRING_1>"]
 
 
@@ -358,13 +359,20 @@ def test_custom_recognizers_count() -> None:
     assert result.entities == {"PROJECT": 1}
 
 
+def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
+    """Has every text looked into by `scan`."""
+    redactor = redactor_for(OPTIONS)
+    monkeypatch.setattr(redactor, "_scan", scan)
+    monkeypatch.setattr(redactor, "may_change", lambda records, _: np.ones(records.num_rows, np.bool_))
+
+
 def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(text: str) -> list[Finding]:
         if "bad" in text:
             raise ValueError("quotes canary")
         return []
 
-    monkeypatch.setattr(redactor_for(OPTIONS)._analyzer, "find", fail)
+    replace_scan(monkeypatch, fail)
     good = {"messages": [message("user", "good")]}
     one, two, three = redacted(good, {"messages": [message("user", "bad canary")], "tools": "[]"}, good)
     assert [row["reasons"] for row in (one, two, three)] == [[], [Reason.REDACTION_FAILED], []]
@@ -376,9 +384,7 @@ def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_never_settles_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        redactor_for(OPTIONS)._analyzer, "find", lambda text: [Finding(0, 1, "US_SSN", 1.0)] if text else []
-    )
+    replace_scan(monkeypatch, lambda text: [Finding(0, 1, "US_SSN", 1.0)] if text else [])
     (row,) = redacted({"messages": [message("user", "aaaaaaaaaa")]})
     assert row["reasons"] == [Reason.REDACTION_UNSTABLE]
     assert row["messages"] is None
@@ -388,7 +394,7 @@ def test_a_time_out_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     def time_out(text: str) -> list[Finding]:
         raise RedactionTimeout(str(len(text)))
 
-    monkeypatch.setattr(redactor_for(OPTIONS)._analyzer, "find", time_out)
+    replace_scan(monkeypatch, time_out)
     with pytest.raises(RedactionTimeout):
         redacted({"messages": [message("user", "x")]})
     with pytest.raises(RedactionTimeout):

@@ -1,38 +1,36 @@
-"""Personal data by Presidio's recognizers, in bounded windows, without a model and without the network.
+"""Personal data by Presidio's recognizers, without a model and without the network.
 
-`Analyzer.find` is Presidio's own AnalyzerEngine over a registry that the options choose. Around it:
+`Analyzer.find` finds what Presidio's own AnalyzerEngine finds over a registry that the options choose, in less time:
 
-* gates: a recognizer is skipped where a text lacks what each of its matches must hold (an `@`, enough digits);
-* windows: a text above `WINDOW` characters is analysed in pieces cut at white space that overlap by `MARGIN`, and
-  e-mail addresses, phone numbers and URLs only around what starts them, so that hostile shapes stay linear.
+* the gate tells which patterns could match anywhere in a text (see `gate`), and only these are looked for;
+* a pattern that says the same to RE2 is looked for by RE2 in ASCII texts, in linear time;
+* a pattern that only context lifts to the threshold is looked for where one of its context words occurs;
+* phone numbers are looked for by `phones`, e-mail addresses and URLs in the words that may hold one.
 
-With `exact` neither is done. Presidio's time-out of a pattern raises RedactionTimeout instead of letting text pass.
+    text ──gate──► sources that may fire ──► results ──context──► scores ──threshold──► findings
+
+With `exact` the AnalyzerEngine itself runs on every text: the oracle of the above. A recognizer of a kind that is not
+known here runs as it is, on every text. Presidio's time-out of a pattern raises RedactionTimeout instead of letting
+text pass.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import re2
 import regex
-from presidio_analyzer import (
-    AnalysisExplanation,
-    AnalyzerEngine,
-    EntityRecognizer,
-    PatternRecognizer,
-    RecognizerRegistry,
-    RecognizerResult,
-)
-from presidio_analyzer.nlp_engine import NlpArtifacts
 
+from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
+from transforms.phones import PhoneFinder, phone_pattern
 from transforms.placeholders import Finding, RedactionTimeout, Words
 from transforms.policy import (
+    LocalTokens,
+    PhoneNumbers,
     PolicyEnhancer,
     RegexTokenizer,
     check_entities,
@@ -42,163 +40,166 @@ from transforms.policy import (
     placeholder_entities,
     presidio_recognizers,
 )
+from transforms.presidio import presidio_analyzer as presidio
+from transforms.relax import same_in_re2
 
 __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "placeholder_entities"]
 
-WINDOW = 4096  # characters of a text that are analysed at once
-MARGIN = 512  # characters by which windows overlap, on each side: no finding but a URL is longer
+_TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
+_LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
+_MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
 Spans = list[tuple[int, int]]
 
 
-# ------------------------------------------------------------------------------------------------ bounds
-
-_DIGIT = re.compile(r"\d")
-_RUN = re.compile(r"\d(?:(?:[^\w\n]|[_xX\u30fc]){0,12}\d){3,}")
-_HEX_GROUPS = re.compile(r"(?i)[0-9a-f]{2}[:-][0-9a-f]{2}[:-]|[0-9a-f]{4}\.[0-9a-f]{4}\.")
-_ALNUM_RUN = re.compile(r"(?i)[a-z0-9\u0130\u0131\u017f\u212a]{26}")
-_DIGITS_AT_LEAST = {
-    "PHONE_NUMBER": 4,
-    "CREDIT_CARD": 12,
-    "IBAN_CODE": 2,
-    "US_SSN": 9,
-    "US_ITIN": 9,
-    "US_BANK_NUMBER": 8,
-    "US_DRIVER_LICENSE": 1,
-    "US_PASSPORT": 8,
-    "US_MBI": 5,
-    "US_NPI": 10,
-    "ABA_ROUTING_NUMBER": 9,
-    "MEDICAL_LICENSE": 7,
-    "UK_NHS": 10,
-    "UK_NINO": 6,
-    "UK_DRIVING_LICENCE": 5,
-    "UK_PASSPORT": 7,
-}
+# ------------------------------------------------------------------------------------------------ recognizers
 
 
-def _may_fire(entity: str, text: str, digits: int) -> bool:
-    """False only where no match of the recognizer for `entity` can be in `text`, which holds `digits` digits."""
-    least = _DIGITS_AT_LEAST.get(entity)
-    if least is not None:
-        return digits >= least
-    if entity == "EMAIL_ADDRESS":
-        return "@" in text
-    if entity == "IP_ADDRESS":
-        return "::" in text or text.count(":") >= 6 or (digits >= 4 and text.count(".") >= 3)
-    if entity == "MAC_ADDRESS":
-        return _HEX_GROUPS.search(text) is not None
-    if entity == "CRYPTO":
-        return _ALNUM_RUN.search(text) is not None
-    return True
+class _Part(NamedTuple):
+    """A pattern of a recognizer, or all of it: what a source of the gate switches."""
+
+    recognizer: Any
+    pattern: Any = None  # Presidio's, of a recognizer that is known to do with patterns what Presidio does
 
 
-def _wanting(recognizer: EntityRecognizer, options: RedactOptions) -> tuple[str, ...]:
-    """The first words of the context that lifts the recognizer's matches to the threshold, if nothing else can."""
-    if not isinstance(recognizer, PatternRecognizer) or not recognizer.context:
-        return ()
-    checked = type(recognizer).validate_result is not PatternRecognizer.validate_result
-    if checked or any(pattern.score >= options.threshold for pattern in recognizer.patterns):
-        return ()
-    return tuple(dict.fromkeys(words.lower().split()[0] for words in recognizer.context))
+class _Compiled:
+    """A pattern of Presidio's, for the engine that finds the same in the least time."""
 
+    def __init__(self, recognizer: Any, pattern: Any) -> None:
+        flags = int(recognizer.global_regex_flags)
+        self._plain = regex.compile(pattern.regex, flags)
+        self._fast = None
+        if same_in_re2(pattern.regex, flags):
+            self._fast = _re2_bytes(pattern.regex, flags)
+        self._regions = _REGIONS.get(recognizer.supported_entities[0])
+        self.score = pattern.score
 
-def _around(text: str, marks: Iterable[tuple[int, int]], left: int, right: int, blank: bool) -> Spans:
-    """Regions of `text` around `marks`, at most `left` and `right` characters further, merged where they touch.
-
-    With `blank` a region ends at white space before that.
-    """
-    regions: Spans = []
-    for start, end in marks:
-        first, last = max(0, start - left), min(len(text), end + right)
-        if blank:
-            before = [match.end() for match in _SPACE.finditer(text, first, start)]
-            after = _SPACE.search(text, end, last)
-            first = before[-1] if before else first
-            last = after.start() if after else last
-        if regions and first <= regions[-1][1]:
-            regions[-1] = (regions[-1][0], max(last, regions[-1][1]))
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        if self._fast is not None and text.isascii():
+            for match in self._fast.finditer(text.encode()):
+                yield match.span()
+        elif self._regions is None:
+            for match in self._plain.finditer(text, timeout=_TIMEOUT):
+                yield match.span()
         else:
-            regions.append((first, last))
-    return regions
+            for start, end in self._regions(text):
+                if end < 0:
+                    yield start, -end
+                    continue
+                for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
+                    yield match.start() + start, match.end() + start
+
+
+def _re2_bytes(pattern: str, flags: int) -> Any:
+    options = re2.Options()
+    options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take
+    options.log_errors = False
+    options.never_capture = True  # the automaton alone finds where a match lies; groups take another run
+    letters = "".join(letter for letter, flag in zip("ims", (re.I, re.M, re.S), strict=True) if flags & flag)
+    try:
+        return re2.compile(f"(?{letters}){pattern}".encode() if letters else pattern.encode(), options)
+    except re2.error:
+        return None
 
 
 _SPACE = regex.compile(r"\s")  # Presidio's engine: without U+001C to U+001F, which `re` takes for space
-_AT = re.compile("@+")
 _WORD = regex.compile(r"\S+")
-_MOST_DOTS = 64
 
 
-def _email_regions(text: str) -> Spans:
-    """An address has at most 64 characters before its `@` and 255 after it (RFC 5321, 4.5.3.1)."""
-    return _around(text, (match.span() for match in _AT.finditer(text)), 320, 320, True)
-
-
-def _phone_regions(text: str) -> Spans:
-    """No phone number crosses a line, nor a dozen characters without a digit, nor a letter but x and U+30FC."""
-    return _around(text, (match.span() for match in _RUN.finditer(text)), 24, 32, False)
-
-
-def _url_regions(text: str) -> Spans:
-    return [match.span() for match in _WORD.finditer(text) if "." in match.group()]
-
-
-def _bounded(recognizer: EntityRecognizer) -> None:
-    """Makes the recognizers whose time is more than linear look only where a match may be."""
-    entity = recognizer.supported_entities[0]
-    regions = {"EMAIL_ADDRESS": _email_regions, "PHONE_NUMBER": _phone_regions, "URL": _url_regions}.get(entity)
-    if regions is not None:
-        recognizer.analyze = functools.partial(_analyze_regions, recognizer, recognizer.analyze, regions)
-
-
-def _analyze_regions(
-    recognizer: EntityRecognizer,
-    analyze: Callable[..., list[Any]],
-    regions: Callable[[str], Spans],
-    text: str,
-    entities: list[str],
-    nlp_artifacts: NlpArtifacts | None = None,
-) -> list[Any]:
-    found = []
-    for start, end in regions(text):
-        part = text[start:end]
-        if recognizer.supported_entities[0] == "URL" and part.count(".") > _MOST_DOTS:
-            found.append(_whole(recognizer, start, end))  # too long to look into: all of it goes
+def _email_regions(text: str) -> Iterator[tuple[int, int]]:
+    """The words with an `@`; of one beyond all measure only what an address may hold around it (RFC 5321, 4.5.3.1)."""
+    for word in _WORD.finditer(text):
+        if "@" not in word.group():
             continue
-        for result in analyze(part, entities, nlp_artifacts):
-            result.start += start
-            result.end += start
-            found.append(result)
-    return found
+        start, end = word.span()
+        if end - start <= _LONGEST_ADDRESS:
+            yield start, end
+            continue
+        reached = start
+        for mark in re.finditer("@+", word.group()):
+            first, last = max(reached, start + mark.start() - 320), min(end, start + mark.end() + 320)
+            if first < last:
+                yield first, last
+                reached = last
 
 
-def _whole(recognizer: EntityRecognizer, start: int, end: int) -> Any:
-    metadata = {"recognizer_name": recognizer.name, "recognizer_identifier": recognizer.id}
-    return RecognizerResult(
-        recognizer.supported_entities[0],
-        start,
-        end,
-        0.6,
-        AnalysisExplanation(recognizer.name, 0.6),
-        metadata,
-    )
+def _url_regions(text: str) -> Iterator[tuple[int, int]]:
+    """The words with a dot in them; the end of one with too many is negative: all of it goes."""
+    for word in _WORD.finditer(text):
+        dots = word.group().count(".")
+        if dots:
+            yield word.start(), word.end() if dots <= _MOST_DOTS else -word.end()
 
 
-def _windows(text: str) -> Spans:
-    """Pieces of at most `WINDOW` characters and a margin on each side, cut at white space where there is any."""
-    if len(text) <= WINDOW + MARGIN:
-        return [(0, len(text))]
-    windows = []
-    for start in range(0, len(text), WINDOW):
-        first, last = max(0, start - MARGIN), min(len(text), start + WINDOW + MARGIN)
-        if first > 0:
-            blank = _SPACE.search(text, first, first + MARGIN // 2)
-            first = blank.end() if blank else first
-        if last < len(text):
-            blank = _SPACE.search(text, last - MARGIN // 2, last)
-            last = blank.start() if blank else last
-        windows.append((first, last))
-    return windows
+_REGIONS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
+    "EMAIL_ADDRESS": _email_regions,
+    "URL": _url_regions,
+}
+
+
+class _Recognizer:
+    """Presidio's recognizer, run on some of its patterns."""
+
+    def __init__(self, recognizer: Any, threshold: float) -> None:
+        self.recognizer = recognizer
+        self.entity = recognizer.supported_entities[0]
+        self._metadata = {"recognizer_name": recognizer.name, "recognizer_identifier": recognizer.id}
+        self._threshold = threshold
+        analyze = type(recognizer).analyze
+        self.by_pattern = analyze is presidio.PatternRecognizer.analyze
+        self._compiled = [_Compiled(recognizer, one) for one in recognizer.patterns] if self.by_pattern else []
+        self._phones = None
+        if isinstance(recognizer, PhoneNumbers):
+            recognizer.matched = PhoneFinder(recognizer.supported_regions).spans
+        elif analyze is presidio.predefined_recognizers.PhoneRecognizer.analyze and recognizer.leniency == 1:
+            self._phones = PhoneFinder(recognizer.supported_regions)
+
+    def sources(self) -> list[Source]:
+        """A source a pattern; one in all where the recognizer is switched as a whole."""
+        if self.by_pattern:
+            flags = int(self.recognizer.global_regex_flags)
+            return [Source(((one.regex, flags),), self._wanting(one)) for one in self.recognizer.patterns]
+        if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
+            flags = int(self.recognizer.global_regex_flags)
+            return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
+        if self._phones is not None or isinstance(self.recognizer, PhoneNumbers):
+            return [Source(((phone_pattern(self.recognizer.supported_regions), 0),))]
+        return [Source(())]
+
+    def _wanting(self, pattern: Any) -> tuple[str, ...]:
+        """The first words of the context that lifts the pattern's matches to the threshold, if nothing else can."""
+        checked = type(self.recognizer).validate_result is not presidio.PatternRecognizer.validate_result
+        if checked or pattern.score >= self._threshold or "validate_result" in vars(self.recognizer):
+            return ()
+        # What has no context is never lifted, but runs all the same: rare, and no reason for a third kind of source.
+        return tuple(dict.fromkeys(words.lower().split()[0] for words in self.recognizer.context or ()))
+
+    def results(self, text: str, patterns: Sequence[int]) -> list[Any]:
+        """What `analyze` returns, less the findings of the patterns left out."""
+        if self._phones is not None:
+            score = self.recognizer.SCORE
+            found = [self._result(start, end, score) for start, end in dict.fromkeys(self._phones.spans(text))]
+        elif self.by_pattern:
+            found = [one for index in patterns for one in self._matches(text, self._compiled[index])]
+        else:
+            found = self.recognizer.analyze(text, [self.entity], None)
+            for one in found:
+                one.recognition_metadata = self._metadata
+            return list(found)
+        return _distinct(found)
+
+    def _matches(self, text: str, compiled: _Compiled) -> Iterator[Any]:
+        recognizer = self.recognizer
+        for start, end in compiled.spans(text):
+            value = text[start:end]
+            valid = recognizer.validate_result(value)
+            score = compiled.score if valid is None else float(bool(valid))
+            if score > 0.0 and not recognizer.invalidate_result(value):
+                yield self._result(start, end, score)
+
+    def _result(self, start: int, end: int, score: float) -> Any:
+        explanation = presidio.AnalysisExplanation(self.recognizer.name, score)
+        return presidio.RecognizerResult(self.entity, start, end, score, explanation, self._metadata)
 
 
 class _Custom:
@@ -206,8 +207,14 @@ class _Custom:
 
     def __init__(self, custom: CustomRecognizer) -> None:
         self._entity, self._score = custom.name, custom.score
+        self._custom = custom
         self._words = Words(custom.deny, whole=True, ignore_case=True) if custom.deny else None
         self._pattern = re2.compile(custom.pattern or "")
+
+    def source(self) -> Source:
+        if self._custom.deny:
+            return Source(tuple((re.escape(word), re.IGNORECASE) for word in self._custom.deny))
+        return Source(((self._custom.pattern or "", 0),))
 
     def find(self, text: str) -> Iterator[Finding]:
         if self._words is not None:
@@ -215,6 +222,16 @@ class _Custom:
         else:
             spans = (match.span() for match in self._pattern.finditer(text))
         return (Finding(start, end, self._entity, self._score) for start, end in spans if end > start)
+
+
+def _distinct(results: list[Any]) -> list[Any]:
+    """Presidio's results without those that others of their type contain, in no order."""
+    reach: dict[str, int] = {}
+    for one in sorted(results, key=lambda one: one.start):
+        if one.score == 0 or one.start < reach.get(one.entity_type, 0):
+            return list(presidio.EntityRecognizer.remove_duplicates(results))
+        reach[one.entity_type] = one.end
+    return results
 
 
 _UNSPACED = re.compile(
@@ -235,88 +252,93 @@ def _separated(text: str) -> str:
 
 
 class Analyzer:
-    """Finds personal data. Built once a worker: about a second, and no network."""
+    """Finds personal data. Built once a worker; no network."""
 
     def __init__(self, options: RedactOptions) -> None:
         check_entities(options)
-        _silence()
-        _raise_on_timeout()
         self._options = options
         wanted = options.entities if isinstance(options.entities, tuple) else None
         if options.entities == "presidio":
-            recognizers, enhancer = presidio_recognizers(), None
+            recognizers, enhancer = presidio_recognizers(), presidio.LemmaContextAwareEnhancer()
         else:
             recognizers = curated_recognizers(default_entities(options) if wanted is None else wanted, options)
             enhancer = PolicyEnhancer()
-        if not options.exact:
-            for recognizer in recognizers:
-                _bounded(recognizer)
-        self._wanting = {one.supported_entities[0]: words for one in recognizers if (words := _wanting(one, options))}
-        self._entities = tuple(dict.fromkeys(one.supported_entities[0] for one in recognizers))
-        self._custom = [_Custom(one) for one in options.custom if wanted is None or one.name in wanted]
+        self._custom = [
+            _Custom(one)
+            for one in options.custom
+            if (wanted is None or one.name in wanted) and one.score >= options.threshold
+        ]
+        self._enhancer = enhancer
         self._tokenizer = RegexTokenizer()
-        self._engine = (
-            AnalyzerEngine(RecognizerRegistry(recognizers), self._tokenizer, context_aware_enhancer=enhancer)
-            if recognizers
-            else None
-        )
+        self._engine = _engine(recognizers, self._tokenizer, enhancer) if options.exact and recognizers else None
+        self._entities = list(dict.fromkeys(one.supported_entities[0] for one in recognizers))
+        self._known = [] if options.exact else [_Recognizer(one, options.threshold) for one in recognizers]
+        self.sources: list[Source] = []
+        self._parts: list[tuple[int, int]] = []  # of each source: the recognizer, and which of its patterns
+        for index, known in enumerate(self._known):
+            sources = known.sources()
+            self.sources += sources
+            self._parts += [(index, pattern) for pattern in range(len(sources))]
+        self.sources += [Source(()) if options.exact else one.source() for one in self._custom]
+        if options.exact and recognizers:
+            self.sources.append(Source(()))
 
-    def find(self, text: str) -> list[Finding]:
-        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout."""
-        found = [one for custom in self._custom for one in custom.find(text) if one.score >= self._options.threshold]
-        text = _separated(text)
-        if self._engine is None:
-            return found
+    @functools.cached_property
+    def _gate(self) -> Gate:
+        return Gate(self.sources)
+
+    def find(self, text: str, fired: int | None = None) -> list[Finding]:
+        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout.
+
+        `fired` are the bits of `sources` that a gate set for the text, or for a text around it.
+        """
         if self._options.exact:
-            return found + self._analyze(text, 0, list(self._entities))
-        for start, end in _windows(text):
-            part = text[start:end]
-            digits = sum(1 for _ in _DIGIT.finditer(part))
-            lowered = part.lower()
-            entities = [
-                entity
-                for entity in self._entities
-                if _may_fire(entity, part, digits)
-                and (entity not in self._wanting or any(word in lowered for word in self._wanting[entity]))
-            ]
-            if entities:
-                found += self._analyze(part, start, entities)
-        return found
+            found = [one for custom in self._custom for one in custom.find(text)]
+            return found + (self._analyze(_separated(text)) if self._engine is not None else [])
+        fired = self._gate.scan_str(text) if fired is None else fired & self._mask
+        if not fired:
+            return []
+        running, custom = self._running(fired)
+        found = [finding for one in custom for finding in one.find(text)]
+        return found + self._run(_separated(text), running) if running else found
 
-    def _analyze(self, text: str, offset: int, entities: list[str]) -> list[Finding]:
-        assert self._engine is not None
+    @functools.cached_property
+    def _mask(self) -> int:
+        return (1 << len(self.sources)) - 1
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
+    def _running(self, fired: int) -> tuple[list[tuple[_Recognizer, list[int]]], list[_Custom]]:
+        """The recognizers to run, each with the patterns to run, and the custom ones."""
+        patterns: dict[int, list[int]] = {}
+        for number, (index, pattern) in enumerate(self._parts):
+            if fired >> number & 1:
+                patterns.setdefault(index, []).append(pattern)
+        custom = [one for number, one in enumerate(self._custom, len(self._parts)) if fired >> number & 1]
+        return [(self._known[index], chosen) for index, chosen in patterns.items()], custom
+
+    def _run(self, text: str, running: Iterable[tuple[_Recognizer, list[int]]]) -> list[Finding]:
         try:
-            results = self._engine.analyze(text, "en", entities, score_threshold=self._options.threshold)
+            results = [one for known, patterns in running for one in known.results(text, patterns)]
         except TimeoutError:
             raise RedactionTimeout("a recognizer's pattern timed out") from None
-        return [Finding(one.start + offset, one.end + offset, one.entity_type, one.score) for one in results]
+        if not results:
+            return []
+        recognizers = [known.recognizer for known, _ in running]
+        policy = isinstance(self._enhancer, PolicyEnhancer)
+        tokens = LocalTokens(text) if policy else self._tokenizer.process_text(text, "en")
+        results = self._enhancer.enhance_using_context(text, results, tokens, recognizers, None)
+        results = [one for one in results if one.score >= self._options.threshold]
+        return [Finding(one.start, one.end, one.entity_type, one.score) for one in _distinct(results)]
+
+    def _analyze(self, text: str) -> list[Finding]:
+        assert self._engine is not None
+        try:
+            results = self._engine.analyze(text, "en", self._entities, score_threshold=self._options.threshold)
+        except TimeoutError:
+            raise RedactionTimeout("a recognizer's pattern timed out") from None
+        return [Finding(one.start, one.end, one.entity_type, one.score) for one in results]
 
 
-def _silence() -> None:
-    """Presidio's and tldextract's log messages may quote the text: none goes anywhere."""
-    for name in ("presidio-analyzer", "decision_process", "tldextract", "phonenumbers"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(one, _Mute) for one in logger.filters):
-            logger.addFilter(_Mute())
-
-
-class _Mute(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        del record
-        return False
-
-
-class _NeverRaisedError(Exception):
-    """What Presidio's modules catch in place of TimeoutError."""
-
-
-@functools.cache
-def _raise_on_timeout() -> None:
-    """Presidio catches a pattern's TimeoutError, logs it and lets the text pass: takes that from it.
-
-    Each of its modules that knows the time-out says `except TimeoutError`; a name of the module's own stands before
-    the built-in one, and the error goes through.
-    """
-    for name, module in list(sys.modules.items()):
-        if name.startswith("presidio_analyzer") and hasattr(module, "REGEX_TIMEOUT_SECONDS"):
-            vars(module)["TimeoutError"] = _NeverRaisedError
+def _engine(recognizers: list[Any], tokenizer: RegexTokenizer, enhancer: Any) -> Any:
+    registry = presidio.RecognizerRegistry(recognizers)
+    return presidio.AnalyzerEngine(registry, tokenizer, context_aware_enhancer=enhancer)

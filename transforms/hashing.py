@@ -65,6 +65,10 @@ class Keys:
         """16 bytes that stand in the manifest for a sensitive value of the config."""
         return _digest(value, 16, self._secret_key(), b"cm-value")
 
+    def surrogate(self, value: bytes) -> bytes:
+        """32 bytes to make the surrogate of a removed value from: a keyed hash, which nobody can turn back."""
+        return _digest(value, 32, self._secret_key(), b"cm-surrogate")
+
     def source_id(self, canonical: bytes) -> bytes | None:
         """16 bytes for the canonical record before redaction; None without a secret key."""
         if self.secret is None:

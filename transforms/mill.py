@@ -31,6 +31,7 @@ from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
 from transforms.suppress import leave_out_groups, load_suppressed, with_reasons
+from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
 
@@ -173,20 +174,24 @@ def _mill_blocks(
                 records = identify_sources(records, options.keys)
                 stage = "Redact"
                 keep = (options.group_by,) if options.group_by else ()
-                redacted = redact_records(records, options.redact, keep_paths=keep)
+                raw = records
+                redacted = redact_records(raw, options.redact, keep_paths=keep)
                 records = redacted.records
                 entities.update(redacted.entities)
                 stage = "Sign"
                 sound = is_sound(records)
-                signed = sign_records(records.filter(sound), options.keys, options.dedupe.prefer)
+                said, written = records.filter(sound), None
+                if options.redact.enabled and options.redact.replace == "surrogate":
+                    written = write_surrogates(raw, records, options.redact, options.keys, keep).filter(sound)
+                signed = sign_records(said, options.keys, options.dedupe.prefer, written)
                 if found is not None:
                     found = found.only(np.asarray(sound.to_numpy(zero_copy_only=False), bool))
                     contamination.add(found, signed.column("line").to_numpy())
                     hit = pa.array(found.records)
                     _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), source, options, writers)
-                    signed = signed.filter(pc.invert(hit))
+                    signed, said = signed.filter(pc.invert(hit)), said.filter(pc.invert(hit))
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
-                _write_signed(signed, source.number, options, writers, bands)
+                _write_signed(signed, said, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -232,9 +237,14 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
 
 
 def _write_signed(
-    signed: pa.RecordBatch, writer: int, options: MillOptions, writers: dict[str, RunWriter], bands: BandRows
+    signed: pa.RecordBatch,
+    said: pa.RecordBatch,
+    writer: int,
+    options: MillOptions,
+    writers: dict[str, RunWriter],
+    bands: BandRows,
 ) -> None:
-    """Texts and facts of all records; sketches and bands of each distinct one."""
+    """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form."""
     keys = signed.column("key").to_numpy()
     numbers = pa.array(np.full(len(keys), writer, np.int32))
     for kind, schema in (("texts", TEXTS), ("facts", FACTS)):
@@ -246,8 +256,9 @@ def _write_signed(
         writers["claims"].append(claims, segment_of(row_keys("claims", claims), options.unit_cut("claims")))
     if not options.dedupe.near:
         return
-    distinct = signed.take(pa.array(_first_of_each_id(signed)))
-    prints = fingerprint_records(distinct, options.dedupe, options.keys)
+    first = pa.array(_first_of_each_id(signed))
+    distinct = signed.take(first)
+    prints = fingerprint_records(said.take(first), options.dedupe, options.keys)
     ids = id_words(distinct.column("id"))[:, 0]
     sketches = sketch_rows(distinct, prints)
     writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))

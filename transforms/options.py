@@ -95,8 +95,12 @@ class RedactOptions(Options):
 
     enabled: bool = Field(True, description="look for personal data and secrets, and put placeholders in their place")
     exact: bool = Field(False, description="run Presidio's own AnalyzerEngine on every text")
-    replace: Literal["placeholder"] = Field(
-        "placeholder", description="what stands in place: `<EMAIL_ADDRESS_1>`, the same within a conversation"
+    replace: Literal["placeholder", "surrogate"] = Field(
+        "placeholder",
+        description="what stands in place: `<EMAIL_ADDRESS_1>`, or a made-up value from a range reserved for examples",
+    )
+    scope: Literal["conversation", "dataset"] = Field(
+        "conversation", description="within what the same value has the same surrogate"
     )
     threshold: Fraction = Field(0.4, description="lowest score of a finding that counts")
     entities: Literal["default", "presidio"] | tuple[str, ...] = Field(
@@ -109,15 +113,19 @@ class RedactOptions(Options):
     custom: tuple[CustomRecognizer, ...] = Field(
         (), description="recognizers of your own: {name, pattern} in RE2 syntax, or {name, deny: [words]}"
     )
-    model: str | None = Field(None, description="a model for names and addresses (not available yet)")
+    model: str | tuple[tuple[str, str], ...] | None = Field(
+        None,
+        description="a model for names and addresses: spacy:NAME, gliner:NAME, transformers:NAME or a folder; "
+        "or several by language, {en: …, de: …}",
+    )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
-    @field_validator("model")
+    @field_validator("model", mode="before")
     @classmethod
-    def _no_model(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("models for names and addresses are not available yet; write null")
-        return value
+    def _by_language(cls, value: Any) -> Any:
+        if value == {} or value == "":
+            raise ValueError("names no model; write null for none")
+        return tuple(value.items()) if isinstance(value, dict) else value
 
 
 class DedupeOptions(Options):

@@ -8,10 +8,11 @@ text alone and can be remembered; `Numbering` fills in the numbers for one conve
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import phonenumbers
@@ -56,9 +57,13 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     >>> [tuple(one) for one in merge_findings([Finding(0, 5, "A", 0.5), Finding(3, 9, "B", 0.4)])]
     [(0, 9, 'A', 0.5, False)]
     """
+    findings = sorted(findings)
+    hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
+    if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
+        findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
     groups: list[list[Finding]] = []
     end = -1
-    for finding in sorted(findings):
+    for finding in findings:
         if finding.start < end:
             groups[-1].append(finding)
         else:
@@ -67,9 +72,22 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     return [_union(group) for group in groups]
 
 
+def _at_host(address: Finding, hosts: Mapping[int, int]) -> bool:
+    return any(start <= address.start < end < address.end for end, start in hosts.items())
+
+
 def _union(group: Sequence[Finding]) -> Finding:
     strongest = min(group, key=lambda one: (not one.secret, -one.score, one.start - one.end, one.start, one.entity))
     return strongest._replace(start=group[0].start, end=max(one.end for one in group))
+
+
+@functools.lru_cache(maxsize=4096)
+def interface(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in `text`, written with or without the length of its network; None where it is none."""
+    try:
+        return ipaddress.ip_interface(text).ip
+    except ValueError:
+        return None
 
 
 def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
@@ -83,18 +101,17 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     if entity == "EMAIL_ADDRESS":
         return text.casefold()
     if entity == "PHONE_NUMBER":
-        return _phone(text, regions)
+        return _phone(text, tuple(regions))
     if entity == "IP_ADDRESS":
-        try:
-            return str(ipaddress.ip_interface(text).ip)
-        except ValueError:
-            return text.casefold()
+        address = interface(text)
+        return text.casefold() if address is None else str(address)
     if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or re.match(r"[A-Z]{2}_", entity):
         return _NOT_ALNUM.sub("", text).upper()
     return text
 
 
-def _phone(text: str, regions: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=4096)
+def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
         try:
             number = phonenumbers.parse(text, region)
@@ -186,6 +203,9 @@ class Words:
         either = "|".join(map(re2.escape, ordered))
         self._whole, self._longest = whole, len(ordered[0])
         self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if whole else f"({either})", options)
+        # Where a match lies costs RE2 memory that grows with the words, for each text; that there is none costs none.
+        options.never_capture = True
+        self._any = re2.compile(either, options)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Spans without overlaps, in order.
@@ -197,6 +217,8 @@ class Words:
         for base in range(0, len(text), _PART):
             first = max(base - 1, reached, 0)
             part = text[first : base + _PART + self._longest + 1]
+            if self._any.search(part) is None:
+                continue
             position = 0
             while (match := self._pattern.search(part, position)) is not None:
                 start, end = (first + offset for offset in match.span(1))

@@ -10,20 +10,24 @@ from __future__ import annotations
 import bisect
 import functools
 import inspect
-import ipaddress
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
-from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, predefined_recognizers
+from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, RecognizerResult, predefined_recognizers
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
+import transforms.presidio  # noqa: F401  (imports Presidio the short way)
+from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
+from transforms.phones import parsed
+from transforms.placeholders import interface
 from transforms.secrets import SECRET_ENTITIES
 
 
@@ -44,8 +48,9 @@ def _recognizer_classes() -> dict[str, type[Any]]:
 
 
 def known_entities(options: RedactOptions) -> frozenset[str]:
-    """The names that `entities` may list: Presidio's pattern recognizers of all countries, and the custom ones."""
-    return frozenset(_recognizer_classes()) | {custom.name for custom in options.custom}
+    """The names that `entities` may list: Presidio's pattern recognizers of all countries, custom ones, a model's."""
+    names = frozenset(_recognizer_classes()) | {custom.name for custom in options.custom}
+    return names if options.model is None else names | MODEL_ENTITIES
 
 
 def check_entities(options: RedactOptions) -> None:
@@ -58,6 +63,8 @@ def check_entities(options: RedactOptions) -> None:
             continue
         if name in SECRET_ENTITIES:
             raise ValueError(f"redact.entities: {name!r} is a secret; secrets are switched by redact.secrets")
+        if name in MODEL_ENTITIES:
+            raise ValueError(f"redact.entities: {name!r} is found by a model only; name one in redact.model")
         near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
         raise ValueError(f"redact.entities: {name!r} is no entity type; {hint}")
@@ -65,7 +72,7 @@ def check_entities(options: RedactOptions) -> None:
 
 def placeholder_entities(options: RedactOptions) -> frozenset[str]:
     """Every type that a placeholder may have, whatever the options switch on."""
-    return known_entities(options) | SECRET_ENTITIES | {"CUSTOM", "PERSON", "LOCATION", "ORGANIZATION", "NRP"}
+    return known_entities(options) | SECRET_ENTITIES | MODEL_ENTITIES | {"CUSTOM"}
 
 
 _TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
@@ -73,6 +80,59 @@ _STOP_WORDS = _words(
     "a an the is are was were be been my your our his her their its i you he she it we they of for to in on at and or "
     "this that these those as with by from has have had"
 )
+
+
+_LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
+_NEAR = 300  # characters before a value in which they are looked for first
+
+
+class LocalTokens:
+    """The tokens before a place in a text, without those of the rest of it; all of them once a second place is asked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._asked = False
+
+    def before(self, start: int) -> list[str]:
+        """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+        near = None if self._asked else self._near(start)
+        self._asked = True
+        if near is not None:
+            return near
+        starts, tokens = self._whole
+        index = bisect.bisect_right(starts, start)
+        return tokens[max(0, index - _LEMMAS) : index]
+
+    def _near(self, start: int) -> list[str] | None:
+        """None where that takes a longer look."""
+        text = self.text
+        first = max(0, start - _NEAR)
+        while first and first < start and text[first].isalnum():
+            first += 1
+        end = _LETTERS.match(text, start, start + _NEAR).end()  # type: ignore[union-attr]
+        if (first and first == start) or end == start + _NEAR:
+            return None
+        tokens = _TOKEN.findall(text, first, max(end, start + 1))
+        if first and len(tokens) <= _LEMMAS:
+            return None
+        return [token.lower() for token in tokens[-_LEMMAS:]]
+
+    @functools.cached_property
+    def _whole(self) -> tuple[list[int], list[str]]:
+        # No list of matches: that many objects at once set the garbage collector going.
+        starts = [match.start() for match in _TOKEN.finditer(self.text)]
+        return starts, [token.lower() for token in _TOKEN.findall(self.text)]
+
+
+_LETTERS = re.compile(r"[^\W_]*")
+
+
+def lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
+    """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+    if isinstance(artifacts, LocalTokens):
+        return artifacts.before(start)
+    index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
+    return list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
 
 class RegexTokenizer(NlpEngine):  # type: ignore[misc]
@@ -128,14 +188,32 @@ _CONTEXT = {
     ),
 }
 
+# Words for the identifiers of countries, beside Presidio's own.
+_IDENTITY = ("id", "identity", "identification", "national", "tax", "personal", "citizen", "resident", "social")
+
+# Words that say what the number after them is: what stands before them is no context of it.
+_OTHER = _words(
+    "order invoice ticket tracking parcel shipment sku item product version build commit epoch timestamp receipt isbn "
+    "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum"
+)
+_SUM = re.compile(r"[+*/<>^%] ?$|\d ?= ?$")  # reckoning before a number
+_DECIMAL = re.compile(r"\d[.,]$")
+_UUID = re.compile(r"-[0-9a-fA-F]{4}-")
+
 # Words before a bare number that say it is something else.
 _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
-    "transaction request session job issue total amount price cost usd eur gbp population decimal pi"
+    "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
+    "routing aba passport"
 )
 _NO_IP = _words("version ver v release build firmware rev revision")
-_CONTEXT_ONLY = ("US_NPI", "ABA_ROUTING_NUMBER")  # say nothing without context, whatever their shape
+# Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
+_CONTEXT_ONLY = (
+    *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
+    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
+)
+_RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
 _BEFORE = 5  # words of context
 _ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context
 
@@ -159,6 +237,7 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             words = self._words_before(nlp_artifacts, result.start)
+            words = _after_other(words)
             phrases = f" {' '.join(words)} | {' '.join(word.removesuffix('s') for word in words)} "
             supported = any(f" {word.lower().strip()} " in phrases for word in recognizer.context or ())
             result.score = _judge(result, text, words, supported)
@@ -166,9 +245,8 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
 
     def _words_before(self, artifacts: NlpArtifacts, start: int) -> list[str]:
         """The words before `start`, and the one it lies in, stop words and marks passed over."""
-        index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
         words: list[str] = []
-        for lemma in artifacts.lemmas[max(0, index - 40) : index + 1][::-1]:
+        for lemma in lemmas_before(artifacts, start)[::-1]:
             if lemma[0].isalnum() and lemma not in _STOP_WORDS:
                 words.append(lemma)
                 if len(words) > self.context_prefix_count:
@@ -176,30 +254,51 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         return words[::-1]
 
 
+def _after_other(words: list[str]) -> list[str]:
+    """The words without those before, and in, the last that names something else (`bank … order 123`)."""
+    cut = max((place for place, word in enumerate(words[:-1]) if word in _OTHER), default=-1)
+    return words[cut:] if cut >= 0 else words
+
+
 def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> float:
     """The score of a finding in its context: 0 where the policy takes it for something else."""
     entity: str = result.entity_type
     value = text[result.start : result.end]
     score = float(result.score)
-    before, after = text[max(0, result.start - 3) : result.start], text[result.end : result.end + 3]
+    before, after = text[max(0, result.start - 4) : result.start], text[result.end : result.end + 3]
     last = words[:-1][-3:]
     if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
         return 0.0
     if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
         return 0.0
-    if entity == "CREDIT_CARD" and value.isdigit() and re.search(r"\d[.,]$", before):
-        return 0.0  # the digits of a decimal
-    if re.match(r"[A-Z]{2}_|ABA_", entity) and score >= 0.4 and not supported:
-        if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS):
+    if entity == "CREDIT_CARD" and value.isdigit():
+        if _DECIMAL.search(before):
+            return 0.0
+        if len(value) == 13:
+            score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
+    if entity == "MEDICAL_LICENSE" and not supported:
+        return min(score, 0.4)  # one number in ten passes
+    if _NATIONAL.match(entity) and not supported and score >= 0.4:
+        if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return 0.05
         if entity == "UK_NHS":
-            return 0.4  # at most what a phone number of the same shape scores
+            return 0.4 if re.fullmatch(r"\d{3}([ -])\d{3}\1\d{4}", value) else 0.05  # as a phone number of its shape
+    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, result.end)):
+        return 0.0
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
+
+
+_NATIONAL = re.compile(r"[A-Z]{2}_|ABA_")
+
+
+def _is_reckoned(before: str) -> bool:
+    """The number that follows is a decimal's fraction, or part of a sum."""
+    return bool(_DECIMAL.search(before) or _SUM.search(before))
 
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if re.search(r"\d[+.,]?$", before):
+    if re.search(r"\d[+.,]?$", before) or re.match(r"0[.,]\d", value):
         return False
     if "+" in value or "＋" in value or supported:
         return True
@@ -216,38 +315,52 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
 
 
-class _Phone(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
+class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
     """Presidio's findings without its second parse of each, and numbers that another number follows.
 
     phonenumbers takes `+44 20 7946 0958 1.5 kg` for one candidate, which is not valid, and tries no shorter one.
+    `matched` stands in for phonenumbers' matcher where it is set: it finds the same.
     """
+
+    matched: Callable[[str], list[tuple[int, int]]] | None = None
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
-        found = [
-            (match.start, match.end)
-            for region in self.supported_regions
-            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
-        ]
+        found = self.matched(text) if self.matched is not None else self._matched(text)
+        taken = sorted(found)
+        reach = list(itertools.accumulate((end for _, end in taken), max))
         for match in _WRITTEN_PHONE.finditer(text):
-            if not any(start < match.end() and match.start() < end for start, end in found):
+            before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
+            if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
         return [
             self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
             for start, end in dict.fromkeys(found)
         ]
 
+    def _matched(self, text: str) -> list[tuple[int, int]]:
+        return [
+            (match.start, match.end)
+            for region in self.supported_regions
+            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=self.leniency)
+        ]
+
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
         for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
             for region in self.supported_regions:
-                try:
-                    number = phonenumbers.parse(text[start:group], region)
-                except phonenumbers.NumberParseException:
+                number = parsed(text[start:group], region)
+                if number is None:
                     continue
-                if phonenumbers.is_valid_number(number):
+                plausible = text[start] == "+" and phonenumbers.is_possible_number(number)
+                if plausible or phonenumbers.is_valid_number(number) or _is_fiction(number):
                     return [(start, group)]
         return []
+
+
+def _is_fiction(number: Any) -> bool:
+    """One of the mobile numbers that Ofcom keeps for drama, which phonenumbers takes for invalid."""
+    return bool(number.country_code == 44 and number.national_number // 1000 == 7700_900)
 
 
 class _Span(NamedTuple):
@@ -257,14 +370,21 @@ class _Span(NamedTuple):
 
 _GROUP = re.compile(r"\d+")
 _WRITTEN_PHONE = re.compile(
+    r"(?=[+(\d])(?:"  # most places are passed over at once
     r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
     r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
     r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
+    r"|(?<!\d)07700900\d{3}(?!\d))"
 )
 
 
 class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
     """Addresses at names for internal use too, and those that more is joined to (`a@b.com.gz`, `a@b.com-1`)."""
+
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.EmailRecognizer.PATTERNS,
+        Pattern("E-mail at localhost", r"\b[\w.+\-]{1,64}@localhost\b(?!\.\w)", 0.5),
+    ]
 
     def validate_result(self, pattern_text: str) -> bool:
         labels = pattern_text.rpartition("@")[2].split(".")[:127]
@@ -301,15 +421,67 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
 class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
     """No loopback, unspecified or link-local address, no netmask, no slice of code such as `1::2`."""
 
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.IpRecognizer.PATTERNS,
+        Pattern("IPv6 before a port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=:\d{1,5}(?!\w))", 0.6),
+    ]
+
     def invalidate_result(self, pattern_text: str) -> bool:
-        try:
-            address = ipaddress.ip_interface(pattern_text).ip
-        except ValueError:
+        address = interface(pattern_text)
+        if address is None:
             return True
         if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in pattern_text) <= 4:
             return True
         special = address.is_loopback or address.is_unspecified or address.is_link_local
         return special or str(address).startswith("255.")
+
+
+_IBAN_START = re.compile(r"(?ia)(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
+_IBAN_TAIL = re.compile(r"(?ia)(?:[ -]?[A-Z0-9]){8,31}")
+_IBAN_SHAPE = re.compile(r"(?ia)[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?")
+
+
+class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
+    """Presidio's findings, and numbers before a word that its pattern takes for their end (`… 7654 32 thanks`).
+
+    What is found beyond Presidio's has the shape of its pattern, so its pattern matches there too.
+    """
+
+    def analyze(
+        self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None, regex_flags: int | None = None
+    ) -> list[Any]:
+        found: list[Any] = super().analyze(text, entities, nlp_artifacts, regex_flags)
+        reached = 0
+        for head in _IBAN_START.finditer(text):
+            start = head.start()
+            if start < reached or any(one.start <= start < one.end for one in found):
+                continue
+            tail = _IBAN_TAIL.match(text, head.end())
+            for end in range(tail.end() if tail else 0, start + 14, -1):
+                ends = end == len(text) or not (text[end].isascii() and text[end].isalnum())
+                if (
+                    ends
+                    and _IBAN_SHAPE.fullmatch(text, start, end)
+                    and self.validate_result(text[start:end]) is not False
+                ):
+                    found.append(self._result(start, end))
+                    reached = end
+                    break
+        return found
+
+    def _result(self, start: int, end: int) -> Any:
+        metadata = {"recognizer_name": self.name, "recognizer_identifier": self.id}
+        return RecognizerResult("IBAN_CODE", start, end, 1.0, None, metadata)
+
+
+class _GermanTax(predefined_recognizers.DeTaxIdRecognizer):  # type: ignore[misc]
+    """One of the first ten digits stands there twice or three times, and no other more than once (§ 139b AO)."""
+
+    def validate_result(self, pattern_text: str) -> bool:
+        digits = re.sub(r"\D", "", pattern_text)[:10]
+        counts = sorted(digits.count(one) for one in set(digits))
+        repeated = counts[-1] in (2, 3) and counts[-2:-1] == [1]
+        return repeated and bool(super().validate_result(pattern_text))
 
 
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
@@ -335,7 +507,7 @@ class _Ethereum(PatternRecognizer):  # type: ignore[misc]
         super().__init__("CRYPTO", patterns=patterns, context=["wallet", "eth", "ethereum", "crypto"])
 
 
-_INTERNAL = _words("internal local localdomain lan corp intranet home private example test invalid")
+_INTERNAL = _words("internal local localhost localdomain lan corp intranet home private example test invalid")
 _UNCHECKED = PatternRecognizer.validate_result  # says nothing of a match
 _GENERIC = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "CRYPTO", "MAC_ADDRESS")
 _COUNTRY = {
@@ -347,11 +519,13 @@ _COUNTRY = {
 }
 _CURATED: dict[str, type[Any]] = {
     "EMAIL_ADDRESS": _Email,
-    "PHONE_NUMBER": _Phone,
+    "PHONE_NUMBER": PhoneNumbers,
     "CREDIT_CARD": _CreditCard,
+    "IBAN_CODE": _Iban,
     "IP_ADDRESS": _Ip,
     "US_DRIVER_LICENSE": _License,
     "MEDICAL_LICENSE": _MedicalLicense,
+    "DE_TAX_ID": _GermanTax,
 }
 
 
@@ -383,6 +557,8 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
+        elif _NATIONAL.match(name) and name[:2] not in ("US", "UK"):
+            made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":
             recognizers.append(_Ethereum())
@@ -405,5 +581,6 @@ def _suffixes() -> tldextract.TLDExtract:
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
+@functools.lru_cache(maxsize=4096)
 def _has_public_suffix(address: str) -> bool:
     return bool(_suffixes()(address).fqdn)

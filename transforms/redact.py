@@ -13,18 +13,23 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
+from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker
 from transforms.canonical import canonical_json
+from transforms.gate import Gate
+from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
 from transforms.placeholders import (
     Finding,
@@ -39,11 +44,15 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.secrets import find_secrets, secret_field
+from transforms.screen import Screen, as_context, is_digest
+from transforms.secrets import find_secrets, secret_field, secret_sources
+from transforms.shadow import shadow_of, shadow_sources, undisguised
 
+_CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
+_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them
 
 Row = dict[str, Any]
 
@@ -77,46 +86,58 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     REDACTION_UNSTABLE and null messages, tools and metadata. `keep_paths` are metadata paths (`metadata.a.b`) where
     Parse put a digest of 32 hexadecimal digits, which stays. Raises RedactionTimeout, which should end the run.
     """
-    redactor = redactor_for(options) if options.enabled else None
-    kept = frozenset(tuple(path.split(".")[1:]) for path in keep_paths)
-    known: dict[Slot, Template] = {}
+    sound = pc.equal(pc.list_value_length(records.column("reasons")), 0)
+    counts = pc.if_else(sound, pc.fill_null(records.column("n_redactions"), 0), records.column("n_redactions"))
+    records = _with_columns(records, {"n_redactions": counts})
     entities: Counter[str] = Counter()
-    columns = {name: records.column(name).to_pylist() for name in ("reasons", *_CHANGED)}
-    for index, reasons in enumerate(columns["reasons"]):
-        if reasons:
-            continue
-        row = {name: columns[name][index] for name in _CHANGED}
-        if redactor is None:
-            row["n_redactions"] = row["n_redactions"] or 0
-        else:
-            try:
-                row, found = redactor.redact_row(row, kept, known)
-                entities += found
-            except (RedactionTimeout, MemoryError):
-                raise
-            except Unstable:
-                row = _failed(columns, index, Reason.REDACTION_UNSTABLE)
-            except Exception:  # whatever it says may quote the record
-                row = _failed(columns, index, Reason.REDACTION_FAILED)
-        for name, value in row.items():
-            columns[name][index] = value
-    return Redacted(_with_columns(records, columns), entities)
+    if not options.enabled:
+        return Redacted(records, entities)
+    redactor = redactor_for(options)
+    kept = kept_paths(keep_paths)
+    sound = sound.to_numpy(zero_copy_only=False)
+    everything = options.exact or options.model is not None
+    looked = np.flatnonzero(sound if everything else sound & redactor.may_change(records, kept))
+    if not len(looked):
+        return Redacted(records, entities)
+    known: dict[Slot, Template] = {}
+    rows = []
+    raw = records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist()
+    redactor.read_names(raw, kept)
+    for row in raw:
+        try:
+            row, found = redactor.redact_row(row, kept, known)
+            entities += found
+            rows.append(row | {"reasons": []})
+        except (RedactionTimeout, MemoryError):
+            raise
+        except Unstable:
+            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_UNSTABLE)]})
+        except Exception:  # whatever it says may quote the record
+            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_FAILED)]})
+    return Redacted(_with_rows(records, looked, rows), entities)
+
+
+def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Metadata paths as `Redactor.redact_row` takes them."""
+    return frozenset(tuple(path.split(".")[1:]) for path in paths)
 
 
 _CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
 
 
-def _failed(columns: dict[str, list[Any]], index: int, reason: Reason) -> Row:
-    columns["reasons"][index] = [str(reason)]
-    return dict.fromkeys(_CHANGED)
+def _with_rows(records: pa.RecordBatch, places: NDArray[np.int64], rows: Sequence[Row]) -> pa.RecordBatch:
+    """The batch with `rows` at `places`; what lies in other rows keeps its bytes."""
+    order = np.arange(records.num_rows)
+    order[places] = records.num_rows + np.arange(len(rows))
+    columns = {}
+    for name, kind in {"reasons": REASONS, **_CHANGED}.items():
+        changed = pa.array([row[name] for row in rows], kind)
+        columns[name] = pa.concat_arrays([records.column(name), changed]).take(pa.array(order))
+    return _with_columns(records, columns)
 
 
-def _with_columns(records: pa.RecordBatch, columns: dict[str, list[Any]]) -> pa.RecordBatch:
-    types = {"reasons": REASONS, **_CHANGED}
-    arrays = [
-        pa.array(columns[field.name], types[field.name]) if field.name in columns else records.column(field.name)
-        for field in records.schema
-    ]
+def _with_columns(records: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    arrays = [columns.get(field.name, records.column(field.name)) for field in records.schema]
     return pa.RecordBatch.from_arrays(arrays, schema=records.schema)
 
 
@@ -134,7 +155,31 @@ class Redactor:
 
         self._options = options
         self._analyzer = Analyzer(options)
+        sources = [*self._analyzer.sources, *(secret_sources() if options.secrets else ()), *shadow_sources()]
+        self._disguise = len(sources) - 1  # fires where a text may be other than its shadow; beyond ASCII it always may
+        self._all = (1 << len(sources)) - 1
+        self._gate = None if options.exact else Gate(sources)
         self._placeholders = Placeholders(placeholder_entities(options))
+        self._names = NamedFinder(options) if options.model is not None else None
+
+    def prepare(self) -> None:
+        """Compiles what the redactor needs, once a machine, or loads it."""
+        if self._gate is not None:
+            self._gate.prepare()
+
+    def may_change(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> NDArray[np.bool_]:
+        """bool[N]: false where a row holds nothing to redact, seen from its columns."""
+        assert self._gate is not None
+        changing = Screen(self._gate, self._options.secrets).rows(records, kept)
+        return changing | may_join(records.column("messages"))
+
+    def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
+        """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
+        if self._names is not None:
+            for row in rows:
+                texts = [part for slot in _Record(row, kept).slots for part in self._placeholders.split(slot.text)[::2]]
+                self._names.add(texts, language_of(row["metadata"]))
+            self._names.read()
 
     def redact_text(self, text: str) -> str:
         """A single text with a numbering of its own. Raises RedactionFailed, RedactionTimeout."""
@@ -142,25 +187,43 @@ class Redactor:
             return text
         slots = [Slot(text)]
         try:
-            return self._numbering(slots).fill(self._settle(slots, {})[0])
+            return Numbering(self._taken(slots)).fill(self.template(text))
         except (RedactionTimeout, MemoryError):
             raise
         except Exception:
             raise RedactionFailed("a text could not be analysed") from None
 
+    def template(self, text: str) -> Template:
+        """What is kept and what is removed of a single text. Raises Unstable, RedactionTimeout."""
+        if self._names is not None:
+            self._names.add(self._placeholders.split(text)[::2], None)
+            self._names.read()
+        return self._settle([Slot(text)], {})[0]
+
     def redact_row(
-        self, row: Row, kept: frozenset[tuple[str, ...]], known: dict[Slot, Template]
+        self,
+        row: Row,
+        kept: frozenset[tuple[str, ...]],
+        known: dict[Slot, Template],
+        numbered: Callable[[Iterable[tuple[str, int]]], Numbering] = Numbering,
     ) -> tuple[Row, Counter[str]]:
-        """The row redacted, and its spans by type. `known` remembers templates from row to row."""
+        """The row redacted, and its spans by type. `known` remembers templates from row to row.
+
+        `numbered` makes what fills them in from the literal placeholders that the row holds.
+        """
         record = _Record(row, kept)
+        if self._names is not None:
+            self._names.speak(language_of(row["metadata"]))
+            known = {}  # the same text may be read in several languages
         templates = self._settle(record.slots, known)
-        numbering = self._numbering(record.slots)
+        self._join_turns(templates, record.turns)
+        numbering = numbered(self._taken(record.slots))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
         return redacted, numbering.spans
 
-    def _numbering(self, slots: Iterable[Slot]) -> Numbering:
-        return Numbering(taken for slot in slots for taken in self._placeholders.taken(slot.text))
+    def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
+        return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
     def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template]) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable."""
@@ -180,19 +243,60 @@ class Redactor:
             templates = self._spread(templates, slots, new)
         raise Unstable
 
+    def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
+        """Removes values whose parts are in two turns of one speaker."""
+        for one, other in same_speaker(turns):
+            tail, head = templates[one][-1], templates[other][0]
+            if isinstance(tail, Removed) or isinstance(head, Removed):
+                continue
+            ending = "" if len(templates[other]) == 1 else "<"  # what follows is no end of a line
+            parts = adjacent_parts(tail, head + ending)
+            removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
+            if parts and removed:
+                templates[one] = (
+                    *templates[one][:-1],
+                    *self._kept(tail[: parts.start]),
+                    removed,
+                    *self._kept(tail[parts.end :]),
+                )
+                templates[other] = (
+                    *self._kept(head[: parts.first]),
+                    removed,
+                    *self._kept(head[parts.last :]),
+                    *templates[other][1:],
+                )
+
+    def _kept(self, text: str) -> Iterator[str | Removed]:
+        return self._redact(text, "", "", PASSES - 1) if text else iter(())
+
+    def _whole(self, context: str, parts: Parts) -> Removed | None:
+        """The value that the parts make, if any way to write it is a finding from end to end."""
+        for whole in parts.wholes:
+            for finding in self._find(context + whole, "", ""):
+                if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
+                    value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
+                    return Removed(finding.entity, value, whole)
+        return None
+
     def _template(self, slot: Slot) -> Template:
         pieces: list[str | Removed] = []
-        prefix = _as_context(slot.key)
+        prefix = as_context(slot.key)
         for index, part in enumerate(self._placeholders.split(slot.text)):
             if index % 2:
                 pieces.append(part)
             elif part:
-                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES)
+                names = self._names.found(part) if self._names is not None else ()
+                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES, names)
         return tuple(pieces)
 
-    def _redact(self, text: str, key: str, prefix: str, passes: int) -> Iterator[str | Removed]:
-        """Pieces of `text`, itself without placeholders, in which no further pass finds anything."""
-        findings = self._find(text, key, prefix)
+    def _redact(
+        self, text: str, key: str, prefix: str, passes: int, names: Iterable[Finding] = ()
+    ) -> Iterator[str | Removed]:
+        """Pieces of `text`, itself without placeholders, in which no further pass finds anything.
+
+        `names` are what a model found in it: models read a text once, not what is left of it.
+        """
+        findings = merge_findings([*self._find(text, key, prefix), *names])
         if findings and not passes:
             raise Unstable
         position = 0
@@ -200,7 +304,8 @@ class Redactor:
             if finding.start > position:
                 yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
-            yield Removed(finding.entity, canonical_value(finding.entity, raw, self._options.countries), raw)
+            value = canonical_value(finding.entity, undisguised(raw), self._options.countries)
+            yield Removed(finding.entity, value, raw)
             position = finding.end
         if not findings:
             yield text
@@ -210,17 +315,43 @@ class Redactor:
     def _find(self, text: str, key: str, prefix: str) -> list[Finding]:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
-        found = self._analyzer.find(prefix + text)
-        if self._options.secrets:
-            found += find_secrets(prefix + text)
+        found = self._scan(prefix + text)
+        if not found:
+            return found
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
+
+    def _scan(self, text: str) -> list[Finding]:
+        """What is found in a text and in its shadow."""
+        fired = self._fired(text)
+        found = self._look(text, fired) if fired else []
+        if text.isascii() and not fired >> self._disguise & 1:
+            return found
+        shadow = shadow_of(text)
+        if shadow is not None:
+            for one in self._look(shadow.text, self._fired(shadow.text)):
+                start, end = shadow.source(one.start, one.end)
+                found.append(one._replace(start=start, end=end))
+        return found
+
+    def _fired(self, text: str) -> int:
+        return self._all if self._gate is None else self._gate.scan_str(text)
+
+    def _look(self, text: str, fired: int) -> list[Finding]:
+        found = self._analyzer.find(text, fired)
+        if secrets := (fired & (1 << self._disguise) - 1) >> len(self._analyzer.sources):
+            found += find_secrets(text, secrets)
+        return found
 
     def _spread(
         self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
     ) -> list[Template]:
         """The templates with the values gone from their kept pieces too."""
+        many = len(values) > _FEW
+        told = [many or _says(template, values) for template in templates]
+        if not any(told):
+            return list(templates)
         finders = [
             Words(words, whole=whole, ignore_case=False)
             for whole, words in (
@@ -229,12 +360,9 @@ class Redactor:
             )
             if words
         ]
-        few = tuple(values) if len(values) <= 16 else None
         return [
-            template
-            if few and not any(raw in slot.text for raw in few)
-            else tuple(self._without(template, slot.key, finders, values))
-            for template, slot in zip(templates, slots, strict=True)
+            tuple(self._without(template, slot.key, finders, values)) if tells else template
+            for template, slot, tells in zip(templates, slots, told, strict=True)
         ]
 
     def _without(
@@ -246,7 +374,7 @@ class Redactor:
                 continue
             spans = sorted({span for finder in finders for span in finder.spans(piece)})
             position = 0
-            prefix = "" if index else _as_context(key)
+            prefix = "" if index else as_context(key)
             for start, end in spans:
                 if start < position:
                     continue
@@ -260,23 +388,14 @@ class Redactor:
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
 
 
+def _says(template: Template, values: Iterable[str]) -> bool:
+    """A value stands in a kept piece."""
+    return any(value in piece for piece in template if isinstance(piece, str) for value in values)
+
+
 def _tells(raw: str) -> bool:
     """A value is worth looking for elsewhere: no ordinary short word."""
     return len(raw) >= WORD_BELOW or not raw.isalpha()
-
-
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_PLAIN_KEY = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
-
-
-def _as_context(key: str) -> str:
-    """A JSON key as the words that stand before its value; nothing for a key that may itself be a value.
-
-    >>> _as_context("homePhone_1"), _as_context("a@b.com")
-    ('home Phone: ', '')
-    """
-    words = _CAMEL.sub(" ", re.sub(r"[_\-. ]+", " ", key)).rstrip("0123456789").strip()
-    return f"{words}: " if len(words) <= 40 and _PLAIN_KEY.fullmatch(words) else ""
 
 
 class _Record:
@@ -285,6 +404,7 @@ class _Record:
     def __init__(self, row: Row, kept: frozenset[tuple[str, ...]]) -> None:
         self._row, self._kept = row, kept
         self.slots: list[Slot] = []
+        self.turns: list[tuple[str, int]] = []  # role, and slot of the content, of each message that has one
         self._walk(self._take)
 
     def rebuilt(self, texts: Sequence[str]) -> Row:
@@ -297,7 +417,12 @@ class _Record:
         return slot.text
 
     def _walk(self, visit: Any) -> Row:
-        messages = [_walk_message(message, visit) for message in self._row["messages"] or ()]
+        first = not self.slots
+        messages = []
+        for message in self._row["messages"] or ():
+            if first and message["content"]:
+                self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
+            messages.append(_walk_message(message, visit))
         return {
             "messages": messages if self._row["messages"] is not None else None,
             "tools": _walk_json(self._row["tools"], visit, frozenset()),
@@ -347,11 +472,8 @@ def _walk_json(text: str | None, visit: Any, kept: frozenset[tuple[str, ...]]) -
     return canonical_json(_walk_value(value, "", (), visit, kept)).decode()
 
 
-_DIGEST = re.compile(r"[0-9a-f]{32}")
-
-
 def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: frozenset[tuple[str, ...]]) -> Any:
-    if path in kept and isinstance(value, str) and _DIGEST.fullmatch(value):
+    if path in kept and isinstance(value, str) and is_digest(value):
         return value
     if isinstance(value, str):
         return visit(Slot(value, key)) if value else value

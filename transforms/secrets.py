@@ -12,6 +12,7 @@ Limits: a password, or a key without a known prefix, is found by its keyword (`p
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import re2
 
+from transforms.gate import Source
 from transforms.placeholders import Finding
 
 Check = Callable[[str], bool]
@@ -42,9 +44,23 @@ class Rule:
         for match in self.pattern.finditer(text):
             start, end = match.span(1)
             value = text[start:end]
-            kept = value.rstrip(".,;:")
+            kept = _unbracketed(value)
             if kept and (self.check is None or self.check(kept)):
                 yield start, start + len(kept)
+
+
+_OPENING = {")": "(", "]": "[", "}": "{", ">": "<"}
+
+
+def _unbracketed(value: str) -> str:
+    """`value` without the full stops, commas and closing brackets of the sentence it ends.
+
+    >>> _unbracketed("redis://a:b@c/0)."), _unbracketed("amqp://a:(b)@c/(d)")
+    ('redis://a:b@c/0', 'amqp://a:(b)@c/(d)')
+    """
+    while value and (value[-1] in ".,;:" or value.count(value[-1]) > value.count(_OPENING.get(value[-1], value[-1]))):
+        value = value[:-1]
+    return value
 
 
 def _compiled(pattern: str) -> Any:
@@ -136,7 +152,7 @@ _TOKENS = (
     _token("JWT", "eyj", r"eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]{8,}){1,4}"),
     _token("PRIVATE_KEY", "ls0tls1crudj", r"LS0tLS1CRUdJ[A-Za-z0-9+/=]{20,}"),
     _near("PRIVATE_KEY", "private-lines:", r"Private-Lines: [0-9]{1,4}((?:(?:\r?\n|\\r|\\n)+[A-Za-z0-9+/=]+)+)"),
-    _near("GCP_PRIVATE_KEY_ID", "private_key_id", r"private_key_id[\\\"'\s:=]{1,12}([0-9a-f]{40})"),
+    _near("GCP_PRIVATE_KEY_ID", "private_key_id", r"private_key_id(?:[\\\"'\s:=]{1,12}| is )([0-9a-f]{40})"),
 )
 
 _KEYED = (
@@ -199,7 +215,7 @@ _ASSIGNED = tuple(
     for entity, needles, pattern in (
         ("PASSWORD", ("pass", "pwd"), _STRONG + _LINK),
         ("PASSWORD", ("pass", "pwd"), _STRONG + _IS),
-        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=)[ ]{0,2}(?P<link>)(?P<quote>)"),
+        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=| )[ ]{0,2}(?P<link>)(?P<quote>)"),
         ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _LINK),
         ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _IS),
     )
@@ -222,21 +238,49 @@ _SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|inval
 _TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
 
 
-def find_secrets(text: str) -> list[Finding]:
-    """All findings, in no order; they may overlap."""
-    folded = text.casefold()
-    found = []
-    for rule in (*_TOKENS, *_KEYED):
-        if any(needle in folded for needle in rule.needles):
-            found += [Finding(start, end, rule.entity, rule.score, True) for start, end in rule.spans(text)]
-    if "private key" in folded:
-        found += [Finding(start, end, "PRIVATE_KEY", 1.0, True) for start, end in _private_keys(text)]
-    for entity, needles, pattern in _ASSIGNED:
-        if any(needle in folded for needle in needles):
-            found += _assigned(entity, pattern, text)
+def secret_sources() -> list[Source]:
+    """What a gate needs to know of each rule; `find_secrets` takes its bits in this order."""
+    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, *(pattern for _, _, pattern in _ASSIGNED)]
+    return [Source(((pattern.pattern, 0),)) for pattern in patterns]
+
+
+def find_secrets(text: str, fired: int | None = None) -> list[Finding]:
+    """All findings, in no order; they may overlap. Only the rules that are set in the bits of `fired` run."""
+    found: list[Finding] = []
+    for number in _running(text) if fired is None else _numbers(fired):
+        found += _found(text, number)
     return found
 
 
+def _found(text: str, number: int) -> Iterator[Finding]:
+    """What one rule finds, by its place among the `secret_sources`."""
+    if number < len(_RULES):
+        rule = _RULES[number]
+        for start, end in rule.spans(text):
+            yield Finding(start, end, rule.entity, rule.score, True)
+    elif number == len(_RULES):
+        for start, end in _private_keys(text):
+            yield Finding(start, end, "PRIVATE_KEY", 1.0, True)
+    else:
+        entity, _, pattern = _ASSIGNED[number - len(_RULES) - 1]
+        yield from _assigned(entity, pattern, text)
+
+
+def _running(text: str) -> Iterator[int]:
+    """The rules one of whose needles is in the text."""
+    folded = text.casefold()
+    needles = [*(rule.needles for rule in _RULES), ("private key",), *(needles for _, needles, _ in _ASSIGNED)]
+    return (number for number, some in enumerate(needles) if any(needle in folded for needle in some))
+
+
+def _numbers(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+_RULES = (*_TOKENS, *_KEYED)
 _BEGIN = _compiled(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{1,60}-----")
 _KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
@@ -303,6 +347,12 @@ _WEAK_NAME = re.compile(
     r"secret|credential|apikey|authorization)s?[0-9]*$"
 )
 _PIN_NAME = re.compile(r"(?i)(?:^|[_\- ])pin(?:[_\- ]?(?:code|number))?$")
+
+
+@functools.lru_cache(maxsize=4096)
+def names_secret(key: str) -> bool:
+    """`secret_field` may take what is kept under `key` for a secret."""
+    return any(name.search(key) for name in (_STRONG_NAME, _WEAK_NAME, _PIN_NAME))
 
 
 def secret_field(key: str, value: str) -> str | None:

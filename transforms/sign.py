@@ -55,12 +55,21 @@ def is_sound(records: pa.RecordBatch) -> pa.BooleanArray:
     return pc.equal(pc.list_value_length(records.column("reasons")), 0)
 
 
-def sign_records(records: pa.RecordBatch, keys: Keys, prefer: Sequence[str] = ()) -> pa.RecordBatch:
-    """SIGNED for sound RECORDS: id, shuffle key and what decides among duplicates."""
+def sign_records(
+    records: pa.RecordBatch, keys: Keys, prefer: Sequence[str] = (), written: pa.RecordBatch | None = None
+) -> pa.RecordBatch:
+    """SIGNED for sound RECORDS: id, shuffle key and what decides among duplicates.
+
+    `written` are the same records as they are to be written, where that is not what their ids are made from: with
+    surrogates. Duplicates may differ there, so what decides among them is computed from it.
+    """
     messages, tools = records.column("messages"), records.column("tools")
     lines = conversation_lines(messages, tools, weight=False)
-    said = [line.as_buffer().to_pybytes() for line in lines]
-    ids = [record_id(line) for line in said]
+    ids = [record_id(line.as_buffer().to_pybytes()) for line in lines]
+    if written is not None:
+        records = written
+        messages, tools = records.column("messages"), records.column("tools")
+        lines = conversation_lines(messages, tools, weight=False)
     kinds, metadata = records.column("kind").to_pylist(), records.column("metadata").to_pylist()
     ranks = [_rank(kind, text, prefer) for kind, text in zip(kinds, metadata, strict=True)]
     weights = conversation_lines(messages, tools, weight=True)

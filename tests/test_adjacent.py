@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_redact import OPTIONS, batch, message, redacted
+from transforms.adjacent import adjacent_parts, may_join, same_speaker
+from transforms.redact import redact_records
+
+
+def turns(*said: tuple[str, str]) -> list[str]:
+    (row,) = redacted({"messages": [message(role, content) for role, content in said]})
+    return [one["content"] for one in row["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        ("my number is 212-867", "5309", ("my number is <PHONE_NUMBER_1>", "<PHONE_NUMBER_1>")),
+        ("call 212 867-", "5309.", ("call <PHONE_NUMBER_1>-", "<PHONE_NUMBER_1>.")),
+        ("card 4111 1111", "1111 1111\nthanks", ("card <CREDIT_CARD_1>", "<CREDIT_CARD_1>\nthanks")),
+        ("card 41111111...", "11111111", ("card <CREDIT_CARD_1>...", "<CREDIT_CARD_1>")),
+        ("GB82 WEST 1234", "5698 7654 32", ("<IBAN_CODE_1>", "<IBAN_CODE_1>")),
+        ("ssn 323-45", "6789", ("ssn <US_SSN_1>", "<US_SSN_1>")),
+        ("mail me: jane.doe", "@example.com", ("mail me: <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>")),
+        ("it's jane@", "example.com", ("it's <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>")),
+        ("it's jane@example", ".com!", ("it's <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>!")),
+    ],
+)
+def test_values_split_over_two_turns(first: str, second: str, left: tuple[str, str]) -> None:
+    assert turns(("user", first), ("user", second)) == list(left)
+    between = ("assistant", "go on")
+    assert turns(("user", first), between, ("user", second)) == [left[0], "go on", left[1]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("what is 200 + 300", "500"),
+        ("pick one of 100", "150"),
+        ("my number is 212-867", "5309 is my number too"),
+        ("I live at 12", "34 people do"),
+        ("so. end", ".com is a domain"),
+        ("number 212", "OK"),
+        ("see you at 10", "12"),
+    ],
+)
+def test_parts_that_make_no_value_stay(first: str, second: str) -> None:
+    assert turns(("user", first), ("user", second)) == [first, second]
+
+
+def test_speakers_are_not_mixed() -> None:
+    said = [("user", "my number is 212-867"), ("assistant", "5309"), ("assistant", "what is it?")]
+    assert turns(*said) == [content for _, content in said]
+
+
+def test_joined_turns_settle() -> None:
+    row = {"messages": [message("user", "it is 212-867"), message("user", "5309"), message("user", "or 212-867-5309")]}
+    once = redact_records(batch(row), OPTIONS).records
+    assert [one["content"] for one in once.to_pylist()[0]["messages"]] == [
+        "it is <PHONE_NUMBER_1>", "<PHONE_NUMBER_1>", "or <PHONE_NUMBER_1>"
+    ]  # fmt: skip
+    assert redact_records(once, OPTIONS).records.equals(once)
+
+
+PARTS = [
+    "my number is 212-867", "5309", "5309.", "GB82 WEST 1234", "5698 7654 32", "jane@", "example.com", "@example.com!",
+    "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.sampled_from(PARTS)), max_size=4), max_size=4
+    )
+)
+def test_the_search_by_columns_misses_nothing(rows: list[list[tuple[str, str]]]) -> None:
+    records = batch(*({"messages": [message(role, text) for role, text in said]} for said in rows))
+    possible = may_join(records.column("messages"))
+    for said, may in zip(rows, possible, strict=True):
+        filled = [(role, text) for role, text in said if text]
+        pairs = same_speaker([(role, place) for place, (role, _) in enumerate(filled)])
+        if any(adjacent_parts(filled[one][1], filled[other][1]) for one, other in pairs):
+            assert may or not any("@" in text or any(map(str.isdigit, text)) for _, text in filled)
+    assert redact_records(records, OPTIONS).records.equals(
+        redact_records(records, OPTIONS.model_copy(update={"exact": True})).records
+    )

@@ -1,0 +1,165 @@
+"""The gate lets through whatever could match; the fast path finds what Presidio's own engine finds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+
+import phonenumbers
+import pytest
+import regex
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz_redaction import MARKS, OPTIONS, VALUES, Maker, differences
+from transforms import gate
+from transforms.analyzer import Analyzer
+from transforms.gate import Gate, Source, cache_folder
+from transforms.options import RedactOptions
+from transforms.phones import PhoneFinder, phone_pattern
+from transforms.relax import Unknown, relax, same_in_re2
+from transforms.secrets import find_secrets, secret_sources
+
+ENGINES = ["hyperscan", "re2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flags", "relaxed"),
+    [
+        (r"\bx{2,9}(?=y)", 0, "x{2}"),
+        (r"(?<!a)[0-9]+[a-c]?$", 0, "(?:[0-9])"),
+        (r"([:-])ab\1x", 0, r"(?:[\x{2d}\x{3a}])ab(?:[\x{2d}\x{3a}])x"),
+        ("(?i:k)1", 0, "(?:[Kk])1"),
+        ("com|community|org", 0, "(?:com|org)"),
+        ("[a-z][0-9]{3,6}|[a-z][0-9]{5}|[0-9]{9}[a-z]", 0, "(?:[a-z][0-9]{3}|[0-9]{9}[a-z])"),
+        ("é|x", 0, "(?:x)"),
+    ],
+)
+def test_what_patterns_become(pattern: str, flags: int, relaxed: str) -> None:
+    assert relax(pattern, flags, only_ascii=True) == relaxed
+
+
+@pytest.mark.parametrize("pattern", ["a*", r"\p{L}", "[[:alpha:]]", "x{,3}y", "(?P<a", "a(?i)b", r"(?a:\w)x"])
+def test_what_is_not_understood_is_not_guessed(pattern: str) -> None:
+    with pytest.raises(Unknown):
+        relax(pattern, 0, only_ascii=False)
+    assert Gate([Source(((pattern, 0),))]).always == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("letter", ["ı", "İ", "ſ", "K", "i", "S"])
+def test_letters_that_fold_into_ascii(engine: str, letter: str) -> None:
+    pattern = "[a-z]7"
+    assert regex.search(pattern, f"{letter}7", regex.IGNORECASE)
+    assert Gate([Source(((pattern, re.IGNORECASE),))], engine=engine).scan_str(f"- {letter}7") == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_words_are_needed_where_they_are_named(engine: str) -> None:
+    made = Gate([Source((("[0-9]{9}", 0),), ("bank", "kiss")), Source((("[0-9]{9}", 0),)), Source(())], engine=engine)
+    assert made.always == 0b100
+    assert made.scan_str("123456789") == 0b110
+    assert made.scan_str("my Banking 123456789") == 0b111
+    assert made.scan_str("Kſiſs KİſS 123456789") == 0b111
+    assert made.scan_str("bank 12345678") == 0b100
+    assert made.scan_str("") == 0b100
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_whatever_a_pattern_matches_passes_the_gate(engine: str) -> None:
+    """For each pattern on its own: where `regex` matches, the gate is open."""
+    chooser = Random(1)
+    for options in (OPTIONS[0], OPTIONS[3]):
+        analyzer = Analyzer(options)
+        sources = [source._replace(words=()) for source in analyzer.sources if len(str(source.patterns)) < 2000]
+        made, maker = Gate(sources, engine=engine), Maker(chooser, [analyzer])
+        compiled = [[regex.compile(*one) for one in source.patterns] for source in sources]
+        matched = 0
+        for _ in range(400):
+            text = maker.text()
+            fired = made.scan_str(text)
+            for number, patterns in enumerate(compiled):
+                if any(pattern.search(text) for pattern in patterns):
+                    matched += 1
+                    assert fired >> number & 1, (sources[number], text)
+        assert matched > 400
+
+
+def test_rules_for_secrets_behind_the_gate() -> None:
+    made = Gate(secret_sources())
+    maker = Maker(Random(2), [Analyzer(RedactOptions())])
+    secrets = [value for value in VALUES if find_secrets(value)]
+    for number in range(600):
+        text = (
+            maker.text() + Random(number).choice(["", " ", " token ", " password = "]) + secrets[number % len(secrets)]
+        )
+        assert sorted(find_secrets(text, made.scan_str(text))) == sorted(find_secrets(text)), text
+
+
+numbers = st.lists(
+    st.sampled_from(
+        [*VALUES[:6], *MARKS, "0", "00 44", "011", "ext. 5", "x12", ";ext=9", "3/10/2011", "2012-01-02 08:00"]
+    )
+    | st.text("0123456789 -./()+٣", max_size=12),
+    max_size=8,
+).map("".join)
+
+
+@settings(max_examples=300)
+@given(numbers, st.sampled_from([("US", "GB"), ("DE", "IN"), ("AR", "MX", "IT"), ("AT",)]))
+@example("2012-01-02 08:00:15 6502530000", ("US", "GB"))
+def test_phone_numbers_are_those_of_phonenumbers(text: str, regions: tuple[str, ...]) -> None:
+    expected = [
+        (match.start, match.end)
+        for region in regions
+        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=1)
+    ]
+    assert PhoneFinder(regions).spans(text) == expected
+    assert not expected or re.search(phone_pattern(regions), text)
+
+
+def test_the_fast_path_finds_what_presidios_engine_finds() -> None:
+    tried, found = differences(16, texts=400)
+    assert tried >= 400
+    assert found == []
+
+
+def test_the_fuzzer_notices_a_blind_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the test: a gate that misses the letters that fold into ASCII, or lets nothing through."""
+    monkeypatch.setattr(Gate, "scan_str", lambda *_: 0)
+    assert differences(16, texts=60)[1]
+
+
+def test_same_in_re2() -> None:
+    assert same_in_re2(r"\b[0-9]{8,17}\b", re.IGNORECASE)
+    for pattern in (r"(?<!a)b", r"a\s", "^a", r"(a)\1", "a*", "a{2,2000}", r"\u00a0", "a++"):
+        assert not same_in_re2(pattern, 0), pattern
+
+
+def test_the_database_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    sources = [Source((("kept[0-9]{3}", 0),))]
+    assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
+    (path,) = cache_folder().iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "_keep", None)  # it would be called
+        assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
+    for spoiled in (b"", path.read_bytes()[:-1], b"x" * 5000):
+        path.write_bytes(spoiled)
+        assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
+        assert len(path.read_bytes()) > 500
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert Gate([Source((("none[0-9]{3}", 0),))]).scan_str("none123") == 1
+
+
+def test_a_pattern_too_large_for_hyperscan_is_always_on() -> None:
+    large = "|".join(f"{number:05}x" for number in range(4000))
+    made = Gate([Source(((large, 0),)), Source((("small", 0),))], engine="hyperscan")
+    assert made.scan_str("nothing") == 0b01
+    assert made.scan_str("small") == 0b11

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_redact import said
+from transforms.shadow import shadow_of, undisguised
+
+DISGUISED = [
+    ("４１１１　１１１１　１１１１　１１１１", "4111 1111 1111 1111"),
+    ("٢١٢-٥٥٥-٠١٩٩", "212-555-0199"),
+    ("४१११", "4111"),
+    ("𝐣𝐨𝐡𝐧@example.com", "john@example.com"),
+    ("jo\u200bhn\u00ad@exa\ufeffmple.com", "john@example.com"),
+    ("jоhn@exаmple.com", "john@example.com"),
+    ("123\u201145\u20116789", "123-45-6789"),
+    ("4111\u00a01111", "4111 1111"),
+    ("jane%40example%2Ecom", "jane@example.com"),
+    ("jane\\u0040example.com", "jane@example.com"),
+    ("jane\\\\u0040example.com", "jane@example.com"),
+    ("jane&#64;example.com, jane&#x40;example.com", "jane@example.com, jane@example.com"),
+    ("john (at) example dot com", "john@example.com"),
+    ("john[at]example[dot]com", "john@example.com"),
+    ("John AT example DOT co DOT uk", "John@example.co.uk"),
+    ("john dot doe at example dot com", "john.doe@example.com"),
+    ("ｊｏｈｎ　（ａｔ）　ｅｘａｍｐｌｅ．ｃｏｍ", "john@example.com"),
+]
+PLAIN = [
+    "", "meet me at 10", "look at example dot com", "the dot product at 3", "100% sure, 50%", "café às 10", "привет, мир",
+    "价格是100元", "smile 👩‍👩‍👧 ❤️", "naïve Ænima", "\\x1b[0m", "C:\\users", "Δx = 3", "она (at)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "plain"), DISGUISED)
+def test_what_a_disguise_hides(text: str, plain: str) -> None:
+    assert undisguised(text) == plain
+    assert undisguised(f"so: {text}; bye") == f"so: {plain}; bye"
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_ordinary_texts_have_no_shadow(text: str) -> None:
+    assert shadow_of(text) is None
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([text for text, _ in DISGUISED]) | st.text(max_size=6), max_size=5).map("".join))
+def test_a_shadow_knows_where_it_comes_from(text: str) -> None:
+    shadow = shadow_of(text)
+    if shadow is None:
+        return
+    assert len(shadow.starts) == len(shadow.ends) == len(shadow.text)
+    assert all(0 <= start < end <= len(text) for start, end in zip(shadow.starts, shadow.ends, strict=True))
+    assert shadow.starts == sorted(shadow.starts)
+    assert shadow.ends == sorted(shadow.ends)
+    for place, character in enumerate(shadow.text):
+        start, end = shadow.source(place, place + 1)
+        assert end - start > 1 or undisguised(text[start:end]) == character or not text[start:end].isascii()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["card ４１１１ １１１１ １１１１ １１１１.", "ssn ٣٢٣-٤٥-٦٧٨٩.", "card 4111 1111 1111\u200b 1111."],
+)
+def test_disguised_values_are_replaced_and_nothing_else(text: str) -> None:
+    (content,) = said(text)
+    assert content in ("card <CREDIT_CARD_1>.", "ssn <US_SSN_1>.")
+
+
+def test_a_value_and_its_disguise_are_one() -> None:
+    assert said("a@example.com or a (at) example dot com or ａ＠ｅｘａｍｐｌｅ．ｃｏｍ") == [
+        "<EMAIL_ADDRESS_1> or <EMAIL_ADDRESS_1> or <EMAIL_ADDRESS_1>"
+    ]
+
+
+def test_hostile_texts_keep_their_size() -> None:
+    for shape in ("a at b dot ", "%40", "１", "a\u200b", "(at)", "аa"):
+        text = shape * (20_000 // len(shape))
+        shadow = shadow_of(text)
+        assert shadow is None or len(shadow.text) <= len(text)

@@ -1,0 +1,304 @@
+"""The gate in front of the recognizers: one scan of a text tells which of them could find anything in it.
+
+A `Source` is anything that looks for values: a pattern of a recognizer, a rule for secrets, a list of words. Its
+patterns, relaxed (see `relax`), go into one database of Hyperscan, or one RE2 Set where Hyperscan cannot be imported.
+A source that the gate cannot tell anything of is `always` on. Sound: where a source is off, it finds nothing; being
+on means nothing. Gates change what work is done, and never what is found.
+
+Compiling takes seconds; the database is kept in `$XDG_CACHE_HOME/corpusmill` (or `~/.cache/corpusmill`), named after a
+digest of all that went into it, and read again in milliseconds. Where that folder cannot be written, it is compiled
+again in each process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import re2
+
+from transforms.relax import Unknown, relax
+
+try:
+    import hyperscan
+except ImportError:
+    hyperscan = None  # type: ignore[assignment]
+
+VERSION = 1  # of what is compiled from a source; part of the cache's names
+LOGGER = logging.getLogger("corpusmill.gate")
+
+
+class Source(NamedTuple):
+    """Fires where one of `patterns` (with its flags of `re`) matches and, if there are any, one of `words` occurs.
+
+    Words are taken in any case, and within words. No patterns: the source is always on.
+    """
+
+    patterns: tuple[tuple[str, int], ...]
+    words: tuple[str, ...] = ()
+
+
+class _Engine(Protocol):
+    def scan(self, text: Any) -> int: ...
+
+
+class Gate:
+    """Which of `sources` could find something, as bits: bit k for source k."""
+
+    def __init__(self, sources: Sequence[Source], *, engine: str | None = None) -> None:
+        self._always = 0
+        self._forms: dict[bool, _Engine | None] = {}
+        self._sources = tuple(sources)
+        self._engine = engine or ("hyperscan" if hyperscan is not None else "re2")
+        for number, source in enumerate(sources):
+            if not source.patterns or not _known(source):
+                self._always |= 1 << number
+
+    @property
+    def always(self) -> int:
+        """The sources that run on every text."""
+        return self._always
+
+    def prepare(self) -> None:
+        """Compiles or loads both databases now."""
+        for only_ascii in (True, False):
+            self._form(only_ascii)
+
+    def scan(self, text: bytes | memoryview, *, only_ascii: bool) -> int:
+        """The sources that could fire on a UTF-8 text, which holds ASCII only where `only_ascii` says so."""
+        engine = self._forms.get(only_ascii) or self._form(only_ascii)
+        return self._always | engine.scan(text)
+
+    def scan_str(self, text: str) -> int:
+        only_ascii = text.isascii()
+        return self.scan(text.encode("utf-8", "replace"), only_ascii=only_ascii)
+
+    def _form(self, only_ascii: bool) -> _Engine:
+        engine = self._forms.get(only_ascii)
+        if engine is None:
+            terms = _terms(self._sources, self._always, only_ascii)
+            engine = self._forms[only_ascii] = (
+                _hyperscan(terms, only_ascii) if self._engine == "hyperscan" else _Re2(terms)
+            )
+        return engine
+
+
+class _Term(NamedTuple):
+    """Source `number` fires where any of `patterns` and, if there are any, any of `words` is found."""
+
+    number: int
+    patterns: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def _known(source: Source) -> bool:
+    try:
+        for pattern, flags in source.patterns:
+            if relax(pattern, flags, only_ascii=False) == "":
+                return False
+    except Unknown:
+        return False
+    return True
+
+
+def _terms(sources: Sequence[Source], always: int, only_ascii: bool) -> list[_Term]:
+    terms = []
+    for number, source in enumerate(sources):
+        if always >> number & 1:
+            continue
+        relaxed = [relax(pattern, flags, only_ascii=only_ascii) for pattern, flags in source.patterns]
+        patterns = tuple(dict.fromkeys(one for one in relaxed if one is not None))
+        words = [_word(word, only_ascii) for word in source.words]
+        possible = tuple(dict.fromkeys(one for one in words if one is not None))
+        if patterns and (possible or not source.words):
+            terms.append(_Term(number, patterns, possible))
+    return terms
+
+
+def _word(word: str, only_ascii: bool) -> str | None:
+    return relax("".join(f"\\U{ord(char):08x}" for char in word), 2, only_ascii=only_ascii)  # 2: re.IGNORECASE
+
+
+def _hyperscan(terms: Sequence[_Term], only_ascii: bool) -> _Hyperscan:
+    """The scanner; a source with a pattern that is too large for it is always on."""
+    try:
+        return _Hyperscan(terms, only_ascii)
+    except hyperscan.error:
+        small = [term for term in terms if _compiles(term, only_ascii)]
+        large = {term.number for term in terms} - {term.number for term in small}
+        return _Hyperscan(small, only_ascii, sum(1 << number for number in large))
+
+
+def _compiles(term: _Term, only_ascii: bool) -> bool:
+    expressions, ids, flags = _expressions([term], only_ascii)
+    try:
+        encoded = [one.encode() for one in expressions]
+        hyperscan.Database().compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+    except hyperscan.error:
+        return False
+    return True
+
+
+class _Re2:
+    def __init__(self, terms: Sequence[_Term]) -> None:
+        options = re2.Options()
+        options.max_mem = 256 << 20  # 256 MiB: RE2's own caches
+        self._set = re2.Set.SearchSet(options)
+        self._patterns: list[int] = []  # by number in the set: the bits of the sources it belongs to
+        self._words: list[int] = []
+        numbers: dict[str, int] = {}
+        self._unworded = 0
+        for term in terms:
+            self._unworded |= 0 if term.words else 1 << term.number
+            for expressions, bits in ((term.patterns, self._patterns), (term.words, self._words)):
+                for one in expressions:
+                    if one not in numbers:
+                        numbers[one] = len(numbers)
+                        self._set.Add(one)
+                        self._patterns.append(0)
+                        self._words.append(0)
+                    bits[numbers[one]] |= 1 << term.number
+        self._set.Compile()
+        self._empty = not numbers
+
+    def scan(self, text: Any) -> int:
+        if self._empty:
+            return 0
+        patterns = words = 0
+        for number in self._set.Match(bytes(text)) or ():
+            patterns |= self._patterns[number]
+            words |= self._words[number]
+        return patterns & (words | self._unworded)
+
+
+class _Hyperscan:
+    def __init__(self, terms: Sequence[_Term], only_ascii: bool, always: int = 0) -> None:
+        self._always = always
+        self._bits: list[int] = []
+        handler = self._bits.append
+        self._handler = lambda number, *_: handler(number)
+        if terms:
+            self._database = _database(*_expressions(terms, only_ascii))
+            self._scan = self._database.scan
+        self._empty = not terms
+
+    def scan(self, text: Any) -> int:
+        if self._empty or not len(text):
+            return self._always
+        self._scan(text, match_event_handler=self._handler)
+        if not self._bits:
+            return self._always
+        fired = self._always
+        for number in self._bits:
+            fired |= 1 << number
+        self._bits.clear()
+        return fired
+
+
+def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
+    """Expressions, their ids and flags. A source with words is a combination of quiet expressions."""
+    plain = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
+    if not only_ascii:
+        plain |= hyperscan.HS_FLAG_UTF8
+    quiet = plain | hyperscan.HS_FLAG_QUIET
+    rows: list[tuple[str, int, int]] = []
+    free = max((term.number for term in terms), default=0) + 1
+    subs: dict[str, int] = {}
+    for term in terms:
+        if not term.words:
+            rows += [(one, term.number, plain | hyperscan.HS_FLAG_PREFILTER) for one in term.patterns]
+            continue
+        for one in (*term.patterns, *term.words):
+            if one not in subs:
+                subs[one] = free + len(subs)
+                rows.append((one, subs[one], quiet))
+        either, words = ("|".join(str(subs[one]) for one in ones) for ones in (term.patterns, term.words))
+        combination = hyperscan.HS_FLAG_COMBINATION | hyperscan.HS_FLAG_SINGLEMATCH
+        rows.append((f"({either})&({words})", term.number, combination))
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------ cache
+
+
+def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
+    named = [
+        VERSION,
+        importlib.metadata.version("hyperscan"),
+        platform.machine(),
+        _processor(),
+        expressions,
+        ids,
+        flags,
+    ]
+    digest = hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
+    path = cache_folder() / f"gate-{digest}.hs"
+    database = _loaded(path)
+    if database is None:
+        LOGGER.warning("compiling %d patterns of personal data and secrets, once a machine", len(expressions))
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        encoded = [one.encode() for one in expressions]
+        database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+        _keep(path, hyperscan.dumpb(database))
+    return database
+
+
+def _processor() -> str:
+    """What Hyperscan builds for: a database of another processor may not load."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("flags", "Features")):
+                return hashlib.blake2b(line.encode(), digest_size=8).hexdigest()
+    return platform.processor()
+
+
+def cache_folder() -> Path:
+    """Where compiled databases are kept. May not exist, and may not be writable."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "corpusmill"
+
+
+_SUM = 16  # bytes of the digest that stands before the database
+
+
+def _loaded(path: Path) -> Any:
+    """The database kept at `path`, or None: not there, cut short, another's, for another processor."""
+    try:
+        if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    blob = content[_SUM:]
+    if hashlib.blake2b(blob, digest_size=_SUM).digest() != content[:_SUM]:
+        return None
+    try:
+        database = hyperscan.loadb(blob, mode=hyperscan.HS_MODE_BLOCK)
+        database.scratch = hyperscan.Scratch(database)
+        database.scan(b"x", match_event_handler=lambda *_: None)
+    except Exception:  # whatever Hyperscan says of it: it is compiled again
+        return None
+    return database
+
+
+def _keep(path: Path, blob: bytes) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".gate-", delete=False) as out:
+            try:
+                out.write(hashlib.blake2b(blob, digest_size=_SUM).digest() + blob)
+                out.close()
+                os.replace(out.name, path)
+            except OSError:
+                os.unlink(out.name)

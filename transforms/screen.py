@@ -1,0 +1,151 @@
+"""Which records of a batch may hold something to redact, seen from their Arrow columns.
+
+The gate scans each string of the messages where it lies, without a Python object of its own. JSON columns are walked
+for their keys, strings and numbers, which are scanned together. A record that passes keeps its bytes: most do.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from transforms.canonical import canonical_json
+from transforms.gate import Gate
+from transforms.schema import ROLES
+from transforms.secrets import names_secret
+from transforms.shadow import may_differ
+
+Mask = NDArray[np.bool_]
+Path = tuple[str, ...]
+
+
+class Screen:
+    """Looks over batches with a gate; `secrets`: a value may also be one for the key that it is kept under."""
+
+    def __init__(self, gate: Gate, secrets: bool) -> None:
+        self._gate, self._secrets = gate, secrets
+
+    def rows(self, records: pa.RecordBatch, kept: frozenset[Path]) -> Mask:
+        """bool[N]: false where no text of the row lets anything through the gate.
+
+        `kept` are paths of the metadata at which a digest stays.
+        """
+        marked = self._json(records.column("tools"), frozenset()) | self._json(records.column("metadata"), kept)
+        messages = records.column("messages")
+        flat = messages.flatten()
+        role, content, reasoning, name, calls, call_id, _ = flat.flatten()
+        other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
+        inside = self._calls(calls)
+        for texts in (other, content, reasoning, name, call_id):
+            inside |= self._texts(texts)
+        return marked | _any_within(messages, inside)
+
+    def _calls(self, calls: pa.ListArray) -> Mask:
+        identity, kind, function = calls.flatten().flatten()
+        called, arguments = function.flatten()
+        inside = self._json(arguments, frozenset())
+        for texts in (identity, kind, called):
+            inside |= self._texts(texts)
+        return _any_within(calls, inside)
+
+    def _texts(self, texts: pa.StringArray) -> Mask:
+        marked = np.zeros(len(texts), np.bool_)
+        lengths = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
+        places = np.flatnonzero(lengths)
+        if not len(places):
+            return marked
+        plain = pc.fill_null(pc.string_is_ascii(texts), True).to_numpy(zero_copy_only=False)
+        _, offsets, content = texts.buffers()
+        starts = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
+        view, scan = memoryview(content), self._gate.scan
+        rows = zip(places.tolist(), starts[places].tolist(), starts[places + 1].tolist(), plain[places], strict=True)
+        for place, start, end, only_ascii in rows:
+            if scan(view[start:end], only_ascii=only_ascii) or (
+                not only_ascii and may_differ(str(view[start:end], "utf-8"))
+            ):
+                marked[place] = True
+        return marked
+
+    def _json(self, texts: pa.StringArray, kept: frozenset[Path]) -> Mask:
+        marked = np.zeros(len(texts), np.bool_)
+        for place, text in enumerate(texts.to_pylist()):
+            if text and text != "{}":
+                marked[place] = self._json_text(text, kept)
+        return marked
+
+    def _json_text(self, text: str, kept: frozenset[Path]) -> bool:
+        try:
+            return self._json_value(text, kept)
+        except (ValueError, OverflowError, RecursionError):
+            return True  # whoever redacts the row sees to it
+
+    def _json_value(self, text: str, kept: frozenset[Path]) -> bool:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return self._text(text)
+        if canonical_json(value) != text.encode():
+            return True  # what the parser did not see, as an earlier duplicate key, must not pass
+        slots = list(_slots(value, "", (), kept))
+        if self._secrets and any(names_secret(key) for key, _ in slots):
+            return True
+        return self._text("\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots))
+
+    def _text(self, text: str) -> bool:
+        return bool(self._gate.scan_str(text)) or (not text.isascii() and may_differ(text))
+
+
+def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:
+    """bool[N]: a list holds something marked. `inside` are marks of its flattened values."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    total = np.concatenate([[0], np.cumsum(inside)])
+    return np.asarray(total[ends] > total[ends - lengths])
+
+
+def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[tuple[str, str]]:
+    """The texts within a JSON value, each with its key; numbers are their digits. As `redact` walks them."""
+    if isinstance(value, str):
+        if value and not (path in kept and is_digest(value)):
+            yield key, value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            if name:
+                yield "", name
+            yield from _slots(one, name, (*path, name), kept)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _slots(one, key, (*path, ""), kept)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, str(int(value))
+
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+
+def is_digest(text: str) -> bool:
+    """32 hexadecimal digits, as Parse writes in place of a group's value."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PLAIN_KEY = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
+
+
+@functools.lru_cache(maxsize=4096)
+def as_context(key: str) -> str:
+    """A JSON key as the words that stand before its value; nothing for a key that may itself be a value.
+
+    >>> as_context("homePhone_1"), as_context("a@b.com")
+    ('home Phone: ', '')
+    """
+    words = _CAMEL.sub(" ", re.sub(r"[_\-. ]+", " ", key)).rstrip("0123456789").strip()
+    return f"{words}: " if len(words) <= 40 and _PLAIN_KEY.fullmatch(words) else ""

@@ -1,0 +1,227 @@
+r"""A text as it would be if nobody had disguised it, with the way back: what patterns read beside the text itself.
+
+    text     ｊohn\u200b＠example．com   ２１２-５５５-０１９９   jane%40example.com   john (at) example dot com
+    shadow   john@example.com          212-555-0199         jane@example.com     john@example.com
+
+Undone are: percent, JSON and HTML escapes of ASCII; full-width and other compatibility forms (Unicode's NFKC, one
+character at a time), digits of other scripts, characters without width, dashes and spaces that only look like those
+of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses.
+`shadow_of` says None for a text that holds none of these, which a search for what each must hold finds out cheaply.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import re2
+
+from transforms.gate import Source
+
+
+class Shadow(NamedTuple):
+    """`text`, and where each of its characters starts and ends in the text that it is the shadow of."""
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+
+    def source(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the disguised text that `text[start:end]` stands for; `start` is less than `end`."""
+        return self.starts[start], self.ends[end - 1]
+
+
+Edit = tuple[int, int, str]  # what stands from start to end becomes this
+
+
+def shadow_of(text: str) -> Shadow | None:
+    """The shadow of `text`; None where it would be the text itself.
+
+    >>> shadow_of("write to john (at) example dot com").text
+    'write to john@example.com'
+    >>> shadow_of("caf\u00e9 at 10")
+    """
+    if not may_differ(text):
+        return None
+    shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
+    for edits in (_escapes, _characters, _look_alikes, _spelled):
+        shadow = _edited(shadow, edits(shadow.text))
+    return None if shadow.text == text else shadow
+
+
+def undisguised(text: str) -> str:
+    """The text of the shadow, or the text itself where it has none."""
+    shadow = shadow_of(text)
+    return text if shadow is None else shadow.text
+
+
+def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
+    parts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    position = 0
+    for start, end, replacement in edits:
+        parts += (shadow.text[position:start], replacement)
+        starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
+        ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
+        position = end
+    if not parts:
+        return shadow
+    return Shadow(
+        "".join(parts) + shadow.text[position:], starts + shadow.starts[position:], ends + shadow.ends[position:]
+    )
+
+
+# ------------------------------------------------------------------------------------------- is there anything to do
+
+_ESCAPE = r"%[2-7][0-9A-Fa-f]|\\+u00[2-7][0-9A-Fa-f]|\\+x[2-7][0-9A-Fa-f]|&#(?:[xX]0{0,4}[2-7][0-9A-Fa-f]|0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
+_AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
+_DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
+_ASCII_MARK = re2.compile(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
+
+
+def shadow_sources() -> list[Source]:
+    """One: what a gate needs to know of ASCII texts that have a shadow."""
+    return [Source(((_ASCII_MARK.pattern, 0),))]
+
+
+def may_differ(text: str) -> bool:
+    """False where `shadow_of` says None, for certain and in less time."""
+    if _ASCII_MARK.search(text) is not None:
+        return True
+    return not text.isascii() and _disguises().search(text) is not None
+
+
+@functools.cache
+def _disguises() -> re.Pattern[str]:
+    """What a disguised value holds, and texts in other scripts rarely do."""
+    digits = _class(code for code in range(128, 0x20000) if unicodedata.category(chr(code)) == "Nd")
+    word = "[0-9A-Za-z@._%+\\-]"
+    hidden = f"[{_HIDDEN}]"
+    return re.compile(
+        f"[{digits}\uff10-\uff19\uff20-\uff3a\uff41-\uff5a\u2460-\u24ff\U0001d400-\U0001d7ff]"
+        f"|{word}{hidden}+[ {word[1:]}| {hidden}+{word}|[0-9A-Za-z][{_DASHES}{_SPACES}][0-9A-Za-z]"
+        f"|[A-Za-z@.][{_FOREIGN}]|[{_FOREIGN}][A-Za-z@]"
+    )
+
+
+def _class(codes: Iterable[int]) -> str:
+    """Code points as the inside of a character class."""
+    runs: list[list[int]] = []
+    for code in codes:
+        if runs and runs[-1][1] == code - 1:
+            runs[-1][1] = code
+        else:
+            runs.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in runs)
+
+
+_HIDDEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
+_DASHES = "\u2010-\u2015\u2212\ufe58\ufe63"
+_SPACES = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
+_LATIN = dict(zip("асеорхуіјѕһԁԛԝАВСЕНІЈКМОРЅТХУαορνικΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aceopxyijshdqwABCEHIJKMOPSTXYaopvikABEZHIKMNOPTYX", strict=True))  # fmt: skip
+_FOREIGN = "".join(sorted(_LATIN))
+
+
+# ------------------------------------------------------------------------------------------- the edits
+
+_ESCAPED = re.compile(_ESCAPE)
+
+
+def _escapes(text: str) -> Iterator[Edit]:
+    for match in _ESCAPED.finditer(text):
+        escape = match.group()
+        if escape.startswith("&#") and escape[2] not in "xX":
+            code = int(escape[2:-1])
+        else:
+            code = int(escape.rstrip(";")[-2:], 16)
+        if code != 0x7F:
+            yield (*match.span(), chr(code))
+
+
+_OTHER = re.compile(r"[^\x00-\x7f]")
+_IS_HIDDEN, _IS_DASH, _IS_SPACE = (re.compile(f"[{one}]") for one in (_HIDDEN, _DASHES, _SPACES))
+
+
+def _characters(text: str) -> Iterator[Edit]:
+    if text.isascii():
+        return
+    for match in _OTHER.finditer(text):
+        plain = _plain(match.group())
+        if plain != match.group():
+            yield (*match.span(), plain)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain(character: str) -> str:
+    """What a character passes for.
+
+    >>> _plain("\uff14"), _plain("\u0664"), _plain("\u2011"), _plain("\u200b"), _plain("\u00e9") == "\u00e9"
+    ('4', '4', '-', '', True)
+    """
+    if _IS_HIDDEN.match(character):
+        return ""
+    if _IS_DASH.match(character):
+        return "-"
+    if _IS_SPACE.match(character):
+        return " "
+    digit = unicodedata.decimal(character, None)
+    return unicodedata.normalize("NFKC", character) if digit is None else str(digit)
+
+
+_MIXED = re.compile(rf"[A-Za-z0-9@._%+\-{_FOREIGN}]{{2,}}")
+_IS_LATIN = re.compile("[A-Za-z@]")
+
+
+def _look_alikes(text: str) -> Iterator[Edit]:
+    """Letters of other scripts in words that hold Latin ones and nothing that couldn't be Latin."""
+    if text.isascii():
+        return
+    for word in _MIXED.finditer(text):
+        if not word.group().isascii() and _IS_LATIN.search(word.group()):
+            for offset, letter in enumerate(word.group(), word.start()):
+                if letter in _LATIN:
+                    yield offset, offset + 1, _LATIN[letter]
+
+
+# A spelled address: brackets around `at`, or `at` and `dot` as words. RE2: linear on any text.
+_LABEL = "[A-Za-z0-9_+\\-]{1,64}"
+_SOME_DOT = rf"(?:{_DOT}| dot |\.)"
+_BRACKETED = re2.compile(
+    rf"(?i)({_LABEL}(?:{_SOME_DOT}{_LABEL}){{0,3}})({_AT})((?:{_LABEL}{_SOME_DOT}){{1,4}}[a-z]{{2,24}})"
+)
+_WORDS = re2.compile(
+    rf"(?i)({_LABEL}(?:{_SOME_DOT}{_LABEL}){{0,3}})( at )((?:{_LABEL}(?: dot |{_DOT})){{1,4}}[a-z]{{2,24}})"
+)
+_A_DOT = re.compile(rf"(?i){_DOT}| dot ")
+# Before `at`, no name of anybody's: "look at example dot com".
+_NO_NAME = re.compile(
+    "(?i)(?:look|is|are|was|were|be|available|me|us|it|page|site|website|found|here|there|now|live|hosted|read|see|"
+    "visit|go|stay|work|works|working|online|out|up|back|and|or|in|on|store|shop|app|forum)$"
+)
+
+
+def _spelled(text: str) -> Iterator[Edit]:
+    position = 0
+    for match in sorted(_spelled_matches(text), key=lambda one: one.span()):
+        if match.start() < position:
+            continue
+        yield from _dots(text, *match.span(1))
+        yield (*match.span(2), "@")
+        yield from _dots(text, *match.span(3))
+        position = match.end()
+
+
+def _spelled_matches(text: str) -> Iterator[Any]:
+    yield from _BRACKETED.finditer(text)
+    for match in _WORDS.finditer(text):
+        if not _NO_NAME.match(match.group(1)):
+            yield match
+
+
+def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
+    for match in _A_DOT.finditer(text, start, end):
+        yield (*match.span(), ".")
