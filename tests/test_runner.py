@@ -76,8 +76,9 @@ def job(tmp_path, monkeypatch) -> Job:
     monkeypatch.setenv("CORPUSMILL_KEY", SECRET)
     config, storage = Config(), Storage()
     keys = load_keys(config.split.salt)
-    options = mill_options(config, keys, make_plan(config, keys, []))
-    return Job(storage, str(tmp_path / "out"), str(tmp_path / "work"), options, config.split, config.write)
+    output, work = str(tmp_path / "out"), str(tmp_path / "work")
+    options = mill_options(config, keys, make_plan(config, keys, []), output, work)
+    return Job(storage, output, work, options, config.split, config.write)
 
 
 def test_the_stop_mark_is_put_before_the_job_is_cancelled(job, job_server, monkeypatch):
