@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.dedupe_corpus import BATCH, bodies_of, make_corpus, open_corpus
 from pipeline.config import load_config
-from pipeline.plan import BAND_SEGMENT_BYTES, SEGMENT_BYTES, _segments, load_plan, make_plan, plan_uri
+from pipeline.plan import load_plan, make_plan, plan_uri
+from pipeline.shape import shape_of
 from pipeline.tasks import Job, Tasks
 from transforms.bands import BandRows
 from transforms.cluster import VERDICTS
@@ -87,7 +88,7 @@ def run_engine(corpus: Path, work: Path) -> tuple[dict[str, Any], npt.NDArray[np
 
 
 def _options(count: int) -> MillOptions:
-    weight, units = count * BYTES_EACH, -(-count // UNIT_RECORDS)
+    shape = shape_of(count * BYTES_EACH, -(-count // UNIT_RECORDS), WriteOptions().shard_bytes)
     return MillOptions(
         ReadOptions(),
         ValidateOptions(),
@@ -95,8 +96,10 @@ def _options(count: int) -> MillOptions:
         DedupeOptions(),
         None,
         KEYS,
-        _segments(weight, SEGMENT_BYTES, units),
-        _segments(weight, BAND_SEGMENT_BYTES, units),
+        shape.segments,
+        shape.band_segments,
+        shape.text_segments,
+        shape.unit_segments,
     )
 
 
@@ -124,7 +127,7 @@ def _sign(corpus: Path, options: MillOptions, storage: Storage, work: str) -> tu
             signed = signed_records(reader.get_batch(number))
             now = time.process_time()
             reading += now - start
-            _write_signed(signed, unit, options, writers, rows)
+            _write_signed(signed, signed, unit, options, writers, rows)
             start = time.process_time()
             spent += start - now
         now = time.process_time()
