@@ -4,13 +4,14 @@ EXTRAS ?=
 INPUT  ?=
 OUTPUT ?=
 BIN    := .venv/bin
+TOOLS  := $(or $(CORPUSMILL_SERVERS),.servers)/deploy
 comma  := ,
 STAMP  := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 DEV    := .venv/.setup-dev
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-stores test-flink bench-dedupe bench-redaction fuzz lint type format lock clean
+.PHONY: help setup run test test-stores test-flink test-deploy bench-dedupe bench-redaction fuzz lint type format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,17 @@ $(PEER)/.setup: $(DEV) benchmarks/dedupe_peers.txt
 
 bench-dedupe: $(DEV) $(if $(PEERS),$(PEER)/.setup)  ## measure de-duplication beside the truth (SIZE=100000, PEERS=1 for other tools)
 	$(BIN)/python benchmarks/dedupe.py --size $(SIZE) $(if $(PEERS),--peers $(PEER)/bin/python)
+$(TOOLS)/.done: .venv/bin/uv tests/deploy/requirements.txt Makefile
+	rm -rf $(TOOLS) && mkdir -p $(TOOLS)
+	$(BIN)/uv venv --quiet --python $(BIN)/python $(TOOLS)/venv
+	$(BIN)/uv pip install --quiet --python $(TOOLS)/venv/bin/python --requirement tests/deploy/requirements.txt
+	GOBIN=$(abspath $(TOOLS)) go install -ldflags='-s -w' github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
+	GOBIN=$(abspath $(TOOLS)) go install -ldflags='-s -w' github.com/fsouza/fake-gcs-server@v1.56.1
+	mvn -q -B -ntp dependency:copy -Dartifact=org.apache.flink:flink-kubernetes-operator-api:1.10.0 -DoutputDirectory=$(abspath $(TOOLS))
+	@touch $@
+
+test-deploy: $(DEV) $(TOOLS)/.done  ## check what is in deploy/: the image's steps, manifests, policies, Dataflow's template (needs go, mvn)
+	CORPUSMILL_TOOLS=$(abspath $(TOOLS)) $(BIN)/python -m pytest tests/deploy
 
 bench-redaction: $(DEV)  ## measure redaction: speed, hostile texts and start, then quality
 	$(BIN)/python -m benchmarks.redaction

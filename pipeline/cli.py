@@ -184,7 +184,11 @@ def run(
     _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
          f"{len(prepared.plan.units):,} work units")  # fmt: skip
     manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
-    if as_json:
+    if manifest is None:
+        _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
+        if as_json:
+            _print_json({"submitted": True, "plan": prepared.plan.id})
+    elif as_json:
         _print_json({"dataset": prepared.dataset.root, **{key: manifest[key] for key in
                      ("snapshot", "plan", "accounting", "warnings")}})  # fmt: skip
     else:
@@ -220,24 +224,58 @@ def check(
 @cli.command()
 @_config_options
 @click.option("--output", "-o", metavar="URI", help="The dataset's folder.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Estimate each stage on N workers of one core."
+)
+@click.option("--size", metavar="SIZE", help="Of a corpus that is not there, as 10TB; with --workers.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="P", help="Of a worker for an hour, for the cost.")
 @_json_option
 def plan(
-    config_path: str | None, inputs: tuple[str, ...], assignments: tuple[str, ...], output: str | None, as_json: bool
+    config_path: str | None,
+    inputs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    output: str | None,
+    workers: int | None,
+    size: str | None,
+    price: float | None,
+    as_json: bool,
 ) -> None:
-    """Say what a run would read, cut, hold and write, and the free space. Nothing is written."""
-    from pipeline.run import prepare, space
-    from pipeline.tables import plan_table, plan_values
+    """Say what a run would read, cut, hold and write, and the free space. Nothing is written.
 
-    prepared = prepare(_load(config_path, assignments, input=list(inputs), output=output), _say)
+    With --workers: bytes, requests, memory and hours of each stage too, from rates that were measured elsewhere.
+    """
+    from pipeline.run import prepare, space
+    from pipeline.scale import Corpus, estimate, size_of
+    from pipeline.tables import estimate_table, plan_table, plan_values
+
+    if (size or price is not None) and not workers:
+        raise UsageError("--size and --price need a number of workers", "add --workers N")
+    config = _load(config_path, assignments, input=list(inputs), output=output)
+    if size and workers:
+        near, redact = config.dedupe.near, config.redact.enabled
+        corpus = Corpus.sized(size_of(size), config.read.unit_bytes, config.write.shard_bytes, near=near, redact=redact)
+        found = estimate(corpus, workers, price)
+        if as_json:
+            _print_json(found)
+        else:
+            for table in estimate_table(found):
+                _OUT.print(table)
+        return
+    prepared = prepare(config, _say)
     if prepared is None:
         if as_json:
             _print_json({"nothing_new": True})
         return
     values = plan_values(prepared.plan, prepared.dataset, prepared.work, space(prepared))
+    if workers:
+        values["estimate"] = estimate(Corpus.of(prepared.plan), workers, price)
     if as_json:
         _print_json(values)
-    else:
-        for table in plan_table(values):
+        return
+    for table in plan_table(values):
+        _OUT.print(table)
+    if workers:
+        for table in estimate_table(values["estimate"]):
             _OUT.print(table)
 
 

@@ -13,7 +13,7 @@ whose result is in the work folder is skipped, so a retry or a second run of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import apache_beam as beam
@@ -24,6 +24,9 @@ from pipeline.tasks import Job, Tasks
 Reference = tuple[int, int, int]  # transforms.runs.Segment as a plain tuple
 Keyed = tuple[int, Reference]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
+
+UNIT_KINDS = ("bands", "sketches", "facts", "claims", "texts", "rejects")
+INDEX_KINDS = ("published", "owners")
 
 
 def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
@@ -36,9 +39,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | _map("Mill", tasks.mill)
     )
 
-    bands, sketches, facts, claims, texts, rejects = (
-        milled | _references(kind) for kind in ("bands", "sketches", "facts", "claims", "texts", "rejects")
-    )
+    runs = milled if not job.plan.shape.is_regrouped else milled | _regroup("Regroup", tasks, UNIT_KINDS)
+    bands, sketches, facts, claims, texts, rejects = (runs | _references(kind) for kind in UNIT_KINDS)
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
     guards = (
@@ -58,7 +60,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     verdicts = clustered | _references("verdicts")
     owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
     settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
-    totals = settled | "Totals" >> beam.CombineGlobally(_add_totals)
+    totals = settled | _map("Sizes", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
     counts = (
         settled
         | "Counts" >> beam.FlatMap(tasks.counts).with_output_types(tuple[int, bytes])
@@ -82,7 +84,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     size = AsSingleton(looked)
     spread = {
         kind: references
-        | f"Spread {kind}" >> beam.FlatMap(tasks.spread, size).with_output_types(tuple[int, tuple[int, Reference]])
+        | f"Spread {kind}"
+        >> beam.FlatMap(tasks.spread, kind, size).with_output_types(tuple[int, tuple[int, Reference]])
         for kind, references in {
             "texts": texts,
             "rejects": rejects,
@@ -95,9 +98,14 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     )
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
     merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
-    count = merged | "Merged" >> beam.combiners.Count.Globally()
+    count = (
+        merged
+        | "Numbers" >> beam.Map(tasks.number).with_output_types(int)
+        | "Merged" >> beam.combiners.Count.Globally()
+    )
 
-    published, owners = merged | _references("published"), merged | _references("owners")
+    noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
+    published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
     refs = root | _once("Kept refs", tasks.kept_refs, AsIter(published))
     every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
     by_id = {
@@ -113,7 +121,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 
-def _map(label: str, task: Callable[[int], dict[str, Any]]) -> beam.ParDo:
+def _map(label: str, task: Callable[[Any], dict[str, Any]]) -> beam.ParDo:
     return cast(beam.ParDo, label >> beam.Map(task).with_output_types(dict))
 
 
@@ -138,6 +146,23 @@ def _group_and_run(
 
 def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict) -> beam.PTransform:
     return cast(beam.PTransform, label >> _group_and_run(task, result, *sides))
+
+
+@beam.ptransform_fn  # type: ignore[untyped-decorator]
+def _group_blocks(
+    results: beam.PCollection[dict[str, Any]], tasks: Tasks, kinds: Sequence[str]
+) -> beam.PCollection[dict[str, Any]]:
+    references = {
+        kind: results
+        | f"Blocks of {kind}" >> beam.FlatMap(tasks.blocks, kind).with_output_types(tuple[int, tuple[int, int, int]])
+        for kind in kinds
+    }
+    return references | _task("Runs", tasks.regroup)
+
+
+def _regroup(label: str, tasks: Tasks, kinds: Sequence[str]) -> beam.PTransform:
+    """For very many runs of some kinds: those of a block of them as one, cut finer."""
+    return cast(beam.PTransform, label >> _group_blocks(tasks, kinds))
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]

@@ -18,6 +18,7 @@ import orjson
 
 from pipeline.config import Config
 from pipeline.errors import CorpusmillError, UsageError
+from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
@@ -28,10 +29,6 @@ from transforms.split import Settlement
 from transforms.storage import Found, Storage, join
 from transforms.stores import in_words
 
-SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment of keys
-BAND_SEGMENT_BYTES = 32 << 20  # of text, whose bands weigh about as much
-MAX_SEGMENTS = 4096
-MAX_PAIRS = 4_000_000  # unit x segment pairs, each of which may be a read
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
 REBUILD = "rebuild"  # the operation that reads again what is published
@@ -111,8 +108,7 @@ class Plan:
     inputs: tuple[Input, ...]
     units: tuple[WorkUnit, ...]
     limits: tuple[int | None, ...]  # rows to read of each unit; None for all
-    segments: int
-    band_segments: int
+    shape: Shape
     config: dict[str, Any]
     fingerprint: str
     versions: dict[str, str]
@@ -156,6 +152,7 @@ class Plan:
         values["inputs"] = tuple(Input(**one) for one in values["inputs"])
         values["units"] = tuple(WorkUnit(**one) for one in values["units"])
         values["limits"] = tuple(values["limits"])
+        values["shape"] = Shape(**values["shape"])
         base: dict[str, Any] = {
             key: tuple(one) if isinstance(one, list) else one for key, one in values["base"].items()
         }
@@ -233,12 +230,10 @@ def make_plan(
     read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
     units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
-    weight += base.index_bytes  # which the tasks of a segment read beside their runs
-    segments = _segments(weight, min(SEGMENT_BYTES, config.write.shard_bytes * 4), len(units))
-    band_segments = _segments(weight, BAND_SEGMENT_BYTES, len(units))
+    shape = shape_of(weight + base.index_bytes, len(units), config.write.shard_bytes)  # tasks read the index too
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
-    layout = [read.unit_bytes, segments, band_segments]
+    layout = [read.unit_bytes, asdict(shape)]
     identity = [
         parent,
         operation,
@@ -258,8 +253,7 @@ def make_plan(
         inputs,
         units,
         (None,) * len(units),
-        segments,
-        band_segments,
+        shape,
         _without_values(config.as_dict(keys), redact),
         config.fingerprint(keys),
         known,
@@ -314,14 +308,6 @@ def unit_bytes(config: Config, total: int) -> int:
     return min(config.read.unit_bytes, max(MIN_UNIT_BYTES, -(-total // MIN_UNITS)))
 
 
-def _segments(weight: int, target: int, units: int) -> int:
-    """A power of two of segments of about `target` bytes, within the limit on reads."""
-    most = max(1, min(MAX_SEGMENTS, MAX_PAIRS // max(units, 1)))
-    wanted = max(1, min(most, -(-weight // target)))
-    segments = 1 << (wanted - 1).bit_length()
-    return segments if segments <= most else segments // 2
-
-
 def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str) -> MillOptions:
     """What the stages of a unit need of the config."""
     return MillOptions(
@@ -331,8 +317,10 @@ def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str)
         config.dedupe,
         config.split.group_by,
         keys,
-        plan.segments,
-        plan.band_segments,
+        plan.shape.segments,
+        plan.shape.band_segments,
+        plan.shape.text_segments,
+        plan.shape.unit_segments,
         bool(plan.base.index),
         tuple(join(output, path) for path in plan.base.suppressed),
         benchmarks_uri(work) if plan.benchmarks else None,

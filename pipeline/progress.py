@@ -75,5 +75,5 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
     return (
         current,
         done,
-        plan.segments if current in ("count", "attach", "verify", "settle", "hold", "search") else None,
+        plan.shape.segments if current in ("count", "attach", "verify", "settle", "hold", "search") else None,
     )

@@ -16,12 +16,14 @@ from rich.console import Console
 
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
+from pipeline.dataflow import check_dataflow, is_dataflow, suit_dataflow
 from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
-from pipeline.runner import beam_options, is_local, run_pipeline, waiting_for
+from pipeline.runner import beam_options, is_left, is_local, run_pipeline, waiting_for
+from pipeline.scale import task_bytes
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
 from pipeline.templates import human_bytes
@@ -223,10 +225,16 @@ def check_space(prepared: Prepared) -> None:
 
 def execute(
     prepared: Prepared, arguments: Sequence[str], console: Console, *, accept: bool = False, keep_work: bool = False
-) -> dict[str, Any]:
-    """Runs a prepared run to its commit; returns the manifest. Raises UsageError, GateError, RunFailed, OvertakenError."""
+) -> dict[str, Any] | None:
+    """Runs a prepared run to its commit; returns the manifest, or None where the job was left to itself.
+
+    Raises UsageError, GateError, RunFailed, OvertakenError.
+    """
     storage, plan, work = prepared.storage, prepared.plan, prepared.work
     options = beam_options(arguments, plan.input_bytes, len(plan.units))
+    if is_dataflow(options):
+        check_dataflow(options, [*(one.uri for one in plan.inputs), prepared.dataset.root, work])
+        suit_dataflow(options, arguments, plan, task_bytes(plan))
     _check_writable(storage, prepared.dataset.root)
     check_space(prepared)
     if prepared.benchmarks:
@@ -251,6 +259,8 @@ def execute(
     except RunFailed:
         if prepared.dataset.latest() < plan.number:
             raise  # else another run committed, and took the work folder with it
+    if is_left(options):
+        return None
     if prepared.dataset.latest() < plan.number and storage.exists(breach_uri(work)):
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(

@@ -14,6 +14,7 @@ import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
@@ -26,6 +27,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.commit import stop_uri
 from pipeline.dag import build
+from pipeline.dataflow import is_dataflow, submit
 from pipeline.errors import RunFailed, UsageError
 from pipeline.tasks import Job
 
@@ -65,16 +67,27 @@ def waiting_for(options: PipelineOptions) -> str | None:
     return f"nothing is done yet: workers are starting, or the job waits for slots ({slots})"
 
 
+def is_left(options: PipelineOptions) -> bool:
+    """Whether the job is submitted and left to itself, or only written down as a template."""
+    left = options.view_as(StandardOptions).no_wait_until_finish
+    return not is_local(options) and bool(left or options.view_as(GoogleCloudOptions).template_location)
+
+
 def run_pipeline(job: Job, options: PipelineOptions) -> None:
-    """Runs the job's pipeline to its end. Errors are the runner's own."""
+    """Runs the job's pipeline to its end, or leaves it once submitted. Errors are the runner's own."""
     for name in ("apache_beam", None):  # its tracebacks are ours to tell; those of a job server come to the root
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     runner = _local_runner(options) if is_local(options) else None
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:  # all that a runner's options lack, a line each
+        raise UsageError(f"Beam refuses the options after `--`: {'; '.join(str(error).splitlines()[1:])}") from None
     build(pipeline, job, _dealt(job))
     running: PipelineResult | None = None
     try:
-        running = pipeline.run()
+        running = submit(pipeline) if is_dataflow(options) else pipeline.run()
+        if is_left(options):
+            return
         running.wait_until_finish()
     except KeyboardInterrupt:
         if not is_local(options):

@@ -85,8 +85,9 @@ def plan_values(plan: Plan, dataset: Dataset, work: str, space: Mapping[str, int
         "input_bytes": plan.input_bytes,
         "unpacked_bytes": plan.unpacked_bytes,
         "units": len(plan.units),
-        "segments": plan.segments,
-        "band_segments": plan.band_segments,
+        "segments": plan.shape.segments,
+        "band_segments": plan.shape.band_segments,
+        "text_segments": plan.shape.text_segments,
         "space": dict(space),
     }
 
@@ -110,6 +111,41 @@ def plan_table(values: Mapping[str, Any]) -> Iterable[Table]:
     ):  # fmt: skip
         table.add_row(name, Text(text))
     yield table
+
+
+def estimate_table(found: Mapping[str, Any]) -> Iterable[Table | Text]:
+    """What each stage would cost, and all of them."""
+    yield Text(f"{human_bytes(found['size'])} of text in {found['units']:,} units on {found['workers']:,} workers")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("stage")
+    for column in ("tasks", "reads", "writes", "requests", "memory", "CPU hours", "hours"):
+        table.add_column(column, justify="right")
+    for one in found["stages"]:
+        table.add_row(
+            one["stage"],
+            f"{one['tasks']:,}",
+            human_bytes(one["read_bytes"]),
+            human_bytes(one["written_bytes"]),
+            f"{one['gets'] + one['puts']:,}",
+            human_bytes(one["held_bytes"]),
+            f"{one['cpu_hours']:,.2f}",
+            f"{one['hours']:,.2f}",
+        )
+    yield table
+    total = Table(show_header=False, box=None)
+    cost = "" if found["cost"] is None else f", {found['cost']:,.2f} at the price given"
+    for name, text in (
+        ("hours", f"{found['hours']:,.1f}{cost}: CPU alone, where the store gives each worker "
+                  f"{human_bytes(int(found['bytes_per_second_a_worker']))} a second"),
+        ("memory", f"{human_bytes(found['worker_bytes'])} a worker, {human_bytes(found['single_bytes'])} "
+                   "for the task that clusters"),
+        ("through Beam", f"{human_bytes(found['shuffled_bytes'])} of references"),
+        ("holds", f"{human_bytes(found['work_bytes'])} in the work folder, {human_bytes(found['output_bytes'])} in the dataset"),
+        ("requests", f"{found['gets']:,} reads, {found['puts']:,} writes"),
+    ):  # fmt: skip
+        total.add_row(name, Text(text))
+    yield total
+    yield Text("from rates measured on made chat logs on one machine: see docs/scaling.md", style="dim")
 
 
 def why_table(fates: Iterable[Mapping[str, Any]]) -> Iterable[Table]:

@@ -45,6 +45,7 @@ from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
+from transforms.regroup import regroup_segment
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, TORN, drop_torn, settle_records
@@ -63,6 +64,7 @@ from transforms.verify import (
 KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
 _CHUNKS = 64  # in which counts by bin travel
+REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
@@ -132,6 +134,26 @@ class Tasks:
         Metrics.counter("corpusmill", "read").inc(result["read"])
         Metrics.counter("corpusmill", "quarantined").inc(sum(result["quarantined"].values()))
         return result
+
+    def blocks(self, result: Result, kind: str) -> Iterator[tuple[int, Reference]]:
+        """References to a run, each keyed by its block of writers and its segment, as the number of a task."""
+        shape = self.job.plan.shape
+        for writer, number, start, end in self.references(result, kind):
+            yield writer // shape.block * shape.unit_segments + number, (writer, start, end)
+
+    def regroup(self, group: Grouped) -> Result:
+        """The runs of a segment of a block of writers as one, cut finer."""
+        number, kinds = group
+        job, of = self.job, self.job.plan.shape.unit_segments
+        writer = REGROUPED + number
+
+        def make() -> Result:
+            runs = {kind: self._runs(kind) for kind in kinds}
+            mine = {kind: _segments(references) for kind, references in kinds.items()}
+            cuts = {kind: job.options.cut(kind) for kind in kinds}
+            return regroup_segment(number % of, of, runs, mine, cuts, writer, job.storage.spool(job.work))
+
+        return self._once(f"regroup_{min(kinds)}", number, make, writer)
 
     def count(self, group: Grouped) -> int:
         """Distinct records of a segment of keys."""
@@ -247,13 +269,16 @@ class Tasks:
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
             )
+            share = options.text_segments // options.segments
+            below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
             seats = seats_of(settled.rows) if options.dedupe.near else SEATS.empty_table()
             return {
                 "runs": {
-                    "settled": self._write("settled", segment, settled.rows, self._by_key(settled.rows)),
+                    "settled": self._write("settled", segment, settled.rows, below, share),
                     "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
                     "torn": self._write("torn", segment, settled.torn),
                 },
+                "first": {"settled": segment * share},
                 "kept": int(settled.counts.sum()),
                 "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
@@ -261,6 +286,11 @@ class Tasks:
             }
 
         return self._once("settle", segment, make, segment)
+
+    @staticmethod
+    def sums(result: Result) -> Result:
+        """What is added up of a segment: all of its result would be held by a combiner ten times over."""
+        return {name: result[name] for name in ("kept", "pinned", "n_bytes")}
 
     @staticmethod
     def counts(result: Result) -> Iterator[tuple[int, bytes]]:
@@ -388,10 +418,14 @@ class Tasks:
 
         return self._once("look_alikes", 0, make)
 
-    def spread(self, keyed: tuple[int, Reference], size: Result) -> Iterator[tuple[int, tuple[int, Reference]]]:
+    def spread(
+        self, keyed: tuple[int, Reference], kind: str, size: Result
+    ) -> Iterator[tuple[int, tuple[int, Reference]]]:
         """A reference to a segment of keys, for each shard that reads the segment."""
         segment, reference = keyed
-        for shard in shards_of(segment, self.job.plan.segments, size["shards"]):
+        options = self.job.options
+        segments = options.segments if kind == "drops" else options.text_segments
+        for shard in shards_of(segment, segments, size["shards"]):
             yield shard, (segment, reference)
 
     @staticmethod
@@ -426,7 +460,9 @@ class Tasks:
         for kind in ("texts", "rejects", "settled", "drops"):
             by_segment = references[kind] = defaultdict(list)
             for segment, reference in kinds[kind]:
-                by_segment[segment].append(Segment(*reference))
+                share = job.options.text_segments // job.options.segments if kind == "drops" else 1
+                for part in range(segment * share, (segment + 1) * share):
+                    by_segment[part].append(Segment(*reference))
         places = Places(
             job.storage,
             job.work,
@@ -435,6 +471,7 @@ class Tasks:
             tuple(one.name for one in plan.inputs),
             tuple(unit.shard for unit in plan.units),
             tuple(bases),
+            job.options.unit_cut("published"),
         )
         shard = Shard(number, size["shards"])
         result = self._once(
@@ -443,7 +480,7 @@ class Tasks:
             lambda: merge_shard(
                 shard,
                 references,
-                plan.segments,
+                job.options.text_segments,
                 cut_of(size),
                 job.write,
                 places,
@@ -454,6 +491,11 @@ class Tasks:
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
         return {name: result[name] for name in ("writer", "runs")}
+
+    @staticmethod
+    def number(result: Result) -> int:
+        """The number of a shard that is merged."""
+        return int(result["writer"])
 
     def _in_eval(self, shard: Shard) -> pa.Table:
         """What a rebuild takes over into the shard's part of the index."""
@@ -499,7 +541,7 @@ class Tasks:
     def carried_segments(self) -> list[tuple[int, Reference]]:
         """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
         plan = self.job.plan
-        return [(segment, (0, 0, 0)) for segment in range(plan.segments)] if plan.is_rebuild else []
+        return [(segment, (0, 0, 0)) for segment in range(plan.shape.segments)] if plan.is_rebuild else []
 
     def _watched(self) -> list[str]:
         """Ids of which the report says what became of them."""
@@ -561,8 +603,9 @@ class Tasks:
     def references(result: Result, kind: str) -> Iterator[tuple[int, int, int, int]]:
         """(writer, segment, start, end) for the segments of a run of a result."""
         writer = int(result["writer"] if "writer" in result else result.get("unit", 0))
+        first = result.get("first", {}).get(kind, 0)
         for number, segment in segments_of(writer, result["runs"].get(kind, [0])):
-            yield writer, number, segment.start, segment.end
+            yield writer, first + number, segment.start, segment.end
 
     def _once(self, stage: str, task: int, make: Any, writer: int = 0) -> Result:
         result = Work(self.job.storage, self.job.work).once(stage, task, make)

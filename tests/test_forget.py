@@ -226,6 +226,25 @@ def test_jsonl_alone_is_searched_by_what_its_lines_say(tmp_path, capsys):
     assert mill("verify", tmp_path / "out") == 0
 
 
+def test_another_commit_meanwhile_is_told_and_nothing_is_lost(people, monkeypatch, capsys):
+    commit = Dataset.commit
+
+    def overtaken(self: Dataset, manifest: dict[str, Any]) -> bool:
+        assert commit(self, {**manifest, "plan": "0" * 12, "operation": "run"})
+        return commit(self, manifest)
+
+    monkeypatch.setattr(Dataset, "commit", overtaken)
+    assert mill("forget", people, "--group", "5") == 5
+    assert "another run committed snapshot 000002 first" in capsys.readouterr().err
+
+
+def test_what_is_left_behind_stops_the_commit(people, monkeypatch, capsys):
+    monkeypatch.setattr("pipeline.rewrite.Rewrite.rows_left", lambda *_: None)
+    assert mill("forget", people, "--group", "5") == 1
+    assert "a bug: RuntimeError" in capsys.readouterr().err
+    assert not (people / "snapshots" / "000002.json").exists()
+
+
 def test_a_dataset_without_groups_says_what_to_do(tmp_path, capsys):
     logs = write_lines(tmp_path / "logs.jsonl", [chat(f"Question {n}?") for n in range(5)])
     assert mill("run", "--input", logs, "--output", tmp_path / "out", *FAST) == 0

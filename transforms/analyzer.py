@@ -159,7 +159,7 @@ class _Recognizer:
         if self.by_pattern:
             flags = int(self.recognizer.global_regex_flags)
             return [Source(((one.regex, flags),), self._wanting(one)) for one in self.recognizer.patterns]
-        if type(self.recognizer).analyze is presidio.predefined_recognizers.IbanRecognizer.analyze:
+        if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
         if self._phones is not None or isinstance(self.recognizer, PhoneNumbers):

@@ -43,6 +43,7 @@ class Places:
     shards: tuple[str, ...]
     units: tuple[int, ...]  # the shard of each work unit
     bases: tuple[int, ...]  # the line that each work unit starts after
+    index_segments: int  # of the runs of which the index is made
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def merge_shard(
     `published` (PUBLISHED) is what the shard's part of the index takes over.
     """
     splits = [split for split in range(len(SPLITS)) if not (cut.frozen and split == EVAL)]
-    out = _ShardFiles(shard, options, places, segments, splits, published, watched)
+    out = _ShardFiles(shard, options, places, splits, published, watched)
     try:
         accounting: dict[int, Counter[str]] = defaultdict(Counter)
         for segment in shard.segments(segments):
@@ -124,14 +125,13 @@ class _ShardFiles:
         shard: Shard,
         options: WriteOptions,
         places: Places,
-        segments: int,
         splits: Sequence[int],
         published: pa.Table,
         watched: Sequence[str],
     ) -> None:
         self.seen: dict[str, dict[str, str]] = {}
         self._watched = pa.array(watched, pa.string())
-        self._shard, self._places, self._segments = shard, places, segments
+        self._shard, self._places = shard, places
         self._published = [published]
         self._splits = splits
         self._files: list[FileWriter] = []
@@ -139,7 +139,7 @@ class _ShardFiles:
         self._jsonl: dict[int, JsonlShard] = {}
 
         spool = places.storage.spool(places.folder)
-        self._runs = {kind: RunWriter(schema, segments, spool) for kind, schema in PUBLISHED_RUNS.items()}
+        self._runs = {kind: RunWriter(schema, places.index_segments, spool) for kind, schema in PUBLISHED_RUNS.items()}
 
         def file(folder: str, name: str, kind: str, split: str | None = None) -> FileWriter:
             path = join(folder, places.name, name)
@@ -175,7 +175,7 @@ class _ShardFiles:
         self._published.append(published)
         for kind, rows in (("published", published), ("owners", owners_of(texts, splits))):
             keys = key_words("sketches" if kind == "published" else kind, rows)
-            for batch, targets in _batches(rows, segment_of(keys, self._segments)):
+            for batch, targets in _batches(rows, segment_of(keys, self._places.index_segments)):
                 self._runs[kind].append(batch, targets)
 
     def lineage(self, fates: pa.Table, accounting: dict[int, Counter[str]], places: Places) -> None:
@@ -261,17 +261,15 @@ def _merge_sound(
     order = np.argsort(identity)
     fates, kept, kept_rows = [], [], []
     texts = runs_of(places.storage, places.folder)["texts"]
-    for writer, batch in texts.read(references["texts"].get(segment, ())):
+    for _, batch in texts.read(references["texts"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         if batch.num_rows == 0:
             continue
-        wanted = _places_of(np.full(batch.num_rows, writer, np.int64), batch.column("line").to_numpy())
+        wanted = _places_of(batch.column("writer").to_numpy(), batch.column("line").to_numpy())
         found = order[np.searchsorted(identity, wanted, sorter=order)]
         if not np.array_equal(identity[found], wanted):
             raise RuntimeError(f"segment {segment} of texts and settled records don't agree")
-        fates.append(
-            _fates(batch, writer, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found)))
-        )
+        fates.append(_fates(batch, settled.take(pa.array(found)), outcomes[found], reasons.take(pa.array(found))))
         stays = outcomes[found] < len(SPLITS)
         kept.append(batch.filter(pa.array(stays)))
         kept_rows.append(found[stays])
@@ -301,12 +299,9 @@ def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[n
     return outcomes, pa.ListArray.from_arrays(pa.array(offsets), _one_chunk(why.filter(pa.array(has))))
 
 
-def _fates(
-    texts: pa.RecordBatch, writer: int, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array
-) -> pa.Table:
+def _fates(texts: pa.RecordBatch, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array) -> pa.Table:
     """_FATES of sound records."""
     columns: dict[str, Any] = {
-        "writer": pa.array(np.full(texts.num_rows, writer, np.int32)),
         "outcome": _OUTCOMES.take(pa.array(outcomes)),
         "reasons": reasons,
         "kept_id": hex_ids(settled.column("kept_id")),
@@ -319,18 +314,17 @@ def _fates(
 def _rejected(segment: int, shard: Shard, references: References, places: Places) -> pa.Table:
     """_FATES of the lines of a segment that the shard covers and that came no further than the mill."""
     tables = [_FATES.empty_table()]
-    for writer, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
+    for _, batch in runs_of(places.storage, places.folder)["rejects"].read(references["rejects"].get(segment, ())):
         batch = batch.filter(pa.array(shard.covers(batch.column("key").to_numpy())))
         count = batch.num_rows
         columns: dict[str, Any] = {
-            "writer": pa.array(np.full(count, writer, np.int32)),
             "outcome": pc.if_else(
                 pc.is_in(pc.list_element(batch.column("reasons"), 0), value_set=_REASONS),
                 str(Outcome.DROPPED),
                 str(Outcome.QUARANTINED),
             ),
             **{name: hex_ids(batch.column(name)) for name in ("id", "source_id", "group")},
-            **{name: batch.column(name) for name in ("line", "offset", "length", "reasons")},
+            **{name: batch.column(name) for name in ("writer", "line", "offset", "length", "reasons")},
         }
         arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in _FATES]
         tables.append(pa.table(arrays, schema=_FATES))

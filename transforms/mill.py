@@ -36,11 +36,14 @@ from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
 
 # What Merge needs of a record, and no more.
-TEXTS = pa.schema([field for field in SIGNED if field.name not in ("reasons", "rank", "tie")])
+# `writer` is the work unit, in which `line` counts.
+_WRITER = pa.field("writer", pa.int32(), nullable=False)
+TEXTS = pa.schema([_WRITER, *(field for field in SIGNED if field.name not in ("reasons", "rank", "tie"))])
 
 # Lines that go no further: quarantined, or left out on purpose; who they are of is known of the latter alone.
 REJECTS = pa.schema(
     [
+        _WRITER,
         pa.field("key", pa.uint64(), nullable=False),
         *PLACE,
         pa.field("reasons", REASONS, nullable=False),
@@ -70,9 +73,20 @@ class MillOptions:
     keys: Keys
     segments: int  # of keys and ids; a power of two
     band_segments: int
+    text_segments: int
+    unit_segments: int  # at most, in a run that is regrouped
     refresh: bool = False  # there is something published that records may belong to
     suppressed: tuple[str, ...] = ()  # URIs of lists of groups that are forgotten
     benchmarks: str | None = None  # URI of what `decontaminate` looks for
+
+    def cut(self, kind: str) -> int:
+        """The segments of a kind of run, as later stages read it."""
+        cuts = {"bands": self.band_segments, "texts": self.text_segments, "rejects": self.text_segments}
+        return cuts.get(kind, self.segments)
+
+    def unit_cut(self, kind: str) -> int:
+        """The segments of a kind of run as units, and Merge, write it."""
+        return min(self.cut(kind), self.unit_segments)
 
 
 @dataclass(frozen=True)
@@ -91,11 +105,21 @@ def runs_of(storage: Storage, folder: str) -> dict[str, Runs]:
     return {kind: Runs(storage, folder, kind, schema) for kind, schema in _SCHEMAS.items()}
 
 
+_KEYS = {"sketches": "id", "published": "id", "claims": "owner", "owners": "owner"}
+
+
+def row_keys(kind: str, rows: pa.RecordBatch) -> npt.NDArray[np.uint64]:
+    """uint64[N]: what routes the rows of a kind of run to segments: a key, or the first word of an id."""
+    column = rows.column(_KEYS.get(kind, "key"))
+    if pa.types.is_fixed_size_binary(column.type):
+        return np.ascontiguousarray(id_words(column)[:, 0])
+    return np.asarray(column.to_numpy(), np.uint64)
+
+
 def mill_unit(source: UnitSource, options: MillOptions, storage: Storage, folder: str) -> dict[str, Any]:
     """Writes the runs of a unit; returns counts and references. Raises InputChanged, RecordFault."""
     runs = runs_of(storage, folder)
-    sizes = {kind: options.band_segments if kind == "bands" else options.segments for kind in runs}
-    writers = {kind: RunWriter(runs[kind].schema, size, storage.spool(folder)) for kind, size in sizes.items()}
+    writers = {kind: RunWriter(runs[kind].schema, options.unit_cut(kind), storage.spool(folder)) for kind in runs}
     bands = BandRows()
     try:
         counts = _mill_blocks(source, options, storage, writers, bands)
@@ -164,7 +188,7 @@ def _mill_blocks(
                     found = found.only(np.asarray(sound.to_numpy(zero_copy_only=False), bool))
                     contamination.add(found, signed.column("line").to_numpy())
                     hit = pa.array(found.records)
-                    _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), unit.shard, options, writers)
+                    _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), source, options, writers)
                     signed, said = signed.filter(pc.invert(hit)), said.filter(pc.invert(hit))
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, said, source.number, options, writers, bands)
@@ -176,7 +200,7 @@ def _mill_blocks(
                     if reasons[0] != Drop.FORGOTTEN:
                         quarantined[reasons[0]] += 1
                         examples.setdefault(reasons[0], line)
-                _write_rejects(rejected, unit.shard, options, writers)
+                _write_rejects(rejected, source, options, writers)
             except Exception as error:
                 first = lines.column("line")[0].as_py()
                 raise RecordFault(
@@ -222,15 +246,14 @@ def _write_signed(
 ) -> None:
     """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form."""
     keys = signed.column("key").to_numpy()
-    by_key = segment_of(keys, options.segments)
-    writers["texts"].append(signed.select(TEXTS.names), by_key)
     numbers = pa.array(np.full(len(keys), writer, np.int32))
-    facts = [numbers if name == "writer" else signed.column(name) for name in FACTS.names]
-    writers["facts"].append(pa.RecordBatch.from_arrays(facts, schema=FACTS), by_key)
+    for kind, schema in (("texts", TEXTS), ("facts", FACTS)):
+        columns = [numbers if name == "writer" else signed.column(name) for name in schema.names]
+        rows = pa.RecordBatch.from_arrays(columns, schema=schema)
+        writers[kind].append(rows, segment_of(keys, options.unit_cut(kind)))
     if options.refresh:
-        claims = _claims(signed, by_key)
-        owners = np.ascontiguousarray(id_words(claims.column("owner"))[:, 0])
-        writers["claims"].append(claims, segment_of(owners, options.segments))
+        claims = _claims(signed, segment_of(keys, options.segments))
+        writers["claims"].append(claims, segment_of(row_keys("claims", claims), options.unit_cut("claims")))
     if not options.dedupe.near:
         return
     first = pa.array(_first_of_each_id(signed))
@@ -238,14 +261,14 @@ def _write_signed(
     prints = fingerprint_records(said.take(first), options.dedupe, options.keys)
     ids = id_words(distinct.column("id"))[:, 0]
     sketches = sketch_rows(distinct, prints)
-    writers["sketches"].append(sketches, segment_of(id_words(sketches.column("id"))[:, 0], options.segments))
+    writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
     orders = orders_of(distinct.column("rank"))
     if bands.append(prints.bands, refs_of(ids)[prints.owners], orders[prints.owners]):
         _put_bands(bands, options, writers)
 
 
 def _put_bands(bands: BandRows, options: MillOptions, writers: dict[str, RunWriter]) -> None:
-    for packed, targets in bands.take(options.band_segments):
+    for packed, targets in bands.take(options.unit_cut("bands")):
         writers["bands"].append(packed, targets)
 
 
@@ -270,14 +293,15 @@ def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return np.sort(order[first]).astype(np.int64)
 
 
-def _write_rejects(rejected: pa.RecordBatch, shard: int, options: MillOptions, writers: dict[str, RunWriter]) -> None:
+def _write_rejects(
+    rejected: pa.RecordBatch, source: UnitSource, options: MillOptions, writers: dict[str, RunWriter]
+) -> None:
     """Lines that go no further, spread over the segments by their place."""
-    places = [f"{shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
+    places = [f"{source.unit.shard}:{offset}".encode() for offset in rejected.column("offset").to_pylist()]
     keys = np.array([options.keys.shuffle_key(record_id(place)) for place in places], np.uint64)
-    owned = "id" in rejected.schema.names  # sound ones: of the others nothing is on record but the place
-    columns = [
-        pa.array(keys, pa.uint64()),
-        *(rejected.column(name) for name in REJECTS.names[1:5]),
-        *(rejected.column(name) if owned else pa.nulls(len(keys), pa.binary(16)) for name in REJECTS.names[5:]),
-    ]
-    writers["rejects"].append(pa.RecordBatch.from_arrays(columns, schema=REJECTS), segment_of(keys, options.segments))
+    made = {"writer": pa.array(np.full(len(keys), source.number, np.int32)), "key": pa.array(keys, pa.uint64())}
+    if "id" not in rejected.schema.names:  # of lines that are not sound nothing is on record but the place
+        made |= {name: pa.nulls(len(keys), pa.binary(16)) for name in ("id", "source_id", "group")}
+    columns = [made[name] if name in made else rejected.column(name) for name in REJECTS.names]
+    rows = pa.RecordBatch.from_arrays(columns, schema=REJECTS)
+    writers["rejects"].append(rows, segment_of(keys, options.unit_cut("rejects")))

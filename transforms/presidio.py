@@ -73,7 +73,7 @@ def _without_spacy() -> Iterator[None]:
 
 with _without_spacy():
     import presidio_analyzer
-    from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, predefined_recognizers
+    from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, RecognizerResult, predefined_recognizers
     from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
     from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
     from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
@@ -86,6 +86,7 @@ __all__ = [
     "Pattern",
     "PatternRecognizer",
     "RecognizerRegistryProvider",
+    "RecognizerResult",
     "predefined_recognizers",
     "presidio_analyzer",
 ]

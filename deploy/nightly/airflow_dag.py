@@ -1,0 +1,50 @@
+"""The nightly run as an Airflow DAG: one task, which runs the console script in its image with the night's date.
+
+A night that is missed is made up for by Airflow (`catchup`), one after the other; a night that is run again is
+nothing new. A try after a failure resumes. What must be put right first (exit 2) and a gate (exit 3) say the same in
+every try: the operator has no way to end those at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG
+from kubernetes.client import models as k8s
+
+with DAG(
+    dag_id="corpusmill",
+    schedule="30 2 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=True,
+    max_active_runs=1,
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=10)},
+    tags=["corpusmill"],
+):
+    KubernetesPodOperator(
+        task_id="run",
+        name="corpusmill",
+        image="corpusmill:0.1.0",
+        arguments=["run", "/etc/corpusmill/corpusmill.yaml", "--require-input", "--date", "{{ ds }}"],
+        service_account_name="corpusmill",
+        labels={"app.kubernetes.io/name": "corpusmill"},
+        env_vars={"CORPUSMILL_KEY_FILE": "/var/run/secrets/corpusmill/key"},
+        security_context={"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000},
+        container_security_context={"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False},
+        container_resources=k8s.V1ResourceRequirements(
+            requests={"cpu": "4", "memory": "6Gi"}, limits={"memory": "12Gi"}
+        ),
+        volume_mounts=[
+            k8s.V1VolumeMount(name="config", mount_path="/etc/corpusmill", read_only=True),
+            k8s.V1VolumeMount(name="key", mount_path="/var/run/secrets/corpusmill", read_only=True),
+            k8s.V1VolumeMount(name="scratch", mount_path="/tmp"),
+        ],
+        volumes=[
+            k8s.V1Volume(name="config", config_map=k8s.V1ConfigMapVolumeSource(name="corpusmill")),
+            k8s.V1Volume(name="key", secret=k8s.V1SecretVolumeSource(secret_name="corpusmill-key")),
+            k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="8Gi")),
+        ],
+        get_logs=True,
+        on_finish_action="delete_succeeded_pod",
+    )

@@ -1,0 +1,63 @@
+"""How a corpus is cut: the numbers that decide how many reads a run makes and what one task holds.
+
+units      what is read at a time; each writes one run of a kind, cut into `unit_segments`
+Regroup    where units x segments would be too many reads: the runs of `block` units become one run for each of
+           their segments, cut finer; each byte is written and read once more, and so many times fewer reads are made
+segments   what a later task reads: of ids and keys, of bands, and of texts, which are cut as fine as shards
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment
+HELD_BYTES = 256 << 20  # 256 MiB of text a segment where reads are dear; above it units are regrouped
+MOST_SEGMENTS = 4096  # of ids and of bands: tasks exchange pairs, so their reads are the square of it
+MOST_TEXT_SEGMENTS = 65_536
+MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly
+MAX_PAIRS = 4_000_000  # unit x segment pairs of a kind of run, each of which is a read
+MAX_READS = 1 << 24  # the same after Regroup
+BLOCK = 64  # units a block, at least
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The cut of a corpus. All counts of segments are powers of two; `block` is 1 without Regroup."""
+
+    segments: int
+    band_segments: int
+    text_segments: int
+    unit_segments: int  # at most, in the runs of a unit
+    block: int
+
+    @property
+    def is_regrouped(self) -> bool:
+        return self.block > 1
+
+    def blocks(self, units: int) -> int:
+        return -(-units // self.block)
+
+
+def shape_of(weight: int, units: int, shard_bytes: int) -> Shape:
+    """The cut of `weight` bytes of text in `units` work units, for shards of `shard_bytes`."""
+    most = MAX_PAIRS // max(units, 1)
+    if -(-weight // HELD_BYTES) <= most:
+        segments = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
+        bands = min(_above(weight, SEGMENT_BYTES), MOST_SEGMENTS, _below(most))
+        return Shape(segments, bands, segments, max(segments, bands), 1)
+    wanted = _above(weight, HELD_BYTES // 2)
+    segments, texts = min(wanted, MOST_SEGMENTS), min(wanted, MOST_TEXT_SEGMENTS)
+    block = BLOCK
+    while -(-units // block) * texts > MAX_READS:
+        block *= 2
+    return Shape(segments, segments, texts, min(segments, MOST_UNIT_SEGMENTS, _below(most)), block)
+
+
+def _above(weight: int, target: int) -> int:
+    """The least power of two of segments of at most `target` bytes."""
+    return 1 << (max(1, -(-weight // target)) - 1).bit_length()
+
+
+def _below(most: int) -> int:
+    """The greatest power of two up to `most`, 1 at least."""
+    return 1 << max(most, 1).bit_length() - 1

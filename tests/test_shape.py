@@ -1,0 +1,55 @@
+"""How corpora are cut, and that a run whose units are regrouped gives the same bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import shape as shapes
+from pipeline.shape import HELD_BYTES, MAX_PAIRS, MAX_READS, MOST_SEGMENTS, MOST_TEXT_SEGMENTS, shape_of
+from tests.test_run import FAST, corpus, cut, digests, manifest_of, mill  # noqa: F401  (a fixture)
+from transforms.merge import shards_of
+
+UNIT = 256 << 20
+SHARD = 256 << 20
+
+
+@given(st.integers(0, 10**15), st.integers(1, 3_000_000), st.integers(1, 1 << 30))
+def test_what_a_cut_keeps_to(weight, units, shard_bytes):
+    shape = shape_of(weight, units, shard_bytes)
+    counts = (shape.segments, shape.band_segments, shape.text_segments, shape.unit_segments, shape.block)
+    assert all(count & (count - 1) == 0 and count > 0 for count in counts)
+    assert max(shape.segments, shape.band_segments) <= MOST_SEGMENTS
+    assert shape.segments <= shape.text_segments <= MOST_TEXT_SEGMENTS
+    assert units * min(shape.unit_segments, shape.text_segments) <= max(MAX_PAIRS, units)
+    assert shape.blocks(units) * shape.text_segments <= MAX_READS
+    if shape.is_regrouped:
+        assert shape.unit_segments <= min(shape.segments, shape.band_segments)
+    else:
+        assert shape.segments * HELD_BYTES >= min(weight, HELD_BYTES) or shape.segments == MOST_SEGMENTS
+
+
+@pytest.mark.parametrize("terabytes", [0.001, 0.1, 0.5, 1, 3, 10, 16])
+def test_no_task_holds_more_as_the_corpus_grows(terabytes):
+    weight = int(terabytes * 1e12)
+    units = -(-weight // UNIT)
+    shape = shape_of(weight, units, SHARD)
+    assert weight / shape.text_segments <= HELD_BYTES
+    shards = -(-weight // SHARD)
+    read = sum(len(shards_of(segment, shape.text_segments, shards)) for segment in range(shape.text_segments))
+    assert read / shape.text_segments <= 3  # how often a text is read by Merge
+
+
+def test_a_regrouped_run_gives_the_same_bytes(corpus, tmp_path, monkeypatch):  # noqa: F811
+    inputs = cut(corpus, tmp_path / "logs", 7, 5)
+    options = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=40000"]
+    assert mill("run", "--input", inputs, "--output", tmp_path / "plain", *options) == 0
+    for name, value in {"MAX_PAIRS": 40, "HELD_BYTES": 8192, "BLOCK": 4, "MOST_SEGMENTS": 16}.items():
+        monkeypatch.setattr(shapes, name, value)
+    small = ["--set", "read.unit_bytes=5000", "--keep-work"]
+    assert mill("run", "--input", inputs, "--output", tmp_path / "out", *options, *small) == 0
+    (regrouped,) = tmp_path.glob("out/work/*/done/regroup_bands")
+    assert len(list(regrouped.iterdir())) > 8
+    assert list(tmp_path.glob("out/work/*/done/regroup_owners/*"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+    assert manifest_of(tmp_path / "out")["accounting"] == manifest_of(tmp_path / "plain")["accounting"]
+    assert mill("verify", tmp_path / "out") == 0
