@@ -60,6 +60,7 @@ $(PEER)/.setup: $(DEV) benchmarks/dedupe_peers.txt
 
 bench-dedupe: $(DEV) $(if $(PEERS),$(PEER)/.setup)  ## measure de-duplication beside the truth (SIZE=100000, PEERS=1 for other tools)
 	$(BIN)/python benchmarks/dedupe.py --size $(SIZE) $(if $(PEERS),--peers $(PEER)/bin/python)
+
 $(TOOLS)/.done: .venv/bin/uv tests/deploy/requirements.txt Makefile
 	rm -rf $(TOOLS) && mkdir -p $(TOOLS)
 	$(BIN)/uv venv --quiet --python $(BIN)/python $(TOOLS)/venv

@@ -89,7 +89,12 @@ def compare(found: dict[str, Any]) -> None:
           "measured and said")  # fmt: skip
     print(f"{'stage':<12} {'tasks':>11} {'CPU s':>17} {'ratio':>6} {'s/MB':>8} {'peak MB':>11}")
     for name, seconds in found["seconds"].items():
-        stage = stages[name]
+        stage = stages.get(name)
+        if stage is None:  # not in the model: small, or of a refresh
+            print(
+                f"{name:<12} {found['tasks'][name]:>5,} {seconds:>14.1f} {seconds / size * 1e6:>24.5f} {found['peaks'][name] / 1e6:>5,.0f}"
+            )
+            continue
         print(f"{name:<12} {found['tasks'][name]:>5,} {stage.tasks:>5,} {seconds:>8.1f} {stage.seconds:>8.1f} "
               f"{seconds / stage.seconds:>6.2f} {seconds / size * 1e6:>8.5f} "
               f"{found['peaks'][name] / 1e6:>5,.0f} {stage.held / 1e6:>5,.0f}")  # fmt: skip

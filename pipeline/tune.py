@@ -34,7 +34,8 @@ from transforms.options import DedupeOptions
 from transforms.parse import parse_records
 from transforms.read import LineReader, cut_units
 from transforms.redact import redact_records, redactor_for
-from transforms.sign import SIGNED, fingerprint_records, is_sound, sign_records
+from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
+from transforms.sign import SIGNED, bodies, fingerprint_records, is_sound, sign_records
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, compare_pairs, elect_sketches, sketch_rows
 
@@ -77,8 +78,8 @@ def tune_dedupe(config: Config, size: int, page: str | None, say: Say) -> dict[s
     target = _page_target(page)
     sample = read_sample(config, size, say)
     distinct = first_of_each(sample)
-    count, options = distinct.records.num_rows, config.dedupe
-    edges = find_edges(distinct.records, options, load_keys(config.split.salt))
+    count, options, keys = distinct.records.num_rows, config.dedupe, load_keys(config.split.salt)
+    edges = find_edges(distinct.records, options, keys)
     outcomes = {one: outcome_at(edges, distinct.records.column("id"), one) for one in THRESHOLDS}
     similarity = edges.column("similarity").to_numpy()
     values = {
@@ -101,7 +102,7 @@ def tune_dedupe(config: Config, size: int, page: str | None, say: Say) -> dict[s
         ],
     }
     if target is not None:
-        target.write_text(tune_page(values, distinct, outcomes), encoding="utf-8")
+        target.write_text(tune_page(values, distinct, outcomes, options.shingle, keys), encoding="utf-8")
         values["html"] = str(target)
     return values
 
@@ -215,28 +216,37 @@ def nearest_pairs(side: Side, threshold: float, shown: set[int]) -> list[int]:
     return sorted(chosen, key=lambda one: (-side.similarity[one], side.a[one], side.b[one]))
 
 
-def tune_page(values: dict[str, Any], sample: Sample, outcomes: Mapping[float, Outcome]) -> str:
+def tune_page(values: dict[str, Any], sample: Sample, outcomes: Mapping[float, Outcome], size: int, keys: Keys) -> str:
     """The page for people: the table, and pairs beside each threshold."""
     shown: set[int] = set()
     sections = {}
     # The threshold that is set has the first choice among pairs.
     for threshold in sorted(outcomes, key=lambda one: (abs(one - values["threshold"]), one)):
         sections[threshold] = [
-            _told(side, nearest_pairs(side, threshold, shown), sample) for side in outcomes[threshold]
+            _told(side, nearest_pairs(side, threshold, shown), sample, size, keys) for side in outcomes[threshold]
         ]
     return render("tune.html", values=values, sections=[{"threshold": one, "sides": sections[one]} for one in outcomes])
 
 
-def _told(side: Side, places: Iterable[int], sample: Sample) -> list[dict[str, Any]]:
+def exact_similarity(pair: Sequence[str], size: int, keys: Keys) -> float:
+    """The Jaccard index of two texts by the plain definition of `transforms.shingles`."""
+    short = min(len(tokenize(text)) for text in pair) < SHORT
+    sets = gram_texts(pair, keys) if short else shingle_texts(pair, size, keys)
+    return jaccard(sets.values[: sets.offsets[1]], sets.values[sets.offsets[1] :])
+
+
+def _told(side: Side, places: Iterable[int], sample: Sample, size: int, keys: Keys) -> list[dict[str, Any]]:
     """What the page says of pairs."""
     told = []
     for place in places:
         rows = [int(side.a[place]), int(side.b[place])]
-        texts = [_text_of(sample.records.column("messages")[row].as_py()) for row in rows]
+        messages = sample.records.column("messages").take(pa.array(rows)).combine_chunks()
+        texts = [_text_of(one) for one in messages.to_pylist()]
         marked = mark_differences(*texts)
         told.append(
             {
                 "similarity": float(side.similarity[place]),
+                "exact": exact_similarity(bodies(messages), size, keys),
                 "sides": [
                     {"place": sample.places[row], "pieces": pieces, "left_out": max(0, len(text) - SHOWN)}
                     for row, pieces, text in zip(rows, marked, texts, strict=True)

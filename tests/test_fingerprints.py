@@ -182,10 +182,10 @@ def similarity(left: Sketches, a: int, right: Sketches, b: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("size", "error"), [(20, 0.0), (60, 0.02), (190, 0.02), (700, 0.03), (1500, 0.04), (9000, 0.045)]
+    ("size", "over"), [(20, 0.0), (60, 0.01), (190, 0.025), (700, 0.035), (1500, 0.045), (9000, 0.055)]
 )
-def test_sketches_estimate_the_jaccard_index(size, error):
-    """The standard deviation over pairs; a bottom-128 sketch would have 0.035 at 0.8."""
+def test_sketches_give_the_upper_end_of_the_jaccard_index(size, over):
+    """Two standard errors up: the truth is hardly ever above it, and on average not more than `over` below it."""
     chooser = random.Random(size)
     words = [f"w{number}" for number in range(5000)]
     off = []
@@ -201,7 +201,8 @@ def test_sketches_estimate_the_jaccard_index(size, error):
     for pair in range(0, 120, 2):
         sets = [plain.values[plain.offsets[one] : plain.offsets[one + 1]] for one in (pair, pair + 1)]
         off.append(similarity(prints.words, pair, prints.words, pair + 1) - jaccard(*sets))
-    assert (np.mean(np.square(off))) ** 0.5 <= error + 1e-9
+    assert np.mean(np.array(off) < -1e-9) <= 0.05
+    assert np.mean(off) <= over + 1e-9
 
 
 def test_sketches_of_every_size_meet_their_neighbours():

@@ -210,8 +210,8 @@ def test_elements_weigh_the_same_when_records_grow(light, tmp_path, monkeypatch)
     assert job.plan.shape == before.plan.shape
     assert job.plan.input_bytes > 7 * before.plan.input_bytes
     heavier, _ = weights(job)
-    assert heavier.keys() == lighter.keys()
-    grown = {label: (lighter[label], heavier[label]) for label in heavier if heavier[label] > 1.5 * lighter[label] + 64}
+    was = {label: lighter.get(label, 0) for label in heavier}  # nothing crowds among few records
+    grown = {label: (was[label], heavier[label]) for label in heavier if heavier[label] > 1.5 * was[label] + 64}
     # Counts by bin grow until all of the 2^20 bins have some: 1.4 MB in the result of Settle, 64 parts in a group.
     assert {label for label in grown if not label.startswith(("Settle", "Counts", "Add counts"))} == set(), grown
 
@@ -225,7 +225,7 @@ def test_groups_grow_by_a_reference_a_unit(light, tmp_path, monkeypatch):
     assert job.plan.shape == before.plan.shape
     more = len(job.plan.units) - len(before.plan.units)
     heavier, _ = weights(job)
-    steepest = max((heavier[label] - lighter[label]) / more for label in heavier)
+    steepest = max((heavier[label] - lighter.get(label, 0)) / more for label in heavier)
     assert steepest <= job.plan.shape.text_segments * REFERENCE  # one shard reads all segments here
 
 

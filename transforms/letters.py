@@ -80,19 +80,13 @@ def _joining() -> npt.NDArray[np.int64]:
     A text without them is normalised character by character (Unicode Standard Annex 15, section 9).
     """
     seconds = {chr(point) for point in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # Hangul vowels and finals
+    marked = []
     for point in range(sys.maxunicode + 1):
         parts = unicodedata.decomposition(chr(point)).split()
         if len(parts) == 2 and not parts[0].startswith("<"):
             seconds.add(chr(int(parts[1], 16)))
-    return np.array(
-        [
-            point
-            for point in range(sys.maxunicode + 1)
-            if not 0xD800 <= point < 0xE000
-            and (
-                (first := unicodedata.normalize("NFKD", chr(point))[:1]) in seconds
-                or unicodedata.combining(first or "a")
-            )
-        ],
-        np.int64,
-    )
+        if parts or unicodedata.combining(chr(point)):
+            marked.append(point)
+    firsts = {point: unicodedata.normalize("NFKD", chr(point))[0] for point in marked}
+    joining = [point for point, first in firsts.items() if first in seconds or unicodedata.combining(first)]
+    return np.array(sorted({*joining, *map(ord, seconds)}), np.int64)

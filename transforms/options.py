@@ -140,7 +140,8 @@ class DedupeOptions(Options):
     rows: Positive = Field(5, description="MinHash values a band")
     shingle: Annotated[int, Field(ge=1, le=32)] = Field(5, description="words a shingle")
     signature: Literal["corpusmill", "datasketch"] = Field(
-        "corpusmill", description="MinHash as datasketch's, with permutations of the dataset's own"
+        "corpusmill",
+        description="corpusmill (keyed by the dataset) or datasketch (its own hash and seed; slow, and its seed is public)",
     )
     prefer: tuple[str, ...] = Field(
         (),

@@ -54,23 +54,26 @@ def most_words(least: int) -> int:
     return 1 + LEVEL_WORDS * (3 + math.ceil(math.log2(CAP / max(least, 1))))
 
 
-def _fewest() -> npt.NDArray[np.float64]:
-    """float64[BITS + 1]: the fewest shingles in one set only, by bits that differ, `ERRORS` standard errors below what is expected.
+def _apart() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """float64[BITS + 1] each: the shingles that are in one set only, by bits that differ: the number to be expected,
+    and the fewest, `ERRORS` standard errors below it.
 
     Mean and variance of the odd ones among BITS bins after d balls.
     """
-    found = []
+    expected, fewest = [], []
     for differ in range(BITS // 2):
         balls = math.log(1 - 2 * differ / BITS) / math.log(1 - 2 / BITS)
         once, twice = (1 - 2 / BITS) ** balls, (1 - 4 / BITS) ** balls
         mean = BITS * (1 - once) / 2
         variance = mean + BITS * (BITS - 1) * (1 - 2 * once + twice) / 4 - mean**2
         slope = -BITS / 2 * math.log(1 - 2 / BITS) * once
-        found.append(max(float(differ), balls - ERRORS * math.sqrt(max(variance, 0.0)) / slope))
-    return np.array(found + [math.inf] * (BITS + 1 - len(found)))
+        expected.append(balls)
+        fewest.append(max(float(differ), balls - ERRORS * math.sqrt(max(variance, 0.0)) / slope))
+    full = [math.inf] * (BITS + 1 - len(fewest))
+    return np.array(expected + full), np.array(fewest + full)
 
 
-FEWEST = _fewest()
+EXPECTED, FEWEST = _apart()
 
 
 @compiled
@@ -181,11 +184,14 @@ def _mixed(whole: npt.NDArray[np.uint32], start: int, end: int, odd: npt.NDArray
 @compiled
 def _index(left: int, right: int, differ: int, level: int) -> float:
     """The upper end of the Jaccard index of sets with `left` and `right` shingles at a level, `differ` bits apart."""
+    total = left + right
     apart = max(FEWEST[differ], np.float64(abs(left - right)))
-    if apart >= left + right:
+    if apart >= total:
         return 0.0
-    union = (left + right + apart) / 2
-    index = (union - apart) / union
-    if level:  # the shingles of a level are a sample of all
-        index += ERRORS * math.sqrt(index * (1 - index) / union * (1 - 0.5**level))
+    index = (total - apart) / (total + apart)
+    if level:  # the shingles of a level are a sample of all: two errors that don't depend on each other
+        expected = max(EXPECTED[differ], apart)
+        middle = max(total - expected, 0.0) / (total + min(expected, np.float64(total)))
+        sampling = ERRORS * ERRORS * middle * (1 - middle) * 2 / (total + apart) * (1 - 0.5**level)
+        index = middle + math.sqrt((index - middle) ** 2 + sampling)
     return 1.0 if index > 1.0 else index
