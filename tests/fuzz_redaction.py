@@ -172,9 +172,11 @@ def batch_of(texts: Sequence[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([place | {"messages": messages, "metadata": metadata}], RECORDS)
 
 
-def differences(seed: int, *, texts: int | None = None, seconds: float = 1e9) -> tuple[int, list[tuple[int, str]]]:
+def differences(
+    seed: int, chosen: Sequence[RedactOptions] = OPTIONS, *, texts: int | None = None, seconds: float = 1e9
+) -> tuple[int, list[tuple[int, str]]]:
     """How many texts were tried, and those on which the two disagree, with the number of the options."""
-    pairs = [(Analyzer(one.model_copy(update={"exact": True})), Analyzer(one)) for one in OPTIONS]
+    pairs = [(Analyzer(one.model_copy(update={"exact": True})), Analyzer(one)) for one in chosen]
     maker = Maker(Random(seed), [fast for _, fast in pairs])
     tried, found = 0, []
     end = time.monotonic() + seconds
@@ -189,11 +191,12 @@ def differences(seed: int, *, texts: int | None = None, seconds: float = 1e9) ->
             if outcome(lambda: sorted(exact.find(text))) != outcome(lambda: sorted(fast.find(text))):  # noqa: B023
                 found.append((number, text))
         if tried % 4 == 0:
-            options = OPTIONS[tried // 4 % 3]
+            number = tried // 4 % min(len(chosen), 3)
+            options = chosen[number]
             batch = batch_of(recent)
             plain = outcome(lambda: redact_records(batch, options.model_copy(update={"exact": True})))  # noqa: B023
             if plain != outcome(lambda: redact_records(batch, options)):  # noqa: B023
-                found.append((tried // 4 % 3, "\n---\n".join(recent)))
+                found.append((number, "\n---\n".join(recent)))
     return tried, found
 
 

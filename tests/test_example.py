@@ -159,3 +159,34 @@ def test_names_of_files_and_folders_are_redacted(tmp_path, capsys):
     assert len(json.loads(next(out.rglob("report.json")).read_text(encoding="utf-8"))["shards"]) == 2
     assert mill("run", "--input", folder, "--output", out, "--set", "dedupe.near=false") == 0
     assert mill("verify", out) == 0
+
+
+def test_a_thousand_canaries_are_nowhere(tmp_path, capfd, caplog):
+    """Planted in valid, broken and quarantined lines, in file names and in the config; what fails says nothing either."""
+    mails = [f"zq{number}canary@planted{number}.com" for number in range(700)]
+    words = [f"Zqdenied{number}" for number in range(200)]
+    names = [f"zqfile{number}canary@planted.com" for number in range(4)]
+    valid = [chat(f"Write to {mail}, or {words[place % 200]}?") for place, mail in enumerate(mails[:500])]
+    broken = [json.dumps(chat(f"Write to {mail}")).encode()[:-3] for mail in mails[500:600]]
+    rejected = [{"messages": [{"role": "user", "content": f"alone, {mail}"}]} for mail in mails[600:]]
+    lines = [*valid, *broken, *rejected]
+    for number, name in enumerate(names):
+        write_lines(tmp_path / "in" / f"{name}.jsonl", lines[number::4])
+    config = tmp_path / "config.yaml"
+    custom = [{"name": "CODENAME", "deny": words}]
+    config.write_text(json.dumps({"redact": {"custom": custom}, "dedupe": {"near": False}}), encoding="utf-8")
+    assert mill("run", config, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert manifest_of(tmp_path / "out")["accounting"]["quarantined"]["too_few_messages"] == 100
+    assert mill("run", config, "--input", tmp_path / "in", "--output", tmp_path / "bad", "--set", "redact.x=1") == 2
+    assert mill("verify", tmp_path / "out") == 0
+    needles = re2.Set.SearchSet(_options())
+    for value in (*mails, *words, *names):
+        for needle in disguises(value):
+            needles.Add(re2.escape(needle))
+    needles.Compile()
+    said = capfd.readouterr()
+    for text in (said.out, said.err, caplog.text):
+        assert not needles.Match(text.encode())
+    for path in (tmp_path / "out").rglob("*"):
+        assert not needles.Match(str(path.relative_to(tmp_path)).encode())
+        assert not path.is_file() or not needles.Match(unpacked(path)), path.suffix

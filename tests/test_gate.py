@@ -32,8 +32,8 @@ ENGINES = ["hyperscan", "re2"]
         (r"([:-])ab\1x", 0, r"(?:[\x{2d}\x{3a}])ab(?:[\x{2d}\x{3a}])x"),
         ("(?i:k)1", 0, "(?:[Kk])1"),
         ("com|community|org", 0, "(?:com|org)"),
-        ("[a-z][0-9]{3,6}|[a-z][0-9]{5}|[0-9]{9}[a-z]", 0, "(?:[a-z][0-9]{3}|[0-9]{9}[a-z])"),
-        ("é|x", 0, "(?:x)"),
+        ("[a-z][0-9]{3}|[a-z][0-9]{5,7}|[0-9]{9}[a-z]", 0, "(?:[a-z][0-9]{3}|[0-9]{9}[a-z])"),
+        ("é|x", 0, "x"),
     ],
 )
 def test_what_patterns_become(pattern: str, flags: int, relaxed: str) -> None:
@@ -48,9 +48,9 @@ def test_what_is_not_understood_is_not_guessed(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("letter", ["ı", "İ", "ſ", "K", "i", "S"])
+@pytest.mark.parametrize("letter", ["ı", "ſ", "K", "i", "S"])
 def test_letters_that_fold_into_ascii(engine: str, letter: str) -> None:
-    pattern = "[a-z]7"
+    pattern = "[A-Z]7"
     assert regex.search(pattern, f"{letter}7", regex.IGNORECASE)
     assert Gate([Source(((pattern, re.IGNORECASE),))], engine=engine).scan_str(f"- {letter}7") == 1
 
@@ -70,27 +70,27 @@ def test_words_are_needed_where_they_are_named(engine: str) -> None:
 def test_whatever_a_pattern_matches_passes_the_gate(engine: str) -> None:
     """For each pattern on its own: where `regex` matches, the gate is open."""
     chooser = Random(1)
-    for options in (OPTIONS[0], OPTIONS[3]):
+    for options in OPTIONS[:4:3]:
         analyzer = Analyzer(options)
         sources = [source._replace(words=()) for source in analyzer.sources if len(str(source.patterns)) < 2000]
         made, maker = Gate(sources, engine=engine), Maker(chooser, [analyzer])
         compiled = [[regex.compile(*one) for one in source.patterns] for source in sources]
         matched = 0
-        for _ in range(400):
+        for _ in range(120):
             text = maker.text()
             fired = made.scan_str(text)
             for number, patterns in enumerate(compiled):
                 if any(pattern.search(text) for pattern in patterns):
                     matched += 1
                     assert fired >> number & 1, (sources[number], text)
-        assert matched > 400
+        assert matched > 100
 
 
 def test_rules_for_secrets_behind_the_gate() -> None:
     made = Gate(secret_sources())
     maker = Maker(Random(2), [Analyzer(RedactOptions())])
     secrets = [value for value in VALUES if find_secrets(value)]
-    for number in range(600):
+    for number in range(200):
         text = (
             maker.text() + Random(number).choice(["", " ", " token ", " password = "]) + secrets[number % len(secrets)]
         )
@@ -106,7 +106,7 @@ numbers = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(numbers, st.sampled_from([("US", "GB"), ("DE", "IN"), ("AR", "MX", "IT"), ("AT",)]))
 @example("2012-01-02 08:00:15 6502530000", ("US", "GB"))
 def test_phone_numbers_are_those_of_phonenumbers(text: str, regions: tuple[str, ...]) -> None:
@@ -120,15 +120,15 @@ def test_phone_numbers_are_those_of_phonenumbers(text: str, regions: tuple[str, 
 
 
 def test_the_fast_path_finds_what_presidios_engine_finds() -> None:
-    tried, found = differences(16, texts=400)
-    assert tried >= 400
+    tried, found = differences(16, OPTIONS[:4:3], texts=150)
+    assert tried >= 150
     assert found == []
 
 
 def test_the_fuzzer_notices_a_blind_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test: a gate that misses the letters that fold into ASCII, or lets nothing through."""
     monkeypatch.setattr(Gate, "scan_str", lambda *_: 0)
-    assert differences(16, texts=60)[1]
+    assert differences(16, OPTIONS[:1], texts=30)[1]
 
 
 def test_same_in_re2() -> None:

@@ -18,16 +18,22 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
-from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, RecognizerResult, predefined_recognizers
-from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
-from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
-from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
-import transforms.presidio  # noqa: F401  (imports Presidio the short way)
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import parsed
 from transforms.placeholders import interface
+from transforms.presidio import (
+    ContextAwareEnhancer,
+    EntityRecognizer,
+    NlpArtifacts,
+    NlpEngine,
+    Pattern,
+    PatternRecognizer,
+    RecognizerRegistryProvider,
+    RecognizerResult,
+    predefined_recognizers,
+)
 from transforms.secrets import SECRET_ENTITIES
 
 

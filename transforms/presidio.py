@@ -73,12 +73,23 @@ def _without_spacy() -> Iterator[None]:
 
 with _without_spacy():
     import presidio_analyzer
-    import presidio_analyzer.context_aware_enhancers
-    import presidio_analyzer.nlp_engine
-    import presidio_analyzer.predefined_recognizers
-    import presidio_analyzer.recognizer_registry
+    from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, RecognizerResult, predefined_recognizers
+    from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
+    from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
+    from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 
-__all__ = ["presidio_analyzer"]
+__all__ = [
+    "ContextAwareEnhancer",
+    "EntityRecognizer",
+    "NlpArtifacts",
+    "NlpEngine",
+    "Pattern",
+    "PatternRecognizer",
+    "RecognizerRegistryProvider",
+    "RecognizerResult",
+    "predefined_recognizers",
+    "presidio_analyzer",
+]
 
 
 class _Mute(logging.Filter):
