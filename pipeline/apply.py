@@ -35,7 +35,6 @@ from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import Keys, content_digest
 from transforms.index import Index, parts_of, put_part
 from transforms.merge import owners_of
-from transforms.mill import TEXTS
 from transforms.options import DedupeOptions, ValidateOptions
 from transforms.parse import messages_array
 from transforms.published import sign_published
@@ -409,7 +408,7 @@ def _put_in(
     settings = rewrite.parent["config"]
     order = pc.sort_indices(signed.select(["key", "id"]), sort_keys=[("key", "ascending"), ("id", "ascending")])
     signed, splits = signed.take(order), splits[order.to_numpy()]
-    texts = pa.Table.from_batches([signed.select(TEXTS.names)])
+    texts = pa.Table.from_batches([signed])
     for split, name in enumerate(SPLITS):
         mine = texts.filter(pa.array(splits == split)).combine_chunks()
         if mine.num_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -185,7 +186,16 @@ def test_files_lists_the_snapshot(dataset, capsys):
     (line,) = capsys.readouterr().out.split()
     assert Path(line).read_bytes().count(b"\n") == 25
     assert mill("files", dataset, "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 10
+    named = [Path(one).relative_to(dataset).parts[0] for one in json.loads(capsys.readouterr().out)]
+    assert Counter(named) == {
+        "data": 3,
+        "jsonl": 3,
+        "lineage": 1,
+        "report": 2,
+        "snapshots": 1,
+        "index": len(named) - 10,
+    }
+    assert named.count("index") > 0
 
 
 def test_why_tells_of_ids_and_lines(dataset, logs, capsys):

@@ -41,7 +41,7 @@ def job_of(folder: Path, records: list[Any], files: int, *settings: str) -> Job:
     prepared = prepare(config, lambda _: None)
     assert prepared is not None
     prepared.storage.put(plan_uri(prepared.work), prepared.plan.to_json())
-    options = mill_options(config, prepared.keys, prepared.plan)
+    options = mill_options(config, prepared.keys, prepared.plan, prepared.dataset.root, prepared.work)
     return Job(prepared.storage, prepared.dataset.root, prepared.work, options, config.split, config.write)
 
 
