@@ -3,6 +3,7 @@
     {"id": "…", "decision": "keep"}                    nothing changes
     {"id": "…", "decision": "cut"}                     the record goes, and does not come back
     {"id": "…", "decision": "fix", "messages": […]}    the corrected record stands in its place, in the same split
+    {"corrects": "…", "messages": […]}                 the same
 
 A corrected record goes through Validate, Redact and Sign like any other, has an id of its own, and says in its
 metadata `corrected: true` and `replaces: <id>`. It comes in by its line of the decisions, which counts as read; the line
@@ -69,13 +70,22 @@ class Decision:
     tools: list[Any] | None = None
 
 
-def apply_decisions(dataset: Dataset, path: str, keys: Keys, config: Config | None = None) -> dict[str, Any]:
+def apply_decisions(
+    dataset: Dataset,
+    path: str,
+    keys: Keys,
+    config: Config | None = None,
+    *,
+    content: bytes | None = None,
+    digest: str = "",
+) -> dict[str, Any]:
     """Commits a snapshot in which the decisions of a file are carried out; returns what was done.
 
-    `config` is needed where the dataset was made with deny lists, which its manifest has digests of only.
+    `config` is needed where the dataset was made with deny lists, which its manifest has digests of only. `content` is
+    that of the file where it has been read; `digest` stands in the inputs file, where it is an input that is taken in once.
     Raises UsageError with all that can't be carried out, before anything is written.
     """
-    content = _read(path)
+    content = _read(path) if content is None else content
     decisions, wrong = parse_decisions(content)
     rewrite = Rewrite(dataset, "apply", "blake2b:" + content_digest(content).hex())
     manifest = rewrite.parent
@@ -104,7 +114,7 @@ def apply_decisions(dataset: Dataset, path: str, keys: Keys, config: Config | No
     if todo:
         replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
         _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced})
-        added = _put_in(rewrite, path, content, fixes, signed, splits, keys) if fixes else None
+        added = _put_in(rewrite, path, content, fixes, signed, splits, keys, digest) if fixes else None
         manifest = rewrite.commit(changes, added)
     return {
         "dataset": dataset.root,
@@ -148,6 +158,8 @@ def parse_decisions(content: bytes) -> tuple[list[Decision], list[str]]:
         except Refused as refused:
             wrong.append(f"line {number}: {refused.reason.value}")
             continue
+        if isinstance(said, dict) and "corrects" in said:
+            said = {**said, "id": said["corrects"], "decision": "fix"}
         finding = _misformed(said)
         if finding is None and said["id"] in seen:
             finding = f"the record was decided on in line {seen[said['id']]} already"
@@ -403,6 +415,7 @@ def _put_in(
     signed: pa.RecordBatch,
     splits: Any,
     keys: Keys,
+    digest: str,
 ) -> dict[str, Any]:
     """Writes the corrected records as a small night of its own; returns its accounts."""
     settings = rewrite.parent["config"]
@@ -435,7 +448,7 @@ def _put_in(
     )
     row = {
         **added, "quarantined": [], "dropped": [], "shard": shard, "size": len(content),
-        "etag": content_digest(content).hex(), "digest": "", "kind": CORRECTIONS, "corrupt": False, "notes": [],
+        "etag": content_digest(content).hex(), "digest": digest, "kind": CORRECTIONS, "corrupt": False, "notes": [],
     }  # fmt: skip
     rewrite.add(
         rewrite.put_table(

@@ -167,9 +167,12 @@ def run(
     Interrupted runs resume when run again. Beam's own options follow after `--`, as
     `-- --runner FlinkRunner`; without them the run stays on this machine.
     """
+    from pipeline.corrections import apply_corrections
     from pipeline.run import Asked, clear_trial, execute, prepare
 
     config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
+    if not limit and not rebuild:
+        apply_corrections(config, date, _say)
     prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
     if prepared is None:
         if as_json:

@@ -43,11 +43,15 @@ class StorageOptions(Options):
 
 
 class Source(Options):
-    """Inputs of one kind. Among duplicates production wins over expert, synthetic and public, in this order."""
+    """Inputs of one kind. Among duplicates production wins over expert, synthetic and public, in this order.
+
+    `corrected` marks records that replace published ones: {"corrects": id, "messages": […]}.
+    """
 
     input: tuple[str, ...]
     kind: Literal["production", "expert", "synthetic", "public"] = "production"
     weight: Literal[1] = 1  # other weights are not available yet
+    corrected: bool = False
 
     @field_validator("input", mode="before")
     @classmethod
@@ -143,7 +147,7 @@ class Config(Options):
 
     def inputs(self) -> list[Source]:
         """What to read, by kind."""
-        return [Source(input=self.input)] if self.input else list(self.sources)
+        return [Source(input=self.input)] if self.input else [one for one in self.sources if not one.corrected]
 
     def as_dict(self, keys: Keys) -> dict[str, Any]:
         """The config as it is written in YAML. Deny lists name people: they are given as keyed digests."""

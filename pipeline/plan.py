@@ -174,14 +174,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def find_inputs(config: Config, storage: Storage) -> tuple[list[tuple[Found, str]], list[str]]:
-    """Every input file with its kind, sorted by URI, each once; and the patterns that match none.
+def find_inputs(
+    config: Config, storage: Storage, *, corrected: bool = False
+) -> tuple[list[tuple[Found, str]], list[str]]:
+    """Every input file, or file of corrections, with its kind, sorted by URI, each once; and the patterns that match none.
 
     Raises UsageError where a pattern is out of reach.
     """
     found: dict[str, tuple[Found, str]] = {}
     unmatched: list[str] = []
-    for source in config.inputs():
+    for source in [one for one in config.sources if one.corrected] if corrected else config.inputs():
         for pattern in source.input:
             with usable(pattern, "list"):
                 storage.reach(pattern)

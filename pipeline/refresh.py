@@ -53,7 +53,9 @@ def with_date(config: Config, date: str | None) -> Config:
     """The config with `{date}` in its inputs filled in. Raises UsageError."""
     if date is not None and not _DATE.fullmatch(date):
         raise UsageError(f"--date {date} is no date", "write it as 2026-11-22")
-    wants = [pattern for source in config.inputs() for pattern in source.input if "{date}" in pattern]
+    wants = [
+        pattern for source in (*config.inputs(), *config.sources) for pattern in source.input if "{date}" in pattern
+    ]
     if wants and date is None:
         raise UsageError(f"the input {wants[0]} has {{date}} in it", "say which: --date 2026-11-22")
     if config.split.eval_until is not None and date is None:
@@ -145,7 +147,7 @@ def consumed(dataset: Dataset, manifest: Mapping[str, Any]) -> set[str]:
     for uri in dataset.files(manifest, "inputs"):
         table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
         known.update(table.column("digest").to_pylist())
-    return known - {""}  # human corrections, which no run reads
+    return known - {""}  # decisions that were applied by hand
 
 
 def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], keys: Keys) -> None:

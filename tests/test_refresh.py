@@ -235,3 +235,36 @@ def test_eval_is_filled_until_it_has_its_records(tmp_path):
         now = splits(tmp_path / "out", number)
         assert before.items() <= now.items()
         before = now
+
+
+def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):
+    chooser = random.Random(5)
+    first = [said(chooser, user=number) for number in range(60)]
+    write_lines(tmp_path / "logs" / "2026-11-01.jsonl", first)
+    config = tmp_path / "nightly.yaml"
+    config.write_text(
+        f"sources:\n  - input: {tmp_path}/logs/{{date}}.jsonl\n"
+        f"  - {{input: '{tmp_path}/corrected/*.jsonl', corrected: true}}\noutput: {tmp_path}/out\n"
+    )
+    nightly = ["run", config, *GROUPED, "--date"]
+    assert mill(*nightly, "2026-11-01") == 0
+    before = splits(tmp_path / "out", 1)
+    wrong = min(one for one, split in before.items() if split == "train")
+    right = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "It is on its way."}]
+    write_lines(tmp_path / "corrected" / "a.jsonl", [{"corrects": wrong, "messages": right}])
+    write_lines(tmp_path / "logs" / "2026-11-02.jsonl", [*first[:60], said(chooser, user=99)])
+    assert mill(*nightly, "2026-11-02") == 0
+    assert "1 records corrected" in capsys.readouterr().err
+    operations = [manifest(tmp_path / "out", number)["operation"] for number in (1, 2, 3)]
+    assert operations == ["run", "apply", "refresh"]
+    after = splits(tmp_path / "out", 3)
+    assert wrong not in after
+    assert len(after) == len(before) + 1
+    reasons = Counter(reason for one in fates(tmp_path / "out", 3) for reason in one["reasons"])
+    assert reasons["superseded"] == 1
+    assert mill("verify", tmp_path / "out") == 0
+    assert mill(*nightly, "2026-11-02") == 0
+    assert "nothing new" in capsys.readouterr().err
+    write_lines(tmp_path / "corrected" / "b.jsonl", [{"corrects": "0" * 32, "messages": right}])
+    assert mill(*nightly, "2026-11-02") == 2
+    assert "the dataset has no record" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""Corrections among the inputs: sources marked `corrected` hold records that replace published ones.
+
+    sources:
+      - input: ["logs/{date}.jsonl"]
+      - {input: ["corrected/*.jsonl"], corrected: true}      # {"corrects": "<id>", "messages": […]} a line
+
+A file of them is applied, as by `corpusmill apply`, before the night is taken in, and makes a snapshot of its own; so
+late copies of what was corrected find the correction there already. A file is applied once.
+"""
+
+from __future__ import annotations
+
+from pipeline.apply import apply_decisions
+from pipeline.config import Config, load_keys
+from pipeline.plan import find_inputs, input_digest
+from pipeline.refresh import consumed, with_date
+from pipeline.run import Say, absolute, storage_of
+from pipeline.snapshots import Dataset
+
+
+def apply_corrections(config: Config, date: str | None, say: Say) -> int:
+    """Applies the files of corrected sources that no snapshot has; returns how many made a snapshot.
+
+    Raises UsageError where one can't be carried out: then it changed nothing.
+    """
+    marked = [source for source in config.sources if source.corrected]
+    if not marked or config.output is None:
+        return 0
+    dated = with_date(config, date)
+    storage, keys = storage_of(config), load_keys(config.split.salt)
+    dataset = Dataset(storage, absolute(config.output))
+    files, _ = find_inputs(dated, storage, corrected=True)
+    if not dataset.latest():
+        if files:
+            say("warning: corrections wait for the next run: there is nothing published yet that they could correct")
+        return 0
+    applied = 0
+    for file, _ in files:
+        digest = input_digest(file, keys)
+        if digest in consumed(dataset, dataset.manifest()):
+            continue
+        done = apply_decisions(dataset, file.uri, keys, config, content=storage.read(file.uri), digest=digest)
+        if done["committed"]:
+            applied += 1
+            say(f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut")
+    return applied
