@@ -171,9 +171,10 @@ def run(
     from pipeline.run import Asked, clear_trial, execute, prepare
 
     config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
-    if not limit and not rebuild:
-        apply_corrections(config, date, _say)
-    prepared = prepare(config, _say, Asked(limit, require_input, date, rebuild, accept))
+    asked = Asked(limit, require_input, date, rebuild, accept)
+    prepared = prepare(config, _say, asked)  # first: what is wrong with the run must be told before anything is done
+    if not limit and not rebuild and apply_corrections(config, date, _say):
+        prepared = prepare(config, _say, asked)
     if prepared is None:
         if as_json:
             _print_json({"nothing_new": True})

@@ -161,10 +161,10 @@ def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
         rows = read_columns(rewrite.dataset, entry, ["outcome", "reasons", "id", "source_id", "group"])
         for row in rows.filter(pa.array(is_among(rows.column("group"), groups))).to_pylist():
             gone.lines[row["group"]] += 1
-            gone.sources.update([row["source_id"]] if row["source_id"] else [])
-            # Copies of another's record share its id, and that record stays.
+            # Copies of another's record share its id and source, and that record stays.
             if row["outcome"] in SPLITS or row["reasons"] == [Drop.SUPERSEDED]:
                 gone.ids.add(row["id"])
+                gone.sources.update([row["source_id"]] if row["source_id"] else [])
     return gone
 
 

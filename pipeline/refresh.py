@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date as day
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,12 +20,12 @@ from pipeline.errors import UsageError
 from pipeline.plan import Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.hashing import Keys
-from transforms.reasons import Outcome
+from transforms.reasons import Drop, Outcome
 from transforms.storage import Found
 
 File = tuple[Found, str]  # with its kind
 
-_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 # Keys that may change from night to night, once the user said so: they are for new records only.
 _FOR_NEW_RECORDS = (
@@ -51,7 +52,7 @@ class Start:
 
 def with_date(config: Config, date: str | None) -> Config:
     """The config with `{date}` in its inputs filled in. Raises UsageError."""
-    if date is not None and not _DATE.fullmatch(date):
+    if date is not None and not (_DATE.fullmatch(date) and _is_day(date)):
         raise UsageError(f"--date {date} is no date", "write it as 2026-11-22")
     wants = [
         pattern for source in (*config.inputs(), *config.sources) for pattern in source.input if "{date}" in pattern
@@ -68,6 +69,14 @@ def with_date(config: Config, date: str | None) -> Config:
 
     sources = tuple(source.model_copy(update={"input": dated(source.input)}) for source in config.sources)
     return config.model_copy(update={"input": dated(config.input), "sources": sources})
+
+
+def _is_day(text: str) -> bool:
+    try:
+        day.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def start_refresh(
@@ -94,14 +103,12 @@ def start_refresh(
 
 
 def _check_uncorrected(dataset: Dataset, manifest: Mapping[str, Any]) -> None:
-    """Raises UsageError where a rebuild would lose human corrections, which are in no input."""
-    for uri in dataset.files(manifest, "inputs"):
-        table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
-        if "" in table.column("digest").to_pylist():
-            raise UsageError(
-                f"the dataset at {dataset.root} holds human corrections, which a rebuild can't carry over yet",
-                "write to a new output",
-            )
+    """Raises UsageError where a rebuild would lose human decisions: records that were corrected, or cut."""
+    if manifest["accounting"]["dropped"].get(Drop.SUPERSEDED):
+        raise UsageError(
+            f"the dataset at {dataset.root} holds human decisions (fixes or cuts), which a rebuild can't carry over yet",
+            "write to a new output",
+        )
 
 
 def _check_complete(consumed: int, found: int, *, accept: bool) -> None:

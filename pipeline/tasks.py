@@ -172,7 +172,8 @@ class Tasks:
 
         def make() -> Result:
             bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
-            published = self._published("bands", segment, self.job.options.band_segments, kinds)
+            asked = bands.column("band").to_numpy()
+            published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
             found = find_candidates(pa.concat_tables([bands, published]).combine_chunks())
             return {
                 "runs": {
@@ -247,7 +248,8 @@ class Tasks:
 
         def make() -> Result:
             claims = self._runs("claims").table(_segments(kinds["claims"]))
-            owners = self.job.index.read("owners", segment, self.job.options.segments)
+            asked = key_words("owners", claims)
+            owners = self.job.index.read("owners", segment, self.job.options.segments, asked)
             owned, keys = match_owners(claims, owners)
             return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
 
@@ -259,12 +261,13 @@ class Tasks:
 
         def make() -> Result:
             options, plan = self.job.options, self.job.plan
+            facts = self._runs("facts").table(_segments(kinds["facts"]))
             settled = settle_records(
-                self._runs("facts").table(_segments(kinds["facts"])),
+                facts,
                 self._runs("verdicts").table(_segments(kinds["verdicts"])),
                 options.keys,
                 exact=options.dedupe.exact,
-                published=self.job.index.read("records", segment, options.segments),
+                published=self.job.index.read("records", segment, options.segments, facts.column("key").to_numpy()),
                 owned=self._runs("owned").table(_segments(kinds["owned"])),
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
@@ -637,14 +640,14 @@ class Tasks:
             return run.finish(self._runs(kind), writer)
 
     def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
-        """The elected sketches of a segment of ids that the refs name, or all; published ones among them."""
-        wanted = None if refs is None else np.unique(refs)
-        published = self._published("sketches", segment, self.job.options.segments, kinds).to_batches()
+        """The elected sketches of a segment of ids that the refs name, published ones among them; without refs all new ones."""
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
-        chosen = [
-            batch if wanted is None else batch.filter(pa.array(np.isin(sketch_refs(batch), wanted)))
-            for batch in (*published, *new)
-        ]
+        if refs is None:
+            return elect_sketches(pa.Table.from_batches(new, SKETCHES))
+        wanted = np.unique(refs)
+        asked = wanted.astype(np.uint64) << np.uint64(32)
+        published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
+        chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
 
     def _written(self, kind: str, stage: str, tasks: int) -> Iterator[pa.RecordBatch]:
@@ -660,11 +663,19 @@ class Tasks:
                     batch for _, batch in self._runs(kind).read(_all_segments({**result, "writer": task}, kind))
                 )
 
-    def _published(self, kind: str, segment: int, segments: int, kinds: Kinds) -> pa.Table:
-        """Bands or sketches of what is published before the run: of all, or to a rebuild of eval."""
+    def _published(
+        self,
+        kind: str,
+        segment: int,
+        segments: int,
+        kinds: Kinds,
+        wanted: npt.NDArray[np.uint64] | None = None,
+        bits: int = 64,
+    ) -> pa.Table:
+        """Bands or sketches of what is published before the run: those `wanted` (`Index.read`), or to a rebuild all of eval."""
         if self.job.plan.is_rebuild:
             return self._runs(f"eval_{kind}").table(_segments(kinds[f"eval_{kind}"]))
-        return self.job.index.read(kind, segment, segments)
+        return self.job.index.read(kind, segment, segments, wanted, bits)
 
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""

@@ -86,3 +86,15 @@ def test_only_bands_of_kept_records_are_published():
     told = publish_bands(rows, np.array([7, 9], np.uint32))
     assert told.column("ref").to_pylist() == [7, 7, 9]
     assert set(told.column("published").to_pylist()) == {0}
+
+
+@given(keys, keys, st.integers(1, 64))
+def test_who_asks_for_some_gets_those_and_no_other(tmp_path_factory, values, asked, bits):
+    root = str(tmp_path_factory.mktemp("index"))
+    index = Index(
+        Storage(), root, parts_of([put_part(Storage(), root, "000001-x", "records", 0, 1, published(values)).path])
+    )
+    mask = ~((1 << (64 - bits)) - 1)
+    wanted = {value & mask for value in [*asked, *values[::2]]}
+    found = index.read("records", 0, 1, np.array(sorted(wanted), np.uint64), bits).column("key").to_pylist()
+    assert sorted(found) == sorted(value for value in values if value & mask in wanted)

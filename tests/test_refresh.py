@@ -155,6 +155,8 @@ def test_a_night_that_has_nothing_is_no_error(nights):
 def test_mistakes_with_dates_are_told(nights, capsys):
     assert night(nights / "out", nights / "logs", "22.11.2026") == 2
     assert "is no date" in capsys.readouterr().err
+    assert night(nights / "out", nights / "logs", "2026-02-31") == 2
+    assert "is no date" in capsys.readouterr().err
     assert mill("run", "--input", nights / "logs" / "{date}.jsonl", "--output", nights / "out", *GROUPED) == 2
     assert "say which: --date" in capsys.readouterr().err
 
@@ -265,6 +267,11 @@ def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):
     assert mill("verify", tmp_path / "out") == 0
     assert mill(*nightly, "2026-11-02") == 0
     assert "nothing new" in capsys.readouterr().err
+    assert mill(*nightly, "2026-11-02", "--rebuild", "--accept") == 2
+    assert "human decisions" in capsys.readouterr().err
     write_lines(tmp_path / "corrected" / "b.jsonl", [{"corrects": "0" * 32, "messages": right}])
+    assert mill(*nightly, "2026-11-02", "--set", "dedupe.threshold=0.9") == 2
+    assert len(list((tmp_path / "out" / "snapshots").glob("*.json"))) == 3
+    capsys.readouterr()
     assert mill(*nightly, "2026-11-02") == 2
     assert "the dataset has no record" in capsys.readouterr().err
