@@ -7,12 +7,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.config import Config, load_keys
-from pipeline.errors import UsageError
-from pipeline.plan import find_inputs, shard_names
+from pipeline.plan import inputs_to_look_at
 from pipeline.run import storage_of
 from transforms.parse import parse_records
 from transforms.read import LineReader, cut_units
-from transforms.redact import redactor_for
 from transforms.validate import validate_records
 
 PLACES = 3  # shown for each reason
@@ -20,14 +18,8 @@ PLACES = 3  # shown for each reason
 
 def check_inputs(config: Config, limit: int | None = None) -> dict[str, Any]:
     """Lines read and quarantined, and for each reason its count and first places. Redaction is not tried."""
-    if not config.inputs():
-        raise UsageError("no input is given", "add --input logs/*.jsonl")
     storage, keys = storage_of(config), load_keys(config.split.salt)
-    files, unmatched = find_inputs(config, storage)
-    if unmatched:
-        raise UsageError(f"no file matches {', '.join(unmatched)}")
-    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
-    names = shard_names([file.uri for file, _ in files], redact)
+    files, names = inputs_to_look_at(config, storage)
     read = quarantined = blank = 0
     reasons: dict[str, dict[str, Any]] = {}
     notes: dict[str, int] = {}

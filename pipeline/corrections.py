@@ -34,10 +34,10 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
         if files:
             say("warning: corrections wait for the next run: there is nothing published yet that they could correct")
         return 0
-    applied = 0
+    known, applied = consumed(dataset, dataset.manifest()), 0
     for file, _ in files:
         digest = input_digest(file, keys)
-        if digest in consumed(dataset, dataset.manifest()):
+        if digest in known:
             continue
         done = apply_decisions(dataset, file.uri, keys, config, content=storage.read(file.uri), digest=digest)
         if done["already"]:

@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.snapshots import Dataset
-from transforms.canonical import canonical_json
+from transforms.canonical import id_of_said
 from transforms.exact import id_words, ids_of
-from transforms.hashing import record_id
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.storage import Storage
 
@@ -112,11 +111,8 @@ def unhex(ids: pa.Array) -> npt.NDArray[np.uint64]:
 
 
 def id_of_line(line: bytes) -> str:
-    """The id of a JSONL line: that of the line without weights."""
-    said = orjson.loads(line)
-    for message in said["messages"]:
-        message.pop("weight", None)
-    return record_id(canonical_json(said)).hex()
+    """The id of a JSONL line."""
+    return id_of_said(orjson.loads(line)).hex()
 
 
 def data_files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

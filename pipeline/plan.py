@@ -194,6 +194,17 @@ def find_inputs(
     return [found[uri] for uri in sorted(found)], unmatched
 
 
+def inputs_to_look_at(config: Config, storage: Storage) -> tuple[list[tuple[Found, str]], list[str]]:
+    """The input files with their kinds, and their redacted names. Raises UsageError where any is missing."""
+    if not config.inputs():
+        raise UsageError("no input is given", "add --input logs/*.jsonl")
+    files, unmatched = find_inputs(config, storage)
+    if unmatched:
+        raise UsageError(f"no file matches {', '.join(unmatched)}")
+    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    return files, shard_names([file.uri for file, _ in files], redact)
+
+
 @contextlib.contextmanager
 def usable(uri: str, what: str = "use") -> Iterator[None]:
     """Raises UsageError for what storage raises in the block, with what to do about it."""

@@ -21,7 +21,7 @@ import regex
 
 from pipeline.config import Config, load_keys
 from pipeline.errors import UsageError
-from pipeline.plan import find_inputs, shard_names
+from pipeline.plan import inputs_to_look_at
 from pipeline.run import Say, storage_of
 from pipeline.templates import render
 from transforms.bands import BANDS, NEW, orders_of, refs_of
@@ -33,7 +33,7 @@ from transforms.hashing import Keys
 from transforms.options import DedupeOptions
 from transforms.parse import parse_records
 from transforms.read import LineReader, cut_units
-from transforms.redact import redact_records, redactor_for
+from transforms.redact import redact_records
 from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import SIGNED, bodies, fingerprint_records, is_sound, sign_records
 from transforms.validate import validate_records
@@ -121,16 +121,9 @@ def _page_target(page: str | None) -> Path | None:
 
 def read_sample(config: Config, size: int, say: Say) -> Sample:
     """The first lines of every input, an equal share of each; what small ones leave over goes to the larger ones."""
-    if not config.inputs():
-        raise UsageError("no input is given", "add --input logs/*.jsonl")
     storage, keys = storage_of(config), load_keys(config.split.salt)
-    files, unmatched = find_inputs(config, storage)
-    if unmatched:
-        raise UsageError(f"no file matches {', '.join(unmatched)}")
-    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
-    names = dict(
-        zip((file.uri for file, _ in files), shard_names([file.uri for file, _ in files], redact), strict=True)
-    )
+    files, shards = inputs_to_look_at(config, storage)
+    names = dict(zip((file.uri for file, _ in files), shards, strict=True))
     batches, places, left = [], [], size
     for done, (file, kind) in enumerate(sorted(files, key=lambda one: (one[0].size, one[0].uri))):
         share, base = -(-left // (len(files) - done)), 0

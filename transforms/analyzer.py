@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import re2
 import regex
@@ -53,13 +53,6 @@ Spans = list[tuple[int, int]]
 
 
 # ------------------------------------------------------------------------------------------------ recognizers
-
-
-class _Part(NamedTuple):
-    """A pattern of a recognizer, or all of it: what a source of the gate switches."""
-
-    recognizer: Any
-    pattern: Any = None  # Presidio's, of a recognizer that is known to do with patterns what Presidio does
 
 
 class _Compiled:

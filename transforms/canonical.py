@@ -13,6 +13,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.hashing import record_id
+
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\b", "\\b"), ("\f", "\\f"))
 _RARE_CONTROL = r"[\x00-\x07\x0b\x0e-\x1f]"
 
@@ -134,3 +136,10 @@ def conversation_dict(messages: list[dict[str, Any]], tools: str | None, *, weig
     if tools is not None:
         whole["tools"] = orjson.loads(tools)
     return whole
+
+
+def id_of_said(said: dict[str, Any]) -> bytes:
+    """The id of what a JSONL line says: that of the line without weights, which it loses here."""
+    for message in said["messages"]:
+        message.pop("weight", None)
+    return record_id(canonical_json(said))

@@ -176,11 +176,6 @@ def _like(graph: _Graph) -> npt.NDArray[np.int8]:
     return like
 
 
-def _unit_of_any(units: npt.NDArray[np.int64], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """bool[N]: whether a record's unit has a member that is marked."""
-    return np.isin(units, units[marked])
-
-
 @compiled
 def _drop_duplicates(
     later: npt.NDArray[np.int64],

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.bands import BANDS, refs_of
-from transforms.canonical import canonical_json
+from transforms.canonical import id_of_said
 from transforms.exact import id_words
-from transforms.hashing import Keys, record_id
+from transforms.hashing import Keys
 from transforms.options import DedupeOptions
 from transforms.schema import DATA, MESSAGES
 from transforms.sign import fingerprint_records
@@ -40,7 +40,7 @@ def read_published(storage: Storage, uri: str) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(lines), ROWS):
         said = [orjson.loads(line) for line in lines[start : start + ROWS]]
         messages = pa.array([one["messages"] for one in said], MESSAGES)
-        ids = pa.array([_id_of(one) for one in said], pa.binary(16))
+        ids = pa.array([id_of_said(one) for one in said], pa.binary(16))
         yield pa.RecordBatch.from_arrays([ids, messages, pa.nulls(len(said), pa.binary(16))], schema=_SAID)
 
 
@@ -75,10 +75,3 @@ def sign_published(
 def _bytes_of(column: pa.Array) -> pa.FixedSizeBinaryArray:
     values = [None if one is None else bytes.fromhex(one) for one in column.to_pylist()]
     return pa.array(values, pa.binary(16))
-
-
-def _id_of(said: dict[str, object]) -> bytes:
-    """The id of a JSONL line: that of the line without weights."""
-    for message in said["messages"]:  # type: ignore[attr-defined]
-        message.pop("weight", None)
-    return record_id(canonical_json(said))
