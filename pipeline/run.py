@@ -20,7 +20,8 @@ from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
 from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
+from pipeline.places import absolute, usable
+from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
 from pipeline.runner import beam_options, is_left, is_local, new_pipeline, run_pipeline, waiting_for
@@ -326,9 +327,3 @@ def _check_writable(storage: Storage, root: str) -> None:
         if fresh:
             with contextlib.suppress(OSError):
                 os.rmdir(root)
-
-
-def absolute(uri: str) -> str:
-    """A local path made absolute; other URIs without a last slash."""
-    storage = Storage()
-    return storage.filesystem(uri)[1] if storage.is_local(uri) else uri.rstrip("/")
