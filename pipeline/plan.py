@@ -243,7 +243,8 @@ def make_plan(
     read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
     units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
-    shape = shape_of(weight + base.index_bytes, len(units), config.write.shard_bytes)  # tasks read the index too
+    # Tasks read the index too, but hold only what is asked of it.
+    shape = shape_of(weight + base.index_bytes // 8, len(units), config.write.shard_bytes)
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
     layout = [read.unit_bytes, asdict(shape)]

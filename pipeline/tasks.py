@@ -213,7 +213,7 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(segment, kinds, pairs.column("b").to_numpy())
+            right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
             return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
@@ -330,8 +330,8 @@ class Tasks:
             splits = seat_splits(seats, cut_of(cut))
             sample = -(-SAMPLE // self.job.options.segments)
             some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
-            refs = np.concatenate([crowds.column("ref").to_numpy(), some])
-            sketches = self._sketches(segment, kinds, refs)
+            crowded = crowds.column("ref").to_numpy()
+            sketches = self._sketches(segment, kinds, np.concatenate([crowded, some]), crowded)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
             return {"runs": {"held": self._write("held", segment, held)}}
 
@@ -639,13 +639,21 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
-        """The elected sketches of a segment of ids that the refs name, published ones among them; without refs all new ones."""
+    def _sketches(
+        self,
+        segment: int,
+        kinds: Kinds,
+        refs: npt.NDArray[np.uint32] | None = None,
+        of_published: npt.ArrayLike | None = None,
+    ) -> pa.Table:
+        """The elected sketches of a segment of ids that the refs name; without refs all new ones. Of published records
+        only those that `of_published` names, where it is given."""
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
         if refs is None:
             return elect_sketches(pa.Table.from_batches(new, SKETCHES))
         wanted = np.unique(refs)
-        asked = wanted.astype(np.uint64) << np.uint64(32)
+        known = wanted if of_published is None else np.unique(np.asarray(of_published, np.uint32))
+        asked = known.astype(np.uint64) << np.uint64(32)
         published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
         chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
