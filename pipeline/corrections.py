@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from pipeline.apply import apply_decisions
 from pipeline.config import Config, load_keys
+from pipeline.history import consumed
 from pipeline.plan import find_inputs, input_digest
-from pipeline.refresh import consumed, with_date
+from pipeline.refresh import with_date
 from pipeline.run import Say, absolute, storage_of
 from pipeline.snapshots import Dataset
 

@@ -23,11 +23,13 @@ from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
 from transforms.read import WorkUnit, cut_units
+from transforms.reasons import SPLITS
 from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
-from transforms.split import Settlement
+from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
 from transforms.stores import in_words
+from transforms.write import shard_name
 
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
@@ -79,6 +81,10 @@ class Base:
     eval: int = 0
     eval_end: int = 0
     frozen: bool = False
+    parquet: bool = True  # whether it is written in Parquet
+    decided: bool = (
+        False  # whether a rebuild takes over human decisions; `train` and `val` are of corrected records then
+    )
 
     def settlement(self, pinned: Sequence[int]) -> Settlement:
         """What the splits have before the cut: what is published, and new records that are bound to one."""
@@ -127,6 +133,19 @@ class Plan:
     def name(self) -> str:
         """The name of the snapshot's folders."""
         return f"{self.number:06d}-{self.id}"
+
+    @property
+    def corrected_splits(self) -> tuple[str, ...]:
+        """The splits whose corrected records a rebuild takes over."""
+        counts = zip(SPLITS, (self.base.train, self.base.val, 0), strict=True)
+        return tuple(split for split, count in counts if self.base.decided and count)
+
+    @property
+    def guards(self) -> tuple[tuple[str, int], ...]:
+        """(path, split) of the files that nothing of a rebuild may come near: of eval, and of corrected records."""
+        kind = "parquet" if self.base.parquet else "jsonl"
+        corrected = [(corrected_path(self, split, kind), SPLITS.index(split)) for split in self.corrected_splits]
+        return (*((path, EVAL) for path in self.base.guards), *corrected)
 
     @property
     def input_bytes(self) -> int:
@@ -339,6 +358,16 @@ def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str)
         tuple(join(output, path) for path in plan.base.suppressed),
         benchmarks_uri(work) if plan.benchmarks else None,
     )
+
+
+def corrected_path(plan: Plan, split: str, kind: str) -> str:
+    """Where a rebuild puts the corrected records of a split that it takes over."""
+    folder = "data" if kind == "parquet" else "jsonl"
+    return join(folder, f"{plan.name}-corrected", shard_name(split, 0, 1, kind))
+
+
+def decided_uri(work: str) -> str:
+    return join(work, "decided.parquet")
 
 
 def benchmarks_uri(work: str) -> str:

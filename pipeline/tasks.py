@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan, decided_uri, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
 from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
+from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
 from transforms.exact import elect_records, id_words
 from transforms.hashing import Keys
 from transforms.index import (
@@ -34,7 +36,6 @@ from transforms.index import (
     REFS,
     Index,
     distinct_owners,
-    in_eval,
     key_words,
     match_owners,
     parts_of,
@@ -271,6 +272,7 @@ class Tasks:
                 owned=self._runs("owned").table(_segments(kinds["owned"])),
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
+                decided=self._decided,
             )
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
@@ -486,7 +488,7 @@ class Tasks:
                 cut_of(size),
                 job.write,
                 places,
-                self._in_eval(shard),
+                self._carried(shard),
                 self._watched(),
             ),
         )
@@ -499,21 +501,32 @@ class Tasks:
         """The number of a shard that is merged."""
         return int(result["writer"])
 
-    def _in_eval(self, shard: Shard) -> pa.Table:
+    def _carried(self, shard: Shard) -> pa.Table:
         """What a rebuild takes over into the shard's part of the index."""
         if not self.job.plan.is_rebuild:
             return PUBLISHED.empty_table()
-        return in_eval(self.job.index.read("records", shard.index, shard.count))
+        return self._kept("records", self.job.index.read("records", shard.index, shard.count))
+
+    def _kept(self, kind: str, rows: pa.Table) -> pa.Table:
+        """The rows of `records` or `owners` that a rebuild takes over: of eval, and of what a human decided."""
+        return rows.filter(pc.or_(pc.equal(rows.column("split"), EVAL), of_decided(kind, rows, self._decided)))
+
+    @property
+    def _decided(self) -> pa.Table:
+        """DECIDED of a rebuild."""
+        job = self.job
+        return load_decided(job.storage, decided_uri(job.work)) if job.plan.base.decided else DECIDED.empty_table()
 
     def guard(self, number: int) -> Result:
-        """Bands and sketches of a file of eval, signed anew: a rebuild may sign in another way than before."""
+        """Bands and sketches of a file of eval or of corrected records, signed anew: a rebuild may sign in another way."""
         job, options = self.job, self.job.options
 
         def make() -> Result:
             bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
-            for said in read_published(job.storage, join(job.output, job.plan.base.guards[number])):
+            path, split = job.plan.guards[number]
+            for said in read_published(job.storage, join(job.output, path)):
                 for tables, batch in zip(
-                    (bands, sketches), sign_published(said, EVAL, options.dedupe, options.keys), strict=True
+                    (bands, sketches), sign_published(said, split, options.dedupe, options.keys), strict=True
                 ):
                     tables.append(pa.Table.from_batches([batch]))
             rows = {"bands": pa.concat_tables(bands), "sketches": pa.concat_tables(sketches)}
@@ -537,7 +550,8 @@ class Tasks:
                 np.unique(refs_of(key_words("sketches", pa.Table.from_batches([batch]))))
                 for batch in self._written("published", "merge", size["shards"])
             ]
-            refs = np.unique(np.concatenate([np.empty(0, np.uint32), *parts]))
+            replaced = refs_of(id_words(is_replaced(self._decided).column("owner"))[:, 0])
+            refs = np.unique(np.concatenate([replaced, *parts]))
             return {"runs": {"refs": self._write("refs", 0, pa.table([pa.array(refs)], schema=REFS))}}
 
         return self._once("kept_refs", 0, make)
@@ -562,10 +576,11 @@ class Tasks:
             published = self._runs("published").table(_segments(kinds["published"]))
             owners = self._runs("owners").table(_segments(kinds["owners"]))
             new = elect_sketches(self._runs("sketches").table(_segments(kinds["sketches"])))
-            sketches = publish_sketches(new, published)
+            replaced = is_replaced(self._decided).select(["owner", "split"]).rename_columns(["id", "split"])
+            sketches = publish_sketches(new, pa.concat_tables([published.select(["id", "split"]), replaced]))
             if job.plan.is_rebuild:
                 sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
-                owners = pa.concat_tables([owners, in_eval(job.index.read("owners", segment, count))])
+                owners = pa.concat_tables([owners, self._kept("owners", job.index.read("owners", segment, count))])
             return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
                               self._part("sketches", segment, count, sketches)]}  # fmt: skip
 
@@ -656,7 +671,7 @@ class Tasks:
         asked = known.astype(np.uint64) << np.uint64(32)
         published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
         chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
-        return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
+        return elect_sketches(mark_sketches(pa.Table.from_batches(chosen, SKETCHES), is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: int) -> Iterator[pa.RecordBatch]:
         """All that the tasks of a stage, which are done, wrote of a kind.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from transforms import parts
 from transforms.bands import BANDS, publish_bands
-from transforms.index import OWNERS, PUBLISHED, Index, Part, in_eval, match_owners, parts_of, put_part
+from transforms.index import OWNERS, PUBLISHED, Index, Part, match_owners, parts_of, put_part, without
 from transforms.merge import Shard
 from transforms.split import EVAL, TRAIN, VAL
 from transforms.storage import Storage
@@ -71,7 +71,6 @@ def test_owners_are_found_for_whoever_claims_them():
     rows, targets = match_owners(claims, known)
     assert rows.equals(owners([(1, VAL, None), (2, EVAL, 20), (1, VAL, None)]))
     assert targets.tolist() == [6, 7, 8]
-    assert in_eval(rows).equals(owners([(2, EVAL, 20)]))
 
 
 def test_a_group_in_two_splits_is_a_broken_invariant():
@@ -173,3 +172,15 @@ def test_row_groups_without_what_is_asked_for_stay_unread(tmp_path, monkeypatch)
         index.read("records", 1, 1 << 26).column("key").to_pylist() == [number << 32 for number in range(64, 100)][:36]
     )
     assert read == [[0, 9], [6, 7, 8, 9]]
+
+
+def test_who_shares_a_ref_with_a_forgotten_record_keeps_their_bands():
+    gone, stays = (bytes([1, 2, 3, 4]) + bytes([number] * 12) for number in (5, 6))
+    ref = int.from_bytes(gone[:4], "big")
+    bands = pa.table([pa.array([1 << 24, 2 << 24, 3 << 24, 4 << 24], pa.uint64()), pa.array([ref, ref, ref, 9], pa.uint32()),
+                      pa.array([0] * 4, pa.uint32()), pa.array([0] * 4, pa.int8())], schema=BANDS)  # fmt: skip
+    assert without("bands", bands, [gone], []).column("band").to_pylist() == [4 << 24]
+    left = without("bands", bands, [gone], [], bands.slice(1, 1))
+    assert left.column("band").to_pylist() == [2 << 24, 4 << 24]
+    ids = pa.table({"id": pa.array([gone, stays], pa.binary(16))})
+    assert without("records", ids, [gone], []).column("id").to_pylist() == [stays]

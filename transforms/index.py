@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.bands import BANDS, refs_of
+from transforms.candidates import distinct_words
 from transforms.exact import id_words
 from transforms.parts import ALL, Asked, pack_part, unpack_part
-from transforms.split import EVAL
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -108,7 +108,7 @@ class Index:
         a night asks for few of what is published.
         """
         low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
-        asked = Asked(low, high, None if wanted is None else np.unique(wanted), bits)
+        asked = Asked(low, high, None if wanted is None else distinct_words(wanted), bits)
         tables = [SCHEMAS[kind].empty_table()]
         for part in self.parts if wanted is None or len(wanted) else ():
             if part.kind == kind and part.overlaps(segment, segments):
@@ -137,16 +137,22 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     return np.asarray(column.to_numpy(), np.uint64)
 
 
-def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+def without(
+    kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes], others: pa.Table | None = None
+) -> pa.Table:
     """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
 
-    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
-    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    A row of bands names a record by its ref, which another record may share: `others` are the BANDS of those that stay.
     """
     named = pa.array(ids, pa.binary(16))
     if kind == "bands":
         refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
-        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+        gone = np.isin(rows.column("ref").to_numpy(), refs)
+        if others is not None and others.num_rows:
+            stay = set(zip(*(others.column(name).to_pylist() for name in ("band", "ref")), strict=True))
+            for row in np.flatnonzero(gone).tolist():
+                gone[row] = (rows.column("band")[row].as_py(), rows.column("ref")[row].as_py()) not in stay
+        return rows.filter(pa.array(~gone)).combine_chunks()
     gone = pc.is_in(rows.column("id"), value_set=named)
     for name in _OWNERS_IN.get(kind, ()):
         gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
@@ -160,11 +166,6 @@ def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, c
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
-
-
-def in_eval(rows: pa.Table) -> pa.Table:
-    """Those of PUBLISHED or OWNERS that are in eval."""
-    return rows.filter(pc.equal(rows.column("split"), EVAL))
 
 
 def distinct_owners(owners: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ stay unread.
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass
 from typing import IO, Any
@@ -20,10 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.bands import BANDS, pack_sorted, unpack_sorted
+from transforms.compiled import compiled
+from transforms.minhash import BAND_BITS
 from transforms.verify import SKETCHES
 
 BLOCK = 1 << 16  # bands in a row of a file
 ROWS = 1 << 14  # of other kinds in a row group
+LOW_BITS = 64 - BAND_BITS  # of a band, which are 0
 
 _BLOCKS = pa.schema(
     [
@@ -51,6 +55,8 @@ _BY_KIND: dict[str, dict[str, Any]] = {
     "sketches": {"use_dictionary": ["rank", "group", "published"]},
 }
 
+Words = npt.NDArray[np.uint64]
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -59,11 +65,11 @@ class Asked:
 
     low: int = 0
     high: int = (1 << 64) - 1
-    wanted: npt.NDArray[np.uint64] | None = None
+    wanted: Words | None = None
     bits: int = 64
 
-    @property
-    def ends(self) -> npt.NDArray[np.uint64] | None:
+    @functools.cached_property
+    def ends(self) -> Words | None:
         """uint64[N]: the last key that begins as each of `wanted`."""
         return None if self.wanted is None else self.wanted | np.uint64((1 << (64 - self.bits)) - 1)
 
@@ -77,15 +83,17 @@ class Asked:
             np.searchsorted(self.ends, np.uint64(first)) < np.searchsorted(self.wanted, np.uint64(last), "right")
         )
 
-    def rows(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def rows(self, keys: Words) -> npt.NDArray[np.int64]:
         """int64[M]: the rows that are asked for, of sorted keys. Raises RuntimeError where they are not sorted."""
         if (keys[1:] < keys[:-1]).any():
             raise RuntimeError("a part of the index is not sorted")
         start, stop = np.searchsorted(keys, np.uint64(self.low)), np.searchsorted(keys, np.uint64(self.high), "right")
-        if self.wanted is None or self.ends is None:
+        if self.wanted is None or self.ends is None or start == stop:
             return np.arange(start, stop)
-        first = np.maximum(np.searchsorted(keys, self.wanted), start)
-        counts = np.maximum(np.minimum(np.searchsorted(keys, self.ends, "right"), stop) - first, 0)
+        # Of all that are wanted, a part has few.
+        near = slice(np.searchsorted(self.ends, keys[start]), np.searchsorted(self.wanted, keys[stop - 1], "right"))
+        first = np.maximum(np.searchsorted(keys, self.wanted[near]), start)
+        counts = np.maximum(np.minimum(np.searchsorted(keys, self.ends[near], "right"), stop) - first, 0)
         return np.repeat(first - np.concatenate(([0], np.cumsum(counts)))[:-1], counts) + np.arange(counts.sum())
 
 
@@ -113,7 +121,7 @@ def unpack_part(kind: str, stream: IO[bytes], key: str, asked: Asked = ALL) -> p
     groups = [one for one in full if asked.may_lie(*_words(source, one, bounds))]
     rows = source.read_row_groups(groups)
     if kind == "bands":
-        return _unpack_bands(rows)
+        return _unpack_bands(rows, asked.wanted)
     if kind == "sketches":
         lists = {name: _as_lists(rows.column(name)) for name in _LISTS}
         return pa.table([lists.get(name, rows.column(name)) for name in SKETCHES.names], names=SKETCHES.names).cast(
@@ -149,18 +157,64 @@ def _pack_bands(rows: pa.Table) -> pa.Table:
     )
 
 
-def _unpack_bands(blocks: pa.Table) -> pa.Table:
+def _unpack_bands(blocks: pa.Table, wanted: Words | None) -> pa.Table:
+    """BANDS of blocks: all, or those that are wanted."""
     tables = [BANDS.empty_table()]
-    for one in blocks.to_pylist():
-        rows, orders = one["rows"], np.frombuffer(one["orders"], "<u4")
-        columns = (
-            unpack_sorted(one["first"], one["shift"], one["gaps"], rows),
-            np.frombuffer(one["refs"], "<u4"),
-            orders if len(orders) == rows else np.full(rows, orders[0]),
-            np.zeros(rows, np.int8),
+    for place in range(blocks.num_rows):
+        rows, first, last, shift = (blocks.column(name)[place].as_py() for name in ("rows", "first", "last", "shift"))
+        gaps, refs, orders = (
+            np.frombuffer(blocks.column(name)[place].as_buffer(), kind)
+            for name, kind in (("gaps", "<u8"), ("refs", "<u4"), ("orders", "<u4"))
         )
+        chosen: npt.NDArray[np.int64] | slice = slice(None)
+        if wanted is None:
+            bands = unpack_sorted(first, shift, gaps.tobytes(), rows)
+        else:
+            near = wanted[np.searchsorted(wanted, np.uint64(first)) : np.searchsorted(wanted, np.uint64(last), "right")]
+            chosen, bands = np.empty(rows, np.int64), np.empty(rows, np.uint64)
+            found = _find_bands(gaps.astype(np.uint64), rows, first >> LOW_BITS, shift, near, chosen, bands)
+            chosen, bands = chosen[:found], bands[:found]
+        orders = orders if len(orders) == rows else np.broadcast_to(orders, rows)
+        columns = (bands, refs[chosen], orders[chosen], np.zeros(len(bands), np.int8))
         tables.append(pa.table([pa.array(column) for column in columns], schema=BANDS))
     return pa.concat_tables(tables).combine_chunks()
+
+
+@compiled
+def _find_bands(
+    words: Words, rows: int, key: int, shift: int, wanted: Words, chosen: npt.NDArray[np.int64], bands: Words
+) -> int:
+    """Puts the rows of a block, its gaps as `pack_sorted` wrote them, that are wanted, and their bands; how many."""
+    one, low = np.uint64(1), np.uint64(LOW_BITS)
+    mask = (one << np.uint64(shift)) - one
+    band, place, near, found = np.uint64(key), 0, 0, 0
+    for row in range(rows):
+        if row:
+            quotient, left = np.uint64(0), words[place >> 6] >> np.uint64(place & 63)
+            while left == 0:
+                quotient += np.uint64(64 - (place & 63))
+                place += 64 - (place & 63)
+                left = words[place >> 6]
+            while not left & one:
+                left >>= one
+                quotient += one
+                place += 1
+            place += 1
+            rest = np.uint64(0)
+            if shift:
+                rest = words[place >> 6] >> np.uint64(place & 63)
+                if (place & 63) + shift > 64:
+                    rest |= words[(place >> 6) + 1] << np.uint64(64 - (place & 63))
+            place += shift
+            band += (quotient << np.uint64(shift)) | (rest & mask)
+        while near < len(wanted) and wanted[near] < band << low:
+            near += 1
+        if near == len(wanted):
+            break
+        if wanted[near] == band << low:
+            chosen[found], bands[found] = row, band << low
+            found += 1
+    return found
 
 
 def _as_bytes(lists: pa.ChunkedArray) -> pa.ChunkedArray:
