@@ -42,10 +42,7 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
             continue
         done = apply_decisions(dataset, file.uri, keys, config, content=storage.read(file.uri), digest=digest)
         if done["already"]:
-            say(
-                f"warning: {done['already']:,} corrections are of records that were replaced or cut before; to correct a "
-                "correction name its own id"
-            )
+            say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
         if done["committed"]:
             applied += 1
             say(f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut")

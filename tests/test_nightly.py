@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import nightly
 from benchmarks.nightly import Writer, check_night, compare_with_full, find_leaks
 from benchmarks.nightly_cases import Fate, Judge
 from pipeline.snapshots import Dataset
 from tests.nights import commit_changed
+from tests.test_run import mill
 from transforms.hashing import Keys
 from transforms.split import bin_of
 
@@ -115,6 +118,17 @@ def test_other_fates_have_a_cause_that_shows_or_none(mine, other, why):
     )  # fmt: skip
     found = judge.cause(one)
     assert found is None if why is None else why in (found or "")
+
+
+def test_nights_reach_what_the_benchmark_asks_of_them(tmp_path, monkeypatch):
+    """The whole simulation, small: thirty nights of it are `benchmarks/nightly.py`."""
+    monkeypatch.setattr(nightly, "command", lambda *arguments: float(mill(*arguments)))
+    found = nightly.simulate(tmp_path, nights=4, first=500, share=0.1, seed=1, sample=None)
+    assert found["findings"] == []
+    assert found["leaks"]["looked_at"] > 20
+    cases = json.loads((tmp_path / "cases.json").read_bytes())
+    assert len(cases) == sum(found["other_fates_than_in_a_full_build"].values())
+    assert all(case["cause"] for case in cases)
 
 
 def test_made_nights_are_the_same_again():

@@ -267,11 +267,21 @@ def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):
     assert mill("verify", tmp_path / "out") == 0
     assert mill(*nightly, "2026-11-02") == 0
     assert "nothing new" in capsys.readouterr().err
-    assert mill(*nightly, "2026-11-02", "--rebuild", "--accept") == 2
-    assert "human decisions" in capsys.readouterr().err
+    # A rebuild does not ask for the file of corrections, nor takes it in again.
+    logs = f"{tmp_path}/logs/*.jsonl"
+    config.write_text(config.read_text().replace(f"{tmp_path}/logs/{{date}}.jsonl", logs))
+    assert mill("run", config, *GROUPED, "--set", "dedupe.threshold=0.9", "--rebuild") == 0
+    rebuilt = splits(tmp_path / "out", 4)
+    assert rebuilt.items() >= after.items()
+    assert wrong not in rebuilt
+    assert mill("verify", tmp_path / "out") == 0
+    nightly = ["run", config, *GROUPED, "--set", "dedupe.threshold=0.9", "--date"]
+    capsys.readouterr()
+    assert mill(*nightly, "2026-11-02") == 0
+    assert "nothing new" in capsys.readouterr().err
     write_lines(tmp_path / "corrected" / "b.jsonl", [{"corrects": "0" * 32, "messages": right}])
-    assert mill(*nightly, "2026-11-02", "--set", "dedupe.threshold=0.9") == 2
-    assert len(list((tmp_path / "out" / "snapshots").glob("*.json"))) == 3
+    assert mill(*nightly, "2026-11-02", "--set", "dedupe.threshold=0.8") == 2
+    assert len(list((tmp_path / "out" / "snapshots").glob("*.json"))) == 4
     capsys.readouterr()
     assert mill(*nightly, "2026-11-02") == 2
     assert "the dataset has no record" in capsys.readouterr().err
