@@ -44,8 +44,7 @@ def carry_over(dataset: Dataset, plan: Plan, parent: Mapping[str, Any], spool: s
     try:
         for number, lines in _carried_lines(dataset, parent):
             shard.append(lines, np.ones(lines.num_rows, np.int64))
-            counts = pc.value_counts(lines.column("shard")).to_pylist()
-            inputs += _inputs(dataset, parent, number, {one["values"]: one["counts"] for one in counts})
+            inputs += _inputs(dataset, parent, number)
         written = shard.put()
     finally:
         file.discard()
@@ -92,18 +91,19 @@ def _carried_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tu
         yield number, pa.concat_tables(tables).combine_chunks()
 
 
-def _inputs(
-    dataset: Dataset, manifest: Mapping[str, Any], number: str, lines: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Rows of an inputs file for those inputs that lines of eval came from, with no other lines; of decisions with all."""
+def _inputs(dataset: Dataset, manifest: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
+    """Rows of an inputs file: of decisions as they are, of logs that lines of eval came from with those lines alone.
+
+    A log has two rows where it grew, or where a rebuild read it again: each has its own lines.
+    """
     listed = [one["path"] for one in manifest["files"] if one["kind"] == "inputs" and origin_of(one["path"]) == number]
     rows = []
     tables = (pq.read_table(io.BytesIO(dataset.storage.read(dataset.uri(path)))) for path in listed)
     for row in pa.concat_tables(tables).to_pylist():
         if row["kind"] == CORRECTIONS:
             rows.append(row)
-        elif row["shard"] in lines:
+        elif row[Outcome.EVAL]:
             known = {name: row[name] for name in ("shard", "size", "etag", "digest", "kind")}
-            account = add_accounts([{"read": lines[row["shard"]], Outcome.EVAL.value: lines[row["shard"]]}])
+            account = add_accounts([{"read": row[Outcome.EVAL], Outcome.EVAL.value: row[Outcome.EVAL]}])
             rows.append({**account, "quarantined": [], "dropped": [], **known, "corrupt": False, "notes": []})
     return rows
