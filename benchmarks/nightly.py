@@ -1,7 +1,8 @@
 """Simulated nights: what is published stays, nothing leaks, and a night costs what it weighs.
 
-.venv/bin/python benchmarks/nightly.py                                   # 30 nights on 4,000 conversations, every check
-.venv/bin/python benchmarks/nightly.py --nights 3 --first 200000 --sample 2000      # costs; pairs of a sample only
+.venv/bin/python benchmarks/nightly.py                            # both; exit 3 where a figure is not reached
+.venv/bin/python benchmarks/nightly.py --cost 0                   # 30 nights on 4,000 conversations, every check
+.venv/bin/python benchmarks/nightly.py --nights 0 --cost 1200000  # the cost of a night beside a build, and of the index
 
 The first night is a backlog, each other one brings `--share` of it: new conversations of users old and new, copies
 and near-copies of earlier nights, broken lines. Every night goes in with `corpusmill run … --date`; each is checked
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.nightly_cases import SPLITS, Fate, Judge, Texts
 from pipeline.history import compare_snapshots
 from pipeline.snapshots import Dataset, add_accounts, total
 from transforms.hashing import Keys
@@ -36,8 +38,11 @@ from transforms.sign import bodies
 from transforms.storage import Storage
 
 THRESHOLD, LEAK_THRESHOLD = 0.8, 0.7
+COST_SHARE = 0.05  # of a build's time that a night of 1 % may take
+INDEX_BYTES = 320  # a record
+BACKLOG_LINES = 75_000  # a file
+COST_NIGHTS = 3
 LEAK_SHARE = 0.01  # of the held-out records that may have a pair between the two
-SPLITS = ("train", "val", "eval")
 KEYS = Keys("benchmark")
 OPTIONS = ["--set", "redact.enabled=false", "--set", "split.group_by=metadata.user_id"]
 
@@ -121,10 +126,20 @@ def _record(messages: list[Record], user: int | None) -> Record:
 
 
 def run_mill(logs: str, output: Path, *more: str) -> float:
-    """Runs the command; returns seconds. Raises RuntimeError with what it said where it fails."""
-    command = [sys.executable, "-m", "pipeline", "run", "--input", logs, "--output", str(output), *OPTIONS, *more]
+    """Takes in logs; returns seconds."""
+    return command("run", "--input", logs, "--output", str(output), *OPTIONS, *more)
+
+
+def command(*arguments: str) -> float:
+    """Runs a command of the mill; returns seconds. Raises RuntimeError with what it said where it fails."""
     start = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"exit {done.returncode}: {done.stderr[-2000:]}")
     return time.monotonic() - start
@@ -229,20 +244,6 @@ def find_leaks(dataset: Dataset, manifest: dict[str, Any], sample: int | None = 
     return Leaks(len(held), strong, weak)
 
 
-@dataclass(frozen=True)
-class Fate:
-    """What became of what one id stands for: a split or `dropped`, `duplicate`; why; and the snapshot that said so."""
-
-    outcome: str
-    reason: str
-    kept_id: str | None
-    group: str | None
-    snapshot: int
-
-    def __str__(self) -> str:
-        return f"{self.outcome} ({self.reason})" if self.reason else self.outcome
-
-
 def best_fates(dataset: Dataset) -> dict[str, Fate]:
     """The fate of each id: where it is kept, else why its first line is not."""
     fates: dict[str, Fate] = {}
@@ -259,50 +260,33 @@ def best_fates(dataset: Dataset) -> dict[str, Fate]:
     return fates
 
 
-def compare_with_full(nightly: Dataset, full: Dataset) -> tuple[dict[str, int], list[str]]:
-    """Ids that fared otherwise night by night than in one build, counted by why; findings for those that nothing
-    explains."""
+def compare_with_full(nightly: Dataset, full: Dataset, logs: Path) -> tuple[list[dict[str, str | None]], list[str]]:
+    """Ids that fared otherwise night by night than in one build, each with its cause; findings for those without."""
     mine, other = best_fates(nightly), best_fates(full)
-    owners: dict[str, tuple[int, str]] = {}  # the snapshot and split in which each group was first published
-    for fate in sorted(mine.values(), key=lambda one: one.snapshot):
-        if fate.group and fate.outcome in SPLITS:
-            owners.setdefault(fate.group, (fate.snapshot, fate.outcome))
-    cases: Counter[str] = Counter()
+    lines = (line.rstrip(b"\n") for path in sorted(logs.glob("*.jsonl")) for line in path.open("rb"))
+    cuts = {number: _cut(nightly, number) for number in nightly.numbers()}
+    keys = Keys(nightly.manifest()["config"]["split"]["salt"])
+    texts = Texts(lines, KEYS)
+    judge = Judge(mine, other, texts.alike, keys, cuts, _cut(full, full.latest()), THRESHOLD, LEAK_THRESHOLD)
+    cases: list[dict[str, str | None]] = []
     findings: Counter[str] = Counter()
-    for one in mine.keys() | other.keys():
+    for one in sorted(mine.keys() | other.keys()):
         if one not in mine or one not in other:
             findings["ids are in the lineage of only one of the two"] += 1
         elif (mine[one].outcome, mine[one].reason) != (other[one].outcome, other[one].reason):
-            why = explain(mine[one], other[one], mine, owners)
-            if why:
-                cases[f"{why}: {other[one]} in one build, {mine[one]} night by night"] += 1
-            else:
-                findings[f"ids are {other[one]} in one build, {mine[one]} night by night"] += 1
-    counted = [f"{count} {text}" for text, count in sorted(findings.items())]
-    return dict(sorted(cases.items(), key=lambda case: (-case[1], case[0]))), counted
+            cause = judge.cause(one)
+            cases.append({"id": one, "one_build": str(other[one]), "nights": str(mine[one]), "cause": cause})
+            if cause is None:
+                findings[
+                    f"ids are {other[one]} in one build, {mine[one]} night by night, for no reason that shows"
+                ] += 1
+    return cases, [f"{count} {text}" for text, count in sorted(findings.items())]
 
 
-def explain(mine: Fate, other: Fate, fates: dict[str, Fate], owners: dict[str, tuple[int, str]]) -> str | None:
-    """Why stickiness let a record fare otherwise night by night (`mine`) than in one build; None where it did not."""
-    if mine.outcome == "dropped":
-        return "the newcomer gave way"
-    if mine.outcome == "duplicate":
-        kept = fates.get(mine.kept_id or "")
-        if kept is None or kept.outcome == "duplicate" or kept.snapshot > mine.snapshot:
-            return None
-        return "another of its look-alikes was published first"
-    if other.outcome == "duplicate":
-        kept = fates.get(other.kept_id or "")
-        # The one build found it to be alike enough; had both been kept here, a duplicate would have been missed.
-        return None if kept and kept.outcome in SPLITS else "the other of its look-alikes came later, or gave way"
-    if other.outcome == "dropped":
-        return "what it gave way to is elsewhere"
-    since, split = owners.get(mine.group or "", (mine.snapshot, ""))
-    if since < mine.snapshot and split == mine.outcome:
-        return "its group was published there"
-    if "eval" in (mine.outcome, other.outcome):
-        return "eval is cut from the first night"
-    return "val is cut night by night"
+def _cut(dataset: Dataset, number: int) -> tuple[int, int, bool]:
+    """(eval_end, val_end, frozen) by which a snapshot cut its splits: eval fills in the first."""
+    split = dataset.manifest(number)["split"]
+    return split["eval_end"], split["val_end"], number > 1
 
 
 def index_bytes(manifest: dict[str, Any]) -> dict[str, float]:
@@ -316,7 +300,7 @@ def index_bytes(manifest: dict[str, Any]) -> dict[str, float]:
 
 
 def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sample: int | None) -> dict[str, Any]:
-    """Takes in the nights, checks each, and builds all at once beside them."""
+    """Takes in the nights, checks each, builds all at once beside them, and compacts them."""
     shutil.rmtree(folder, ignore_errors=True)
     logs = folder / "logs"
     logs.mkdir(parents=True)
@@ -325,33 +309,69 @@ def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sam
     done: list[Night] = []
     for number in range(1, nights + 1):
         date = f"2026-{1 + (number - 1) // 28:02d}-{1 + (number - 1) % 28:02d}"
-        lines = writer.night(first if number == 1 else max(1, int(first * share)))
-        (logs / f"{date}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+        _write(logs / f"{date}.jsonl", writer.night(first if number == 1 else max(1, int(first * share))))
         seconds = run_mill(f"{logs}/{{date}}.jsonl", Path(nightly.root), "--date", date)
         done.append(Night(number, seconds, list(check_night(nightly, number))))
         _tell(done[-1], nightly)
     manifest = nightly.manifest()
     leaks = find_leaks(nightly, manifest, sample)
     full = Dataset(Storage(), str(folder / "full"))
-    full_seconds = run_mill(f"{logs}/*.jsonl", Path(full.root))
-    cases, unexplained = compare_with_full(nightly, full)
-    full_leaks = find_leaks(full, full.manifest(), sample)
-    later = sorted(one.seconds for one in done[1:])
+    run_mill(f"{logs}/*.jsonl", Path(full.root))
+    cases, unexplained = compare_with_full(nightly, full, logs)
+    (folder / "cases.json").write_text(json.dumps(cases, indent=1))
+    before = index_bytes(manifest)["all"]
+    command("compact", nightly.root)
+    compacted = [*check_night(nightly, nightly.latest())] if nightly.latest() > nights else []
     return {
         "records": sum(manifest["accounting"][split] for split in SPLITS),
         "findings": [f"night {one.number}: {text}" for one in done for text in one.findings]
-        + [f"in the end: {text}" for text in (*leaks.findings(), *unexplained)],
+        + [f"in the end: {text}" for text in (*leaks.findings(), *unexplained)]
+        + [f"compacted: {text}" for text in compacted],
         "leaks": {"looked_at": leaks.looked_at, "strong": len(leaks.strong), "weak": leaks.weak},
-        "leaks_of_full_build": {"strong": len(full_leaks.strong), "weak": full_leaks.weak},
-        "other_fates_than_in_a_full_build": cases,
-        "index_bytes_a_record": index_bytes(manifest),
+        "other_fates_than_in_a_full_build": dict(Counter(
+            f"{case['cause']}: {case['one_build']} in one build, {case['nights']} night by night" for case in cases
+        ).most_common()),
+        "each_of_them": str(folder / "cases.json"),
+        "index_bytes_a_record": {"after_the_nights": before, "compacted": index_bytes(nightly.manifest())["all"]},
+    }  # fmt: skip
+
+
+def measure_cost(folder: Path, lines: int, share: float, seed: int, more: Sequence[str]) -> dict[str, Any]:
+    """Seconds of a build, and of nights that bring a share of it: the first compiles nothing any more, the median counts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "logs").mkdir(parents=True)
+    writer, dataset = Writer(seed), Dataset(Storage(), str(folder / "out"))
+    for number in range(max(1, lines // BACKLOG_LINES)):
+        _write(folder / "logs" / f"backlog-{number:03d}.jsonl", writer.night(min(lines, BACKLOG_LINES)))
+    nights = [max(1, int(lines * share))] * COST_NIGHTS
+    for number, count in enumerate(nights):
+        _write(folder / "logs" / f"night-{number}.jsonl", writer.night(count))
+    build = run_mill(f"{folder}/logs/backlog-*.jsonl", Path(dataset.root), *more)
+    took = [run_mill(f"{folder}/logs/night-{number}.jsonl", Path(dataset.root), *more) for number in range(len(nights))]
+    median = sorted(took)[len(took) // 2]
+    alone = run_mill(f"{folder}/logs/night-0.jsonl", folder / "alone", *more)
+    index = index_bytes(dataset.manifest())
+    findings = []
+    if median > COST_SHARE * build:
+        findings.append(f"a night of {share:.0%} took {median / build:.1%} of the build, more than {COST_SHARE:.0%}")
+    if index["all"] > INDEX_BYTES:
+        findings.append(f"the index has {index['all']} bytes a record, more than {INDEX_BYTES}")
+    return {
+        "lines": lines,
+        "published": sum(dataset.manifest()["accounting"][split] for split in SPLITS),
+        "findings": findings,
         "seconds": {
-            "first": round(done[0].seconds, 1),
-            "night_median": round(later[len(later) // 2], 1) if later else None,
-            "full": round(full_seconds, 1),
+            "build": round(build, 1),
+            "nights": [round(one, 1) for one in took],
+            "night_alone": round(alone, 1),
         },
-        "night_share_of_full_build": round(later[len(later) // 2] / full_seconds, 3) if later else None,
+        "night_share_of_build": round(median / build, 4),
+        "index_bytes_a_record": index,
     }
+
+
+def _write(path: Path, lines: Sequence[bytes]) -> None:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
 def _tell(night: Night, dataset: Dataset) -> None:
@@ -367,16 +387,25 @@ def _tell(night: Night, dataset: Dataset) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nights", type=int, default=30)
+    parser.add_argument("--nights", type=int, default=30, help="0: costs only")
     parser.add_argument("--first", type=int, default=4000, help="lines of the first night")
     parser.add_argument("--share", type=float, default=0.01, help="lines of each other night, as a share of the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample", type=int, help="held-out records to compare by brute force; all without it")
+    parser.add_argument(
+        "--cost", type=int, default=600_000, help="lines of the build that costs are measured beside; 0: none"
+    )
+    parser.add_argument("--redact", action="store_true", help="measure costs with redaction on, as it is by default")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/corpusmill-bench/nightly"))
     options = parser.parse_args()
-    found = simulate(options.folder, options.nights, options.first, options.share, options.seed, options.sample)
+    found: dict[str, Any] = {}
+    if options.nights:
+        found["nights"] = simulate(options.folder / "nights", options.nights, options.first, options.share, options.seed, options.sample)  # fmt: skip
+    if options.cost:
+        more = ("--set", "redact.enabled=true") if options.redact else ()
+        found["cost"] = measure_cost(options.folder / "cost", options.cost, options.share, options.seed, more)
     print(json.dumps(found, indent=2))
-    sys.exit(3 if found["findings"] else 0)
+    sys.exit(3 if any(one["findings"] for one in found.values()) else 0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from pipeline.errors import UsageError
 from pipeline.members import id_of_line
 from pipeline.plan import redacted_place
 from pipeline.rewrite import Rewrite, is_among, read_columns
-from pipeline.snapshots import Dataset, add_accounts
+from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
 from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import Keys, content_digest
 from transforms.index import Index, parts_of, put_part
@@ -51,7 +51,6 @@ from transforms.validate import validate_records
 from transforms.verify import sets_of
 from transforms.write import JsonlShard, ParquetShard, data_table, hex_ids, shard_name
 
-CORRECTIONS = "corrections"  # kind of the input that corrected records come from
 MOST = 10  # findings shown
 
 _HEX_ID = frozenset("0123456789abcdef")
@@ -94,18 +93,22 @@ def apply_decisions(
             f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY)", "set the key that it was made with"
         )  # fmt: skip
     fates = _fates(rewrite, {one.id for one in decisions})
-    todo = []
-    for one in decisions:
-        finding = _unfit(one, fates.get(one.id))
-        wrong += [finding] if finding else []
-        if not finding and one.decision != "keep" and not fates[one.id]["superseded"]:
-            todo.append(one)
-    _stop(wrong)
+    todo, histories, unfit = _aim(decisions, fates)
+    _stop(wrong + unfit)
     cuts = [one for one in todo if one.decision == "cut"]
     fixes = [one for one in todo if one.decision == "fix"]
     originals = _originals(rewrite, {one.id: fates[one.id] for one in fixes})
     signed, wrong = _correct(fixes, originals, manifest, keys, config)
     _stop(wrong)
+    # A file that is applied again says of records what was made of them, by it or before another fix.
+    new = [
+        one not in histories[fix.line] for one, fix in zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True)
+    ]
+    fixes, signed = (
+        [fix for fix, is_new in zip(fixes, new, strict=True) if is_new],
+        signed.filter(pa.array(new, pa.bool_())),
+    )
+    todo = [*cuts, *fixes]
     splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
     _stop(_clashes(rewrite, fixes, signed, splits, keys))
     counts = {name: sum(one.decision == name for one in decisions) for name in ("keep", "cut", "fix")}
@@ -188,7 +191,15 @@ def _misformed(said: Any) -> str | None:
 
 
 def _fates(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """Of each id that is or was published: split, group, source_id; and whether, by which record, it is superseded."""
+    """Of each id that is or was published, and of what replaced it: split, group, source_id; and whether, by which record, it is superseded."""
+    found: dict[str, dict[str, Any]] = {}
+    while ids:
+        found |= (more := _fates_of(rewrite, ids))
+        ids = {one["kept_id"] for one in more.values() if one["superseded"] and one["kept_id"]} - found.keys()
+    return found
+
+
+def _fates_of(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in rewrite.of_kind("lineage"):
         rows = read_columns(rewrite.dataset, entry, ["outcome", "reasons", "id", "kept_id", "group", "source_id"])
@@ -197,6 +208,33 @@ def _fates(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
             if row["outcome"] in SPLITS or (superseded and row["id"] not in found):
                 found[row["id"]] = {**row, "split": row["outcome"], "superseded": superseded}
     return found
+
+
+def _aim(
+    decisions: Sequence[Decision], fates: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Decision], dict[int, list[str]], list[str]]:
+    """The decisions to carry out, each on the record that stands for the one it names now; by line, what that record
+    replaced; and what can't be carried out. One on a record that was cut is done already."""
+    aimed: dict[str, int] = {}
+    todo, histories, wrong = [], {}, []
+    for one in decisions:
+        finding = _unfit(one, fates.get(one.id))
+        if finding:
+            wrong.append(finding)
+        if finding or one.decision == "keep":
+            continue
+        history = [one.id]
+        while fates[history[-1]]["superseded"] and fates[history[-1]]["kept_id"] not in (None, *history):
+            history.append(fates[history[-1]]["kept_id"])
+        if fates[history[-1]]["superseded"]:
+            continue
+        if history[-1] in aimed:
+            wrong.append(f"line {one.line}: the record was decided on in line {aimed[history[-1]]} already")
+            continue
+        aimed[history[-1]] = one.line
+        todo.append(replace(one, id=history[-1]))
+        histories[one.line] = history if len(history) > 1 else []
+    return todo, histories, wrong
 
 
 def _unfit(one: Decision, fate: Mapping[str, Any] | None) -> str | None:

@@ -89,7 +89,7 @@ def rollback(output: str, number: int, as_json: bool) -> None:
         _say(f"nothing to do: the dataset is as snapshot {number:06d} left it")
         return
     _say(f"snapshot {after['snapshot']:06d} lists the files of snapshot {number:06d}")
-    freed = freed_inputs(before, after)
+    freed = freed_inputs(dataset, before, after)
     if freed:
         _say(
             f"{freed:,} inputs taken in since then count as new again: the next run reads those that its patterns still "

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.carry import Carried, carry_eval
+from pipeline.carry import Carried, carry_over
 from pipeline.gates import Night, night_breaches, recent_nights, sum_measures
 from pipeline.plan import Plan, load_plan
 from pipeline.report import build_report
@@ -131,11 +131,11 @@ def commit_run(
 
 
 def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spool: str | None) -> Carried:
-    """What the parent hands on: all but its report, or to a rebuild eval alone."""
+    """What the parent hands on: all but its report, or to a rebuild eval and what was corrected."""
     if parent is None:
         return Carried([], [], add_accounts([]))
     if plan.is_rebuild:
-        return carry_eval(dataset, plan, parent, spool)
+        return carry_over(dataset, plan, parent, spool)
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from pipeline.apply import apply_decisions
 from pipeline.config import Config, load_keys
+from pipeline.history import consumed
 from pipeline.places import absolute
 from pipeline.plan import find_inputs, input_digest
-from pipeline.refresh import consumed, with_date
+from pipeline.refresh import with_date
 from pipeline.run import Say, storage_of
 from pipeline.snapshots import Dataset
 
@@ -42,10 +43,7 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
             continue
         done = apply_decisions(dataset, file.uri, keys, config, content=storage.read(file.uri), digest=digest)
         if done["already"]:
-            say(
-                f"warning: {done['already']:,} corrections are of records that were replaced or cut before; to correct a "
-                "correction name its own id"
-            )
+            say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
         if done["committed"]:
             applied += 1
             say(f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut")

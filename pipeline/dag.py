@@ -43,9 +43,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     bands, sketches, facts, claims, texts, rejects = (runs | _references(kind) for kind in UNIT_KINDS)
     distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
 
-    guards = (
-        root | "Guards" >> beam.Create(range(len(job.plan.base.guards)), reshuffle=False) | _map("Guard", tasks.guard)
-    )
+    guards = root | "Guards" >> beam.Create(range(len(job.plan.guards)), reshuffle=False) | _map("Guard", tasks.guard)
     eval_bands, eval_sketches = guards | _references("eval_bands"), guards | _references("eval_sketches")
     found = {"bands": bands, "eval_bands": eval_bands} | _task("Candidates", tasks.candidates)
     pairs = found | _references("pairs")
@@ -105,8 +103,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
     published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
-    refs = {"published": published} | _task("Kept refs", tasks.kept_refs) | _references("refs")
     every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
+    refs = {"every": every, "published": published} | _task("Kept refs", tasks.kept_refs) | _references("refs")
     by_id = {
         "every": every,
         "published": published,

@@ -10,16 +10,18 @@ A snapshot continues its `parent`. Numbers grow with every commit, whatever it c
 from __future__ import annotations
 
 import contextlib
+import io
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from pipeline.errors import OvertakenError, UsageError
 from pipeline.members import Members, data_files, firsts, read_ids
-from pipeline.snapshots import Dataset, add_accounts
+from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
 from transforms.canonical import canonical_json
 from transforms.exact import ids_of
 from transforms.hashing import content_digest
@@ -220,7 +222,19 @@ def pinned_numbers(pins: Iterable[Stored], since: float) -> set[int]:
     return {int(name[len(_PIN) :][:6]) for name in names if name.startswith(_PIN)}
 
 
-def freed_inputs(before: Manifest, after: Manifest) -> int:
-    """How many inputs the newer manifest no longer counts as consumed."""
-    left = {one["path"] for one in after["files"]}
-    return sum(one["rows"] for one in before["files"] if one["kind"] == "inputs" and one["path"] not in left)
+def consumed(dataset: Dataset, manifest: Mapping[str, Any], *, corrections: bool = True) -> set[str]:
+    """Digests of the inputs that the live snapshots were made of, files of corrections among them or not."""
+    known: set[str] = set()
+    for uri in dataset.files(manifest, "inputs"):
+        table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest", "kind"])
+        known.update(
+            digest
+            for digest, kind in zip(table.column("digest").to_pylist(), table.column("kind").to_pylist(), strict=True)
+            if corrections or kind != CORRECTIONS
+        )
+    return known - {""}  # decisions that were applied by hand
+
+
+def freed_inputs(dataset: Dataset, before: Manifest, after: Manifest) -> int:
+    """How many inputs the newer manifest no longer counts as consumed, whatever files their accounts lie in."""
+    return len(consumed(dataset, before) - consumed(dataset, after))

@@ -23,10 +23,12 @@ from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
 from transforms.read import WorkUnit, cut_units
+from transforms.reasons import SPLITS
 from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
-from transforms.split import Settlement
+from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
+from transforms.write import shard_name
 
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
 MIN_UNIT_BYTES = 4 << 20  # 4 MiB: below it a unit costs more than it gains
@@ -78,6 +80,10 @@ class Base:
     eval: int = 0
     eval_end: int = 0
     frozen: bool = False
+    parquet: bool = True  # whether it is written in Parquet
+    decided: bool = (
+        False  # whether a rebuild takes over human decisions; `train` and `val` are of corrected records then
+    )
 
     def settlement(self, pinned: Sequence[int]) -> Settlement:
         """What the splits have before the cut: what is published, and new records that are bound to one."""
@@ -126,6 +132,19 @@ class Plan:
     def name(self) -> str:
         """The name of the snapshot's folders."""
         return f"{self.number:06d}-{self.id}"
+
+    @property
+    def corrected_splits(self) -> tuple[str, ...]:
+        """The splits whose corrected records a rebuild takes over."""
+        counts = zip(SPLITS, (self.base.train, self.base.val, 0), strict=True)
+        return tuple(split for split, count in counts if self.base.decided and count)
+
+    @property
+    def guards(self) -> tuple[tuple[str, int], ...]:
+        """(path, split) of the files that nothing of a rebuild may come near: of eval, and of corrected records."""
+        kind = "parquet" if self.base.parquet else "jsonl"
+        corrected = [(corrected_path(self, split, kind), SPLITS.index(split)) for split in self.corrected_splits]
+        return (*((path, EVAL) for path in self.base.guards), *corrected)
 
     @property
     def input_bytes(self) -> int:
@@ -230,7 +249,8 @@ def make_plan(
     read = config.read.model_copy(update={"unit_bytes": unit_bytes(config, sum(one.size for one in inputs))})
     units = tuple(unit for shard, one in enumerate(inputs) for unit in cut_units(one.uri, shard, one.size, read))
     weight = sum(unit.end - unit.start if not unit.compression else unit.size * UNPACKED for unit in units)
-    shape = shape_of(weight + base.index_bytes, len(units), config.write.shard_bytes)  # tasks read the index too
+    # Tasks read the index too, but hold only what is asked of it.
+    shape = shape_of(weight + base.index_bytes // 8, len(units), config.write.shard_bytes)
     known = versions()
     # What config and inputs leave open, but the runs in the work folder depend on.
     layout = [read.unit_bytes, asdict(shape)]
@@ -325,6 +345,16 @@ def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str)
         tuple(join(output, path) for path in plan.base.suppressed),
         benchmarks_uri(work) if plan.benchmarks else None,
     )
+
+
+def corrected_path(plan: Plan, split: str, kind: str) -> str:
+    """Where a rebuild puts the corrected records of a split that it takes over."""
+    folder = "data" if kind == "parquet" else "jsonl"
+    return join(folder, f"{plan.name}-corrected", shard_name(split, 0, 1, kind))
+
+
+def decided_uri(work: str) -> str:
+    return join(work, "decided.parquet")
 
 
 def benchmarks_uri(work: str) -> str:

@@ -6,21 +6,21 @@ is told with both values, and with what to do.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as day
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.history import consumed
 from pipeline.plan import Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
+from transforms.decided import DECIDED, find_decided
 from transforms.hashing import Keys
-from transforms.reasons import Drop, Outcome
+from transforms.index import Index, parts_of
+from transforms.reasons import SPLITS, Outcome
 from transforms.storage import Found
 
 File = tuple[Found, str]  # with its kind
@@ -94,21 +94,12 @@ def start_refresh(
     old = [file for file in files if input_digest(file[0], keys) in known]
     new = [file for file in files if input_digest(file[0], keys) not in known]
     if rebuild:
-        _check_uncorrected(dataset, manifest)
-        _check_complete(len(known), len(old), accept=accept)
+        logs = consumed(dataset, manifest, corrections=False)
+        _check_complete(len(logs), len(old), accept=accept)
         if new:
             warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
-    base = base_of(manifest, config, rebuild=rebuild)
+    base = base_of(dataset, manifest, config, rebuild=rebuild)
     return Start(old if rebuild else new, base, manifest["digest"]), warnings
-
-
-def _check_uncorrected(dataset: Dataset, manifest: Mapping[str, Any]) -> None:
-    """Raises UsageError where a rebuild would lose human decisions: records that were corrected, or cut."""
-    if manifest["accounting"]["dropped"].get(Drop.SUPERSEDED):
-        raise UsageError(
-            f"the dataset at {dataset.root} holds human decisions (fixes or cuts), which a rebuild can't carry over yet",
-            "write to a new output",
-        )
 
 
 def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
@@ -121,21 +112,28 @@ def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
         )
 
 
-def base_of(manifest: Mapping[str, Any], config: Config, *, rebuild: bool) -> Base:
-    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval."""
+def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, *, rebuild: bool) -> Base:
+    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval and what was corrected."""
     accounting, split = manifest["accounting"], manifest["split"]
     full = config.split.eval_records is not None and accounting["eval"] >= config.split.eval_records
     index = [one for one in manifest["files"] if one["kind"] == "index"]
+    paths = tuple(one["path"] for one in index)
+    decided, counts = (
+        find_decided(Index(dataset.storage, dataset.root, parts_of(paths))) if rebuild else (DECIDED.empty_table(), [])
+    )
+    train, val, _ = counts if rebuild else (accounting[split] for split in SPLITS)
     return Base(
-        tuple(one["path"] for one in index),
+        paths,
         sum(one["bytes"] for one in index),
         tuple(one["path"] for one in manifest["files"] if one["kind"] == "suppressed"),
         guards=_eval_files(manifest) if rebuild else (),
-        train=0 if rebuild else accounting[Outcome.TRAIN],
-        val=0 if rebuild else accounting[Outcome.VAL],
+        train=train,
+        val=val,
         eval=accounting[Outcome.EVAL],
         eval_end=split["eval_end"],
         frozen=split["eval_frozen"] or full,
+        parquet=any(one["kind"] == "parquet" for one in manifest["files"]),
+        decided=decided.num_rows > 0,
     )
 
 
@@ -146,15 +144,6 @@ def _eval_files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
         if found:
             return tuple(found)
     return ()
-
-
-def consumed(dataset: Dataset, manifest: Mapping[str, Any]) -> set[str]:
-    """Digests of the inputs that the live snapshots were made of."""
-    known: set[str] = set()
-    for uri in dataset.files(manifest, "inputs"):
-        table = pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["digest"])
-        known.update(table.column("digest").to_pylist())
-    return known - {""}  # decisions that were applied by hand
 
 
 def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], keys: Keys) -> None:

@@ -221,8 +221,9 @@ class Rewrite:
             "accounting": self.accounting,
             "added": dict(added or add_accounts([])),
             "changes": dict(changes),
-            "versions": versions(),
         }
+        if added is not None:
+            manifest["versions"] = versions()  # those that the newest records were made with; else they stay
         self.dataset.commit(manifest)
         return self.finish()
 

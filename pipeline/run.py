@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
+from pipeline.decisions import put_decisions
 from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.places import absolute, usable
@@ -243,6 +244,8 @@ def execute(
     check_space(prepared)
     if prepared.benchmarks:
         put_benchmarks(prepared.benchmarks, prepared.config, prepared.keys, storage, work)
+    if plan.base.decided:
+        put_decisions(prepared.dataset, plan, work, prepared.keys)
     storage.put(plan_uri(work), plan.to_json())
     load_plan.cache_clear()
     for left in (breach_uri(work), stop_uri(work)):

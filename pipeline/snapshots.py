@@ -17,7 +17,8 @@ from transforms.hashing import content_digest
 from transforms.reasons import SPLITS
 from transforms.storage import Storage, join
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+CORRECTIONS = "corrections"  # kind of the input that corrected records come from
 _MANIFEST = re.compile(r"\d{6}\.json", re.ASCII)
 FOLDERS = ("snapshots", "data", "jsonl", "lineage", "report", "index", "work", "trial")
 

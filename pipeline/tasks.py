@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan, decided_uri, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
 from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
+from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
 from transforms.exact import elect_records, id_words
 from transforms.hashing import Keys
 from transforms.index import (
@@ -35,7 +37,6 @@ from transforms.index import (
     REFS,
     Index,
     distinct_owners,
-    in_eval,
     key_words,
     match_owners,
     parts_of,
@@ -215,7 +216,7 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(segment, kinds, pairs.column("b").to_numpy())
+            right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
             edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
             return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
@@ -273,6 +274,7 @@ class Tasks:
                 owned=self._runs("owned").table(_segments(kinds["owned"])),
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
+                decided=self._decided,
             )
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
@@ -332,8 +334,8 @@ class Tasks:
             splits = seat_splits(seats, cut_of(cut))
             sample = -(-SAMPLE // self.job.options.segments)
             some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
-            refs = np.concatenate([crowds.column("ref").to_numpy(), some])
-            sketches = self._sketches(segment, kinds, refs)
+            crowded = crowds.column("ref").to_numpy()
+            sketches = self._sketches(segment, kinds, np.concatenate([crowded, some]), crowded)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
             return {"runs": {"held": self._write("held", segment, held)}}
 
@@ -488,7 +490,7 @@ class Tasks:
                 cut_of(size),
                 job.write,
                 places,
-                self._in_eval(shard),
+                self._carried(shard),
                 self._watched(),
             ),
         )
@@ -501,21 +503,32 @@ class Tasks:
         """The number of a shard that is merged."""
         return int(result["writer"])
 
-    def _in_eval(self, shard: Shard) -> pa.Table:
+    def _carried(self, shard: Shard) -> pa.Table:
         """What a rebuild takes over into the shard's part of the index."""
         if not self.job.plan.is_rebuild:
             return PUBLISHED.empty_table()
-        return in_eval(self.job.index.read("records", shard.index, shard.count))
+        return self._kept("records", self.job.index.read("records", shard.index, shard.count))
+
+    def _kept(self, kind: str, rows: pa.Table) -> pa.Table:
+        """The rows of `records` or `owners` that a rebuild takes over: of eval, and of what a human decided."""
+        return rows.filter(pc.or_(pc.equal(rows.column("split"), EVAL), of_decided(kind, rows, self._decided)))
+
+    @property
+    def _decided(self) -> pa.Table:
+        """DECIDED of a rebuild."""
+        job = self.job
+        return load_decided(job.storage, decided_uri(job.work)) if job.plan.base.decided else DECIDED.empty_table()
 
     def guard(self, number: int) -> Result:
-        """Bands and sketches of a file of eval, signed anew: a rebuild may sign in another way than before."""
+        """Bands and sketches of a file of eval or of corrected records, signed anew: a rebuild may sign in another way."""
         job, options = self.job, self.job.options
 
         def make() -> Result:
             bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
-            for said in read_published(job.storage, join(job.output, job.plan.base.guards[number])):
+            path, split = job.plan.guards[number]
+            for said in read_published(job.storage, join(job.output, path)):
                 for tables, batch in zip(
-                    (bands, sketches), sign_published(said, EVAL, options.dedupe, options.keys), strict=True
+                    (bands, sketches), sign_published(said, split, options.dedupe, options.keys), strict=True
                 ):
                     tables.append(pa.Table.from_batches([batch]))
             rows = {"bands": pa.concat_tables(bands), "sketches": pa.concat_tables(sketches)}
@@ -534,8 +547,10 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            published = self._runs("published").table(_segments(kinds["published"]))
-            refs = np.unique(refs_of(key_words("sketches", published)))
+            published = key_words("sketches", self._runs("published").table(_segments(kinds["published"])))
+            replaced = id_words(is_replaced(self._decided).column("owner"))[:, 0]
+            replaced = replaced[segment_of(replaced, self.job.options.segments) == segment]
+            refs = np.unique(refs_of(np.concatenate([published, replaced])))
             return {"runs": {"refs": self._write("refs", segment, pa.table([pa.array(refs)], schema=REFS))}}
 
         return self._once("kept_refs", segment, make, segment)
@@ -560,10 +575,11 @@ class Tasks:
             published = self._runs("published").table(_segments(kinds["published"]))
             owners = self._runs("owners").table(_segments(kinds["owners"]))
             new = elect_sketches(self._runs("sketches").table(_segments(kinds["sketches"])))
-            sketches = publish_sketches(new, published)
+            replaced = is_replaced(self._decided).select(["owner", "split"]).rename_columns(["id", "split"])
+            sketches = publish_sketches(new, pa.concat_tables([published.select(["id", "split"]), replaced]))
             if job.plan.is_rebuild:
                 sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
-                owners = pa.concat_tables([owners, in_eval(job.index.read("owners", segment, count))])
+                owners = pa.concat_tables([owners, self._kept("owners", job.index.read("owners", segment, count))])
             return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
                               self._part("sketches", segment, count, sketches)]}  # fmt: skip
 
@@ -637,16 +653,24 @@ class Tasks:
                 position += batch.num_rows
             return run.finish(self._runs(kind), writer)
 
-    def _sketches(self, segment: int, kinds: Kinds, refs: npt.NDArray[np.uint32] | None = None) -> pa.Table:
-        """The elected sketches of a segment of ids that the refs name, published ones among them; without refs all new ones."""
+    def _sketches(
+        self,
+        segment: int,
+        kinds: Kinds,
+        refs: npt.NDArray[np.uint32] | None = None,
+        of_published: npt.ArrayLike | None = None,
+    ) -> pa.Table:
+        """The elected sketches of a segment of ids that the refs name; without refs all new ones. Of published records
+        only those that `of_published` names, where it is given."""
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
         if refs is None:
             return elect_sketches(pa.Table.from_batches(new, SKETCHES))
         wanted = np.unique(refs)
-        asked = wanted.astype(np.uint64) << np.uint64(32)
+        known = wanted if of_published is None else np.unique(np.asarray(of_published, np.uint32))
+        asked = known.astype(np.uint64) << np.uint64(32)
         published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
         chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
-        return elect_sketches(pa.Table.from_batches(chosen, SKETCHES))
+        return elect_sketches(mark_sketches(pa.Table.from_batches(chosen, SKETCHES), is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: int) -> Iterator[pa.RecordBatch]:
         """All that the tasks of a stage, which are done, wrote of a kind.

@@ -68,7 +68,7 @@ def fix(row: dict[str, Any], answer: str) -> dict[str, Any]:
     return {"id": row["id"], "decision": "fix", "messages": messages, "by": "A. Reviewer"}
 
 
-def test_a_correction_stands_in_the_place_of_its_original_and_a_cut_record_stays_away(output, tmp_path, capsys):
+def test_a_correction_stands_in_the_place_of_its_original_and_a_cut_record_stays_away(made, output, tmp_path, capsys):
     train, val = of_split(output, "train"), of_split(output, "val")
     wrong, gone, kept, other = train[0], train[1], train[2], val[0]
     before = Dataset(Storage(), str(output)).manifest()
@@ -116,7 +116,26 @@ def test_a_correction_stands_in_the_place_of_its_original_and_a_cut_record_stays
     assert added["dropped"]["superseded"] == 3
     assert added["train"] + added["val"] + added["eval"] == 1
     assert mill("verify", output) == 0
-    assert mill("run", "--input", night, tmp_path / "logs.jsonl", "--output", output, *OPTIONS, "--rebuild") == 2
+    # So does a rebuild, under a config that would keep more; and all of it stays decided.
+    rebuilt = [night, made.parent / "logs.jsonl", "--output", output, *OPTIONS, "--set", "validate.max_chars=9000"]
+    before = Dataset(Storage(), str(output)).manifest()["accounting"]
+    assert mill("run", "--input", *rebuilt, "--rebuild") == 0
+    after = Dataset(Storage(), str(output)).manifest()["accounting"]
+    assert [after[split] for split in ("train", "val", "eval")] == [before[split] for split in ("train", "val", "eval")]
+    assert after["dropped"]["superseded"] == 3
+    rows = {row["id"]: row for row in [*of_split(output, "train"), *of_split(output, "val")]}
+    assert not {wrong["id"], gone["id"], other["id"]} & rows.keys()
+    assert rows[new["id"]] == new
+    assert corrected[other["id"]] in of_split(output, "val")
+    assert mill("verify", output) == 0
+    assert mill("run", "--input", *rebuilt, "--rebuild") == 0
+    assert Dataset(Storage(), str(output)).manifest()["accounting"] == after
+    assert mill("run", "--input", *rebuilt) == 0
+    again = write_lines(tmp_path / "again.jsonl", [*logs, near, {"messages": new["messages"]}])
+    assert mill("run", "--input", again, "--output", output, *rebuilt[3:]) == 0
+    added = Dataset(Storage(), str(output)).manifest()["added"]
+    assert (added["dropped"]["superseded"], added["train"] + added["val"] + added["eval"]) == (3, 0)
+    assert mill("verify", output) == 0
     # And when the person is forgotten, the correction of their record goes too.
     capsys.readouterr()
     assert mill("forget", output, "--group", str(number), "--json") == 0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline import history
 from pipeline.errors import OvertakenError, UsageError
 from pipeline.expire import DAY, expire_snapshots
-from pipeline.history import compare_snapshots, list_snapshots, pinned, roll_back
+from pipeline.history import compare_snapshots, freed_inputs, list_snapshots, pinned, roll_back
 from pipeline.members import Members, firsts, unhex
 from pipeline.plan import plan_uri
 from pipeline.snapshots import Dataset
@@ -391,3 +391,16 @@ def test_files_of_an_older_snapshot(dataset, capsys):
     assert mill("files", dataset.root, "--split", "train", "--kind", "parquet", "--snapshot", "1") == 0
     (only,) = capsys.readouterr().out.split()
     assert "/000001-" in only
+
+
+def test_inputs_count_once_however_their_accounts_were_rewritten(dataset_of_nights):
+    """A rewrite lists the accounts of the same inputs in other files: nothing counts as new for that."""
+    before = dataset_of_nights.manifest()
+    (old, *others) = [one for one in before["files"] if one["kind"] == "inputs"]
+    copy = {**old, "path": "snapshots/000003-0123456789ab-inputs-000001.parquet"}
+    shutil.copy(dataset_of_nights.uri(old["path"]), dataset_of_nights.uri(copy["path"]))
+    files = [copy if one == old else one for one in before["files"]]
+    rewritten = commit_changed(dataset_of_nights, files=files)
+    assert freed_inputs(dataset_of_nights, rewritten, before) == 0
+    fewer = commit_changed(dataset_of_nights, files=[one for one in files if one not in others])
+    assert freed_inputs(dataset_of_nights, rewritten, fewer) == 1

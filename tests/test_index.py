@@ -1,15 +1,18 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms import parts
 from transforms.bands import BANDS, publish_bands
-from transforms.index import OWNERS, PUBLISHED, Index, Part, in_eval, match_owners, parts_of, put_part
+from transforms.index import OWNERS, PUBLISHED, Index, Part, match_owners, parts_of, put_part, without
 from transforms.kept import gather_kept
 from transforms.merge import Shard
 from transforms.split import EVAL, TRAIN, VAL
 from transforms.storage import Storage
+from transforms.verify import SKETCHES
 
 keys = st.lists(st.integers(0, 2**64 - 1), max_size=40)
 counts = st.integers(1, 9)
@@ -49,8 +52,6 @@ def test_whoever_asks_gets_each_row_of_their_keys_once(tmp_path_factory, snapsho
 def test_a_part_says_whom_it_is_for():
     third = Part("bands", "", 2, 4)
     assert [third.overlaps(segment, 2) for segment in range(2)] == [False, True]
-    assert third.lies_in(1, 2)
-    assert not third.lies_in(2, 3)
     with pytest.raises(ValueError, match="no name of the index"):
         parts_of(["index/000001-x/other.parquet"])
 
@@ -71,7 +72,6 @@ def test_owners_are_found_for_whoever_claims_them():
     rows, targets = match_owners(claims, known)
     assert rows.equals(owners([(1, VAL, None), (2, EVAL, 20), (1, VAL, None)]))
     assert targets.tolist() == [6, 7, 8]
-    assert in_eval(rows).equals(owners([(2, EVAL, 20)]))
 
 
 def test_a_group_in_two_splits_is_a_broken_invariant():
@@ -99,3 +99,89 @@ def test_who_asks_for_some_gets_those_and_no_other(tmp_path_factory, values, ask
     wanted = {value & mask for value in [*asked, *values[::2]]}
     found = index.read("records", 0, 1, np.array(sorted(wanted), np.uint64), bits).column("key").to_pylist()
     assert sorted(found) == sorted(value for value in values if value & mask in wanted)
+
+
+FAMILY = st.lists(st.integers(0, 2**40 - 1), max_size=300)
+
+
+@given(FAMILY, st.lists(st.integers(0, 2**40 - 1), max_size=20), st.sampled_from([1, 7, 1 << 16]), st.integers(1, 4))
+def test_bands_come_back_by_whole_blocks_or_some(tmp_path_factory, values, asked, block, segments):
+    """However they are cut into blocks, whoever asks for some bands gets what a filter over all rows gives."""
+    root = str(tmp_path_factory.mktemp("index"))
+    rows = pa.table(
+        [
+            pa.array([value << 24 for value in values], pa.uint64()),
+            pa.array([value % 1000 for value in values], pa.uint32()),
+            pa.array([value % 3 for value in values], pa.uint32()),
+            pa.array([0] * len(values), pa.int8()),
+        ],
+        schema=BANDS,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "BLOCK", block)
+        written = put_part(Storage(), root, "000001-x", "bands", 0, 1, rows)
+    index = Index(Storage(), root, parts_of([written.path]))
+    order = [("band", "ascending"), ("ref", "ascending")]
+    (everything,) = index.all("bands")
+    assert everything.sort_by([*order, ("order", "ascending")]).equals(rows.sort_by([*order, ("order", "ascending")]))
+    wanted = np.array([value << 24 for value in [*asked, *values[::3]]], np.uint64)
+    found = pa.concat_tables(index.read("bands", segment, segments, wanted) for segment in range(segments))
+    assert sorted(found.column("band").to_pylist()) == sorted(
+        value for value in rows.column("band").to_pylist() if value in set(wanted.tolist())
+    )
+
+
+LISTS = st.lists(st.integers(0, 2**32 - 1), max_size=5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**128 - 1), LISTS, LISTS), max_size=40, unique_by=lambda one: one[0]), counts)
+def test_sketches_come_back_as_they_were(tmp_path_factory, made, segments):
+    root = str(tmp_path_factory.mktemp("index"))
+    made = sorted(made)
+    rows = pa.table(
+        {
+            "id": pa.array([one.to_bytes(16, "big") for one, _, _ in made], pa.binary(16)),
+            "rank": [b"r"] * len(made),
+            "group": pa.array([None if one % 2 else one.to_bytes(16, "big") for one, _, _ in made], pa.binary(16)),
+            "n_bytes": [one % 9 for one, _, _ in made],
+            "published": pa.array([one % 3 for one, _, _ in made], pa.int8()),
+            "tie": pa.array([0] * len(made), pa.uint64()),
+            "words": pa.array([words for _, words, _ in made], pa.list_(pa.uint32())),
+            "grams": pa.array([grams for _, _, grams in made], pa.list_(pa.uint32())),
+        },
+        schema=SKETCHES,
+    )
+    index = Index(Storage(), root, parts_of([put_part(Storage(), root, "000001-x", "sketches", 0, 1, rows).path]))
+    assert pa.concat_tables(index.read("sketches", segment, segments) for segment in range(segments)).equals(rows)
+    some = np.unique(np.array([one >> 64 for one, _, _ in made[::2]], np.uint64))
+    assert index.read("sketches", 0, 1, some).column("id").to_pylist() == [
+        one.to_bytes(16, "big") for one, _, _ in made if one >> 64 in some
+    ]
+
+
+def test_row_groups_without_what_is_asked_for_stay_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_PARQUET", {**parts._PARQUET, "row_group_size": 10})
+    values = [number << 32 for number in range(100)]
+    path = put_part(Storage(), str(tmp_path), "000001-x", "records", 0, 1, published(values)).path
+    index, read = Index(Storage(), str(tmp_path), parts_of([path])), []
+    whole = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_groups", lambda self, groups: read.append(groups) or whole(self, groups)
+    )
+    assert index.read("records", 0, 1, np.array([5 << 32, 6 << 32, 93 << 32], np.uint64)).num_rows == 3
+    assert (
+        index.read("records", 1, 1 << 26).column("key").to_pylist() == [number << 32 for number in range(64, 100)][:36]
+    )
+    assert read == [[0, 9], [6, 7, 8, 9]]
+
+
+def test_who_shares_a_ref_with_a_forgotten_record_keeps_their_bands():
+    gone, stays = (bytes([1, 2, 3, 4]) + bytes([number] * 12) for number in (5, 6))
+    ref = int.from_bytes(gone[:4], "big")
+    bands = pa.table([pa.array([1 << 24, 2 << 24, 3 << 24, 4 << 24], pa.uint64()), pa.array([ref, ref, ref, 9], pa.uint32()),
+                      pa.array([0] * 4, pa.uint32()), pa.array([0] * 4, pa.int8())], schema=BANDS)  # fmt: skip
+    assert without("bands", bands, [gone], []).column("band").to_pylist() == [4 << 24]
+    left = without("bands", bands, [gone], [], bands.slice(1, 1))
+    assert left.column("band").to_pylist() == [2 << 24, 4 << 24]
+    ids = pa.table({"id": pa.array([gone, stays], pa.binary(16))})
+    assert without("records", ids, [gone], []).column("id").to_pylist() == [stays]

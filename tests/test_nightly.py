@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.nightly import Fate, Writer, check_night, compare_with_full, explain, find_leaks
+from benchmarks import nightly
+from benchmarks.nightly import Writer, check_night, compare_with_full, find_leaks
+from benchmarks.nightly_cases import Fate, Judge
 from pipeline.snapshots import Dataset
 from tests.nights import commit_changed
+from tests.test_run import mill
+from transforms.hashing import Keys
+from transforms.split import bin_of
 
 
 @pytest.fixture
@@ -52,40 +58,77 @@ def test_sampled_leaks_look_at_a_sample(dataset):
     assert find_leaks(dataset, dataset.manifest(), sample=3).looked_at == 3
 
 
-def test_a_dataset_fares_as_itself(dataset, tmp_path):
-    assert compare_with_full(dataset, dataset) == ({}, [])
+def test_a_dataset_fares_as_itself(dataset, nights, tmp_path):
+    logs = nights.parent / "logs"
+    assert compare_with_full(dataset, dataset, logs) == ([], [])
     other = Dataset(dataset.storage, str(tmp_path / "other"))
     shutil.copytree(dataset.root, other.root)
     path = next(Path(other.root).glob("lineage/000002-*/*.parquet"))
     table = pq.read_table(path)
     pq.write_table(table.filter(pa.array([number > 2 for number in range(table.num_rows)])), path)
-    cases, findings = compare_with_full(other, dataset)
-    assert cases == {}
+    cases, findings = compare_with_full(other, dataset, logs)
+    assert not any(one["cause"] for one in cases)
     assert findings[0].endswith("ids are in the lineage of only one of the two")
 
 
-def fate(outcome: str, reason: str = "", kept_id: str | None = None, snapshot: int = 2) -> Fate:
-    return Fate(outcome, reason, kept_id, "group", snapshot)
+GROUP = "ab" * 16
+
+
+def fate(
+    outcome: str, reason: str = "", kept_id: str | None = None, snapshot: int = 2, group: str | None = GROUP
+) -> Fate:
+    return Fate(outcome, reason, kept_id, group, snapshot)
 
 
 @pytest.mark.parametrize(
     ("mine", "other", "why"),
     [
-        (fate("dropped", "near_eval"), fate("train"), "the newcomer gave way"),
-        (fate("duplicate", "near", "old"), fate("train"), "published first"),
+        (fate("dropped", "near_eval"), fate("train"), "resembles eval, published before"),
+        (fate("dropped", "near_val"), fate("train"), None),  # it resembles nothing in val
+        (fate("dropped", "group_in_eval", group="e"), fate("train"), "its group was in eval"),
+        (fate("dropped", "group_in_eval", group="f"), fate("train"), None),
+        (fate("dropped", "decontaminated"), fate("train"), None),
+        (fate("duplicate", "near", "old"), fate("train"), "another, published before"),
         (fate("duplicate", "near", "late"), fate("train"), None),
+        (fate("duplicate", "near", "unlike"), fate("train"), None),
         (fate("train"), fate("duplicate", "near", "old"), None),
-        (fate("train"), fate("duplicate", "near", "gone"), "gave way"),
-        (fate("train"), fate("dropped", "near_val"), "elsewhere"),
+        (fate("train"), fate("duplicate", "near", "gone"), "came later, or gave way"),
+        (fate("train"), fate("dropped", "near_val"), "not held out night by night"),
+        (fate("train"), fate("dropped", "near_eval", group="x"), "not held out night by night"),
         (fate("val", snapshot=3), fate("train"), "its group was published there"),
-        (fate("train", snapshot=1), fate("eval"), "eval is cut from the first night"),
-        (fate("train", snapshot=1), fate("val"), "val is cut night by night"),
+        (fate("train", snapshot=1, group=None), fate("eval"), "cut elsewhere"),
+        (fate("eval", snapshot=1, group=None), fate("train"), None),  # no cut puts it there
     ],
 )
-def test_other_fates_are_explained_or_told(mine, other, why):
-    fates = {"old": fate("train", snapshot=1), "late": fate("train", snapshot=9), "gone": fate("dropped", "near_val")}
-    found = explain(mine, other, fates, {"group": (2, "val")})
-    assert found is None if why is None else why in found
+def test_other_fates_have_a_cause_that_shows_or_none(mine, other, why):
+    keys, one = Keys("x"), "0" * 32
+    place = bin_of(bytes.fromhex(one), keys)
+    nights = {
+        "old": fate("train", snapshot=1), "late": fate("train", snapshot=9), "gone": fate("dropped", "near_val"),
+        "unlike": fate("train", snapshot=1), "held": fate("eval", snapshot=1, group="e"),
+        "loose": fate("train", snapshot=1, group="z"), "member": fate("val", snapshot=2),
+    }  # fmt: skip
+    full = {**dict.fromkeys(nights, fate("train")), "loose": fate("val", group="z")}
+    alike = {"old": 0.9, "late": 0.9, "gone": 0.85, "held": 0.75, "loose": 0.72}
+    if other.outcome == "train" and mine.reason == "near_val":
+        nights["loose"] = fate("train", snapshot=1)
+    judge = Judge(
+        {**nights, one: mine}, {**full, one: other}, lambda _: alike if _ == one and mine.group else {}, keys,
+        {number: (place, place, number > 1) for number in range(1, 10)}, (place + 1, place + 1, False), 0.8, 0.7,
+    )  # fmt: skip
+    found = judge.cause(one)
+    assert found is None if why is None else why in (found or "")
+
+
+def test_nights_reach_what_the_benchmark_asks_of_them(tmp_path, monkeypatch):
+    """The whole simulation, small: thirty nights of it are `benchmarks/nightly.py`."""
+    monkeypatch.setattr(nightly, "command", lambda *arguments: float(mill(*arguments)))
+    found = nightly.simulate(tmp_path, nights=4, first=500, share=0.1, seed=1, sample=None)
+    assert found["findings"] == []
+    assert found["leaks"]["looked_at"] > 20
+    cases = json.loads((tmp_path / "cases.json").read_bytes())
+    assert len(cases) == sum(found["other_fates_than_in_a_full_build"].values())
+    assert all(case["cause"] for case in cases)
 
 
 def test_made_nights_are_the_same_again():

@@ -131,6 +131,23 @@ def publish_bands(bands: pa.Table, kept: Kept) -> pa.Table:
     return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)
 
 
+def pack_sorted(bands: npt.NDArray[np.uint64]) -> tuple[int, bytes]:
+    """Sorted bands but for the first: the bits of a gap that are written as they are, and the gaps in Rice's code."""
+    keys = bands >> _LOW
+    span = int(keys[-1] - keys[0])
+    shift = max(0, int(math.log2(max(span / len(keys), 1.0) * math.log(2))))
+    words = np.zeros(2 + (len(keys) * (shift + 1) + (span >> shift)) // 64, np.uint64)
+    bits = _pack_gaps(keys, shift, words)
+    return shift, words[: -(-bits // 64)].astype("<u8").tobytes()
+
+
+def unpack_sorted(first: int, shift: int, gaps: bytes, rows: int) -> npt.NDArray[np.uint64]:
+    """uint64[`rows`]: the bands, of which `first` is the first, whose gaps `pack_sorted` gave."""
+    bands = np.empty(rows, np.uint64)
+    _unpack_gaps(np.frombuffer(gaps, "<u8").astype(np.uint64), first >> int(_LOW), shift, bands)
+    return bands << _LOW
+
+
 @compiled
 def _pack_gaps(keys: npt.NDArray[np.uint64], shift: int, words: npt.NDArray[np.uint64]) -> int:
     """Writes the gaps between sorted keys into zeroed words, the lowest bit first; returns how many bits they take."""

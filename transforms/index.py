@@ -15,17 +15,16 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from transforms.bands import BANDS, refs_of
+from transforms.candidates import distinct_words
 from transforms.exact import id_words
-from transforms.split import EVAL
+from transforms.parts import ALL, Asked, pack_part, unpack_part
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -55,16 +54,6 @@ _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketche
 _OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
-_PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_index": False}
-_BY_KIND: dict[str, dict[str, Any]] = {
-    # Bytes of one significance together: of sorted hashes the upper ones vanish, refs don't compress.
-    "bands": {
-        "use_dictionary": ["order", "published"],
-        "column_encoding": {"band": "BYTE_STREAM_SPLIT", "ref": "BYTE_STREAM_SPLIT"},
-    },
-    "sketches": {"use_dictionary": ["rank", "group", "published"]},
-}
-
 
 @dataclass(frozen=True)
 class Part:
@@ -83,12 +72,6 @@ class Part:
         """
         return self.number * segments < (segment + 1) * self.count and segment * self.count < (
             (self.number + 1) * segments
-        )
-
-    def lies_in(self, segment: int, segments: int) -> bool:
-        """Whether the segment has all of its keys."""
-        return segment * self.count <= self.number * segments and (self.number + 1) * segments <= (
-            (segment + 1) * self.count
         )
 
 
@@ -124,34 +107,26 @@ class Index:
         `wanted` leaves only those whose first `bits` bits of the key are among these, given as uint64[N] with the rest 0:
         a night asks for few of what is published.
         """
+        low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
+        asked = Asked(low, high, None if wanted is None else distinct_words(wanted), bits)
         tables = [SCHEMAS[kind].empty_table()]
-        for part in self.parts:
+        for part in self.parts if wanted is None or len(wanted) else ():
             if part.kind == kind and part.overlaps(segment, segments):
-                table = pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
-                if not part.lies_in(segment, segments):
-                    words = key_words(kind, table)
-                    low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
-                    table = table.filter(pa.array((words >= np.uint64(low)) & (words <= np.uint64(high))))
-                tables.append(table if wanted is None else _only(kind, table, np.unique(wanted), bits))
+                tables.append(self._part(part, asked))
         return pa.concat_tables(tables).combine_chunks()
 
     def all(self, kind: str) -> Iterator[pa.Table]:
         """Every part of a kind."""
         for part in self.parts:
             if part.kind == kind:
-                yield pq.read_table(io.BytesIO(self.storage.read(join(self.root, part.path)))).cast(SCHEMAS[kind])
+                yield self._part(part, ALL)
 
-
-def _only(kind: str, rows: pa.Table, wanted: npt.NDArray[np.uint64], bits: int) -> pa.Table:
-    """The rows of a sorted part whose keys begin as one of the sorted `wanted` does."""
-    words = key_words(kind, rows)
-    if (words[1:] < words[:-1]).any():
-        raise RuntimeError("a part of the index is not sorted")
-    first = np.searchsorted(words, wanted, "left")
-    last = np.searchsorted(words, wanted | np.uint64((1 << (64 - bits)) - 1), "right")
-    counts = last - first
-    chosen = np.repeat(first - np.concatenate(([0], np.cumsum(counts)))[:-1], counts) + np.arange(counts.sum())
-    return rows.take(pa.array(chosen))
+    def _part(self, part: Part, asked: Asked) -> pa.Table:
+        """The rows of a part that are asked for."""
+        uri = join(self.root, part.path)
+        with self.storage.open(uri) as stream:
+            rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked).cast(SCHEMAS[part.kind])
+        return rows if asked is ALL else rows.take(pa.array(asked.rows(key_words(part.kind, rows))))
 
 
 def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
@@ -162,16 +137,22 @@ def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     return np.asarray(column.to_numpy(), np.uint64)
 
 
-def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes]) -> pa.Table:
+def without(
+    kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[bytes], others: pa.Table | None = None
+) -> pa.Table:
     """The rows of a kind that speak neither of records `ids` nor of `owners`: groups and source ids.
 
-    A row of bands names a record by its ref: one of another record that has the same goes with it (at ten million
-    records, one in a thousand has), whose look-alikes are then found by its sketch no more.
+    A row of bands names a record by its ref, which another record may share: `others` are the BANDS of those that stay.
     """
     named = pa.array(ids, pa.binary(16))
     if kind == "bands":
         refs = refs_of(np.ascontiguousarray(id_words(named)[:, 0]))
-        return rows.filter(pa.array(~np.isin(rows.column("ref").to_numpy(), refs))).combine_chunks()
+        gone = np.isin(rows.column("ref").to_numpy(), refs)
+        if others is not None and others.num_rows:
+            stay = set(zip(*(others.column(name).to_pylist() for name in ("band", "ref")), strict=True))
+            for row in np.flatnonzero(gone).tolist():
+                gone[row] = (rows.column("band")[row].as_py(), rows.column("ref")[row].as_py()) not in stay
+        return rows.filter(pa.array(~gone)).combine_chunks()
     gone = pc.is_in(rows.column("id"), value_set=named)
     for name in _OWNERS_IN.get(kind, ()):
         gone = pc.or_(gone, pc.is_in(rows.column(name), value_set=pa.array(owners, pa.binary(16))))
@@ -181,17 +162,10 @@ def without(kind: str, rows: pa.Table, ids: Iterable[bytes], owners: Iterable[by
 def put_part(storage: Storage, root: str, folder: str, kind: str, number: int, count: int, rows: pa.Table) -> Written:
     """Writes a part, its rows in order; returns the manifest's entry."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER[kind]])
-    out = io.BytesIO()
-    pq.write_table(rows, out, **_PARQUET, **_BY_KIND.get(kind, {}))
-    content = out.getvalue()
+    content = pack_part(kind, rows, _KEYS[kind])
     path = join("index", folder, shard_name(kind, number, count, "parquet"))
     storage.put(join(root, path), content)
     return Written(path, "index", None, rows.num_rows, len(content), file_digest(io.BytesIO(content)))
-
-
-def in_eval(rows: pa.Table) -> pa.Table:
-    """Those of PUBLISHED or OWNERS that are in eval."""
-    return rows.filter(pc.equal(rows.column("split"), EVAL))
 
 
 def distinct_owners(owners: pa.Table) -> pa.Table:

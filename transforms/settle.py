@@ -93,10 +93,12 @@ def settle_records(
     owned: pa.Table | None = None,
     eval_open: bool = True,
     rebuild: bool = False,
+    decided: pa.Table | None = None,
 ) -> Settled:
     """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
 
-    `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids.
+    `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids, `decided`
+    (DECIDED) what a rebuild takes over of human decisions.
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned
@@ -106,7 +108,7 @@ def settle_records(
     near_of = verdicts.column("kept_id").take(place)
     fates = np.where(elected, OPEN, DUPLICATE).astype(np.int8)
     kept_id = pc.if_else(pa.array(elected), pa.scalar(None, pa.binary(16)), ids)
-    known = _known(facts, published, owned, exact=exact, rebuild=rebuild)
+    known = _known(facts, published, owned, exact=exact, rebuild=rebuild, decided=decided)
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
@@ -169,10 +171,13 @@ class _Known(NamedTuple):
     splits: npt.NDArray[np.int8]  # where a record belongs that is not a duplicate for being known
 
 
-def _known(facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool, rebuild: bool) -> _Known:
+def _known(
+    facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool, rebuild: bool, decided: pa.Table | None
+) -> _Known:
     """Which records are published already, by id or by source id, and as what.
 
-    What was in eval is never in train or val, so copies of it are duplicates even where copies are wanted.
+    What was in eval is never in train or val, so copies of it are duplicates even where copies are wanted. To a rebuild
+    that, and what stands in the place of a corrected record, is there; all else it reads again.
     """
     by_id = pc.index_in(facts.column("id"), value_set=published.column("id"))
     sources = owned.filter(pc.is_valid(owned.column("id")))
@@ -180,7 +185,14 @@ def _known(facts: pa.Table, published: pa.Table, owned: pa.Table, *, exact: bool
     splits = pc.coalesce(published.column("split").take(by_id), sources.column("split").take(by_source))
     there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
     replaced_by = published.column("replaced_by").take(by_id)
-    is_copy = (there == EVAL) | ((there != OPEN) & (exact and not rebuild))
+    stays = np.zeros(facts.num_rows, bool)
+    if decided is not None:
+        value_set = decided.column("owner").combine_chunks()
+        for name in ("id", "source_id"):
+            place = pc.index_in(facts.column(name), value_set=value_set, skip_nulls=True)
+            replaced_by = pc.coalesce(replaced_by, decided.column("replaced_by").take(place))
+            stays |= np.asarray(pc.is_valid(place).to_numpy(), bool)
+    is_copy = (there == EVAL) | ((there != OPEN) & ((exact and not rebuild) | stays))
     fates = np.where(is_copy, DUPLICATE, OPEN).astype(np.int8)
     fates[np.asarray(pc.is_valid(replaced_by).to_numpy(), bool)] = drop_code(Drop.SUPERSEDED)
     same = pc.if_else(pc.is_valid(by_id), facts.column("id"), sources.column("id").take(by_source))
