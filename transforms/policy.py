@@ -21,7 +21,7 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import parsed
+from transforms.phones import parsed, phone_windows
 from transforms.placeholders import interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -335,7 +335,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         found = self.matched(text) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
-        for match in _WRITTEN_PHONE.finditer(text):
+        for match in (one for window in phone_windows(text) for one in _WRITTEN_PHONE.finditer(text, *window)):
             before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
             if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
