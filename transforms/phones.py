@@ -75,7 +75,7 @@ class _Region:
     """What of a region's metadata tells of digits whether they are a number there."""
 
     def __init__(self, region: str) -> None:
-        metadata = PhoneMetadata.metadata_for_region(region, None)
+        metadata: Any = PhoneMetadata.metadata_for_region(region, None)
         self._least = min(_lengths(region))
         self._abroad = re.compile(getattr(metadata, "international_prefix", None) or "")
         code = phonenumbers.country_code_for_region(region)
@@ -297,5 +297,7 @@ def _stands(text: str, start: int, candidate: str, region: str) -> bool:
 
 
 def _joins(letter: str) -> bool:
+    if letter.isascii():
+        return letter.isalpha() or letter in "%$"
     matcher = upstream.PhoneNumberMatcher
     return bool(matcher._is_invalid_punctuation_symbol(letter) or matcher._is_latin_letter(letter))

@@ -122,6 +122,59 @@ def same_in_re2(pattern: str, flags: int) -> bool:
     return min(parsed.getwidth()) > 0 and "\\u" not in pattern and _plain(parsed)
 
 
+class Reach(NamedTuple):
+    """How many characters a match of a pattern has at most, and how many on either side of it decide of it at most."""
+
+    longest: int
+    beside: int
+
+
+def reach(pattern: str, flags: int) -> Reach | None:
+    """None where there is no bound, or the ends of the text count.
+
+    >>> tuple(reach(r"(?<!ab)x{2,9}\\b", 0)), reach("x+", 0), reach("^x", 0)
+    ((9, 3), None, None)
+    """
+    try:
+        parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE))
+    except (re.error, OverflowError, RecursionError):
+        return None
+    beside = _beside(parsed)
+    longest = int(parsed.getwidth()[1])
+    return None if beside is None or longest + beside > _FAR else Reach(longest, beside)
+
+
+_FAR = 400  # characters: with more around a candidate, a text is looked through whole
+
+
+def _beside(parsed: Any) -> int | None:
+    """Characters that assertions look at, beside a match; None where they look at the text's ends."""
+    total = 1
+    for kind, argument in parsed:
+        inner: Iterable[Any] = ()
+        if kind is op.AT and argument not in (op.AT_BOUNDARY, op.AT_NON_BOUNDARY):
+            return None
+        if kind is op.SUBPATTERN:
+            inner = (argument[3],)
+        elif kind is op.BRANCH:
+            inner = argument[1]
+        elif kind in _REPEATS:
+            inner = (argument[2],)
+        elif kind is op.ATOMIC_GROUP:
+            inner = (argument,)
+        elif kind in (op.ASSERT, op.ASSERT_NOT):
+            total += int(argument[1].getwidth()[1])
+            inner = (argument[1],)
+        elif kind is op.GROUPREF_EXISTS:
+            return None
+        for one in inner:
+            seen = _beside(one)
+            if seen is None:
+                return None
+            total += seen - 1
+    return total
+
+
 def _plain(parsed: Any) -> bool:
     for kind, argument in parsed:
         if kind is op.IN and any(member is op.CATEGORY and value in _SPACES for member, value in argument):
@@ -204,7 +257,8 @@ def _edge(item: Any, folds: bool) -> str:
         return "\\b" if argument is op.AT_BOUNDARY else ""
     if kind is not op.ASSERT_NOT or len(argument[1]) != 1 or argument[1][0][0] not in _SINGLE:
         return ""
-    others = _chars_text(Chars(_ASCII - _chars(*argument[1][0], folds).ascii | {0x0A}, ()), True)
+    one, members = argument[1][0]
+    others = _chars_text(Chars(_ASCII - _chars(one, members, folds).ascii | {0x0A}, ()), True)
     return f"(?:\\A|{others})" if argument[0] < 0 else f"(?:{others}|\\z)"
 
 
