@@ -23,7 +23,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.errors import UsageError
-from pipeline.plan import Plan, usable
+from pipeline.places import usable
+from pipeline.plan import Plan
 from transforms.storage import Storage, scheme_of
 from transforms.stores import PATIENCE, ends_within
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.plan import Plan, benchmarks_uri, usable
+from pipeline.places import usable
+from pipeline.plan import Plan, benchmarks_uri
 from transforms.decontaminate import (
     METHODS,
     build_benchmarks,

@@ -447,7 +447,15 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
 
     def validate_result(self, pattern_text: str) -> bool:
         digits = re.sub(r"\D", "", pattern_text)
-        return digits[0] in "23456" and len(set(digits)) > 1 and bool(super().validate_result(digits))
+        return bool(_CARD.fullmatch(digits)) and len(set(digits)) > 1 and bool(super().validate_result(digits))
+
+
+# Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
+# Diners, JCB, Maestro; last Discover, UnionPay and Maestro again. No IMEI is among them.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720))\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-59]|6\d|[89]\d)(?:\d{11}|\d{13,16})|35(?:2[89]|[3-8]\d)\d{12,15}|5[06-8]\d{11,17}|6\d{12,18}"
+)
 
 
 class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]

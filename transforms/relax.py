@@ -82,6 +82,7 @@ def _digits() -> Ranges:
     return tuple(ranges)
 
 
+@functools.lru_cache(maxsize=4096)
 def relax(pattern: str, flags: int, *, only_ascii: bool, ends: bool = True) -> str | None:
     """The relaxed expression; None where `only_ascii` and no ASCII text can match. Raises Unknown.
 
@@ -458,6 +459,7 @@ def _complement(chars: Chars) -> Chars:
     return Chars(_ASCII - chars.ascii, _ALL_REST)
 
 
+@functools.lru_cache(maxsize=4096)
 def _folded(chars: Chars, folds: bool) -> Chars:
     """With the characters that match in another case; those beyond ASCII bring all of them, digits apart."""
     plain, rest = set(chars.ascii), list(chars.rest)
