@@ -81,7 +81,9 @@ class Maker:
 
     def text(self) -> str:
         """A text of one to ten parts."""
-        joint = self._chooser.choice([" ", " ", "", "\n", ": ", ", ", "。"])
+        joint = self._chooser.choice(
+            [" ", " ", "", "\n", ": ", ", ", "。", f" {'so it was ' * 15}", "_" * 70, "a1" * 30]
+        )
         return joint.join(self._part() for _ in range(self._chooser.choice([1, 1, 2, 3, 4, 6, 10])))
 
     def _part(self) -> str:

@@ -1,0 +1,60 @@
+"""Numbers told without a parse are those that phonenumbers tells."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import phonenumbers
+import pytest
+from phonenumbers import phonenumbermatcher as upstream
+
+from transforms.phones import _region, _verified, phone_windows, valid_number
+
+_verify: Any = upstream._verify
+REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
+
+
+def by_parse(text: str, region: str) -> tuple[bool, str | None]:
+    """What the matcher says of the text as a candidate, and the number in E.164 if it is valid."""
+    try:
+        number = phonenumbers.parse(text, region, keep_raw_input=True)
+    except phonenumbers.NumberParseException:
+        return False, None
+    written = upstream._MATCHING_BRACKETS.fullmatch(text) is not None and not upstream._PUB_PAGES.search(text)
+    stands = written and _verify(phonenumbers.Leniency.VALID, number, text, None)
+    if not phonenumbers.is_valid_number(number):
+        return bool(stands), None
+    return bool(stands), phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def drawn(chooser: Random, region: str) -> str:
+    example = phonenumbers.example_number(region if chooser.random() < 0.7 else chooser.choice(REGIONS))
+    assert example is not None
+    digits = str(example.national_number)
+    digits = digits[: chooser.choice([3, 6, chooser.randint(1, 11)])]
+    digits += "".join(chooser.choices("0123456789", k=max(0, chooser.choice([7, 9, 10, 10, 11]) - len(digits))))
+    prefixed = chooser.choice(["", "", "", "0", "1", "00", "44", "11", "15", "+", "+1"]) + digits
+    marked = "".join(digit + (chooser.choice(" -./()") if chooser.random() < 0.2 else "") for digit in prefixed)
+    return "(" * (chooser.random() < 0.2) + marked
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
+    chooser = Random(seed)
+    told = valid = 0
+    for _ in range(500):
+        region = chooser.choice([*REGIONS, *["US", "GB"] * 5])
+        text = drawn(chooser, region)
+        assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
+        national = _region(region).national(text)
+        told += national is not None
+        valid += bool(national)
+    assert told > 100
+    assert valid > 10
+
+
+def test_windows_hold_whole_candidates() -> None:
+    text = "3 to 12 kg: 212-555-0199 ext. 5, then 44 (20) 7946\n0958 and v2"
+    windows = [text[start:end] for start, end in phone_windows(text, 6)]
+    assert windows == ["212-555-0199 ext. 5, t", "44 (20) 7946"]
