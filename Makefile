@@ -8,6 +8,8 @@ TOOLS  := $(or $(CORPUSMILL_SERVERS),.servers)/deploy
 comma  := ,
 STAMP  := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 DEV    := .venv/.setup-dev
+# Compiled here, or every start compiles three thousand files again where PYTHONDONTWRITEBYTECODE is set, as in many images.
+WARM    = @env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import pipeline.cli, pipeline.run, pipeline.corrections, pipeline.tables, transforms.analyzer'
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
@@ -25,10 +27,12 @@ setup: $(STAMP)  ## make .venv with the corpusmill command (EXTRAS=s3,gcs,azure,
 
 $(STAMP): .venv/bin/uv pyproject.toml requirements.lock
 	$(INSTALL) --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
+	$(WARM)
 	@touch $@
 
 $(DEV): .venv/bin/uv pyproject.toml requirements.lock
 	$(INSTALL) --editable . --group dev
+	$(WARM)
 	@touch $@
 
 run: $(STAMP)  ## run the mill on the example, or on your files: make run INPUT='logs/*.jsonl' OUTPUT=out/mine

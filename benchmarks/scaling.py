@@ -38,7 +38,7 @@ def run_once(corpus: Path, output: Path, redact: bool, segment_bytes: int) -> di
     """One run in one process: samples of time, CPU seconds and resident bytes; and the records read."""
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-c", _MILL, str(segment_bytes), "run", "--input", str(corpus), "--output", str(output), "--json",
-               "--keep-work", "--set", f"redact.enabled={str(redact).lower()}", "--", "--direct_num_workers=1"]  # fmt: skip
+               "--keep-work", "--set", f"work={output}/work", "--set", f"redact.enabled={str(redact).lower()}", "--", "--direct_num_workers=1"]  # fmt: skip
     process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
     samples = []
     while process.poll() is None:

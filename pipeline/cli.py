@@ -7,14 +7,16 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from pipeline import cli_history, cli_rewrite
-from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -123,6 +125,8 @@ def _load(config_path: str | None, assignments: Sequence[str], **overrides: Any)
         raise UsageError(
             f"{config_path!r} is not a config: its name must end in .yaml or .yml", "name input files after --input"
         )
+    from pipeline.config import load_config
+
     return load_config(config_path, assignments, overrides)
 
 
@@ -397,6 +401,8 @@ def config_command(init: bool, schema: bool) -> None:
     """Print a commented config, or its JSON schema."""
     if init == schema:
         raise click.UsageError("give --init or --schema")
+    from pipeline.config import Config, commented_config
+
     if init:
         click.echo(commented_config(), nl=False)
     else:
@@ -408,8 +414,7 @@ for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
 
 
 def _dataset(output: str) -> Any:
-    from pipeline.plan import usable
-    from pipeline.run import absolute
+    from pipeline.places import absolute, usable
     from pipeline.snapshots import Dataset
     from transforms.storage import Storage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -56,20 +56,31 @@ def commit_run(
     dataset = Dataset(storage, output)
     if dataset.latest() < plan.number:
         done = Work(storage, work)
-        units = [_done(done, "mill", number) for number in range(len(plan.units))]
-        written = [(stage, _done(done, stage, number)) for stage, number in tasks]
-        accounts = _accounts(plan, units, [result for stage, result in written if stage == "merge"])
+        units = list(done.results(("mill", number) for number in range(len(plan.units))))
+        files: list[dict[str, Any]] = []
+        seen: dict[str, Any] = {}
+
+        def merged() -> Iterator[dict[str, Any]]:
+            """Results of Merge one at a time, as each has an account for every input; all files are noted on the way."""
+            for (stage, _), result in zip(tasks, done.results(tasks), strict=True):
+                files.extend(result["files"])
+                seen.update(result.get("seen", {}))
+                if stage == "merge":
+                    yield result
+
+        accounts = _accounts(plan, units, merged())
         parent = dataset.manifest(plan.number - 1) if plan.number > 1 else None
         carried = _carried(dataset, plan, parent, storage.spool(work))
         own = add_accounts(accounts.values())
         added = add_accounts([own, carried.accounting]) if plan.is_rebuild else own
         accounting = add_accounts([own, carried.accounting])
         measures = sum_measures(units)
+        cut_result, clusters = done.results([("look_alikes", 0), ("cluster", 0)])
         summary: dict[str, Any] = {
             "units": units,
-            "cut": _done(done, "look_alikes", 0),
-            "clusters": _done(done, "cluster", 0),
-            "seen": {one: told for _, result in written for one, told in result.get("seen", {}).items()},
+            "cut": cut_result,
+            "clusters": clusters,
+            "seen": seen,
             "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
@@ -81,7 +92,6 @@ def commit_run(
             found = {"breaches": breaches, "added": added, "measures": measures, "report": dataset.uri(page)}
             storage.put(breach_uri(work), orjson.dumps(found))
             return
-        files = [file for _, result in written for file in result["files"]]
         files += carried.files
         files.sort(key=lambda one: one["path"])
         notes = _notes(plan, units)
@@ -221,14 +231,7 @@ def _commonest(plan: Plan, units: list[dict[str, Any]], accounting: Mapping[str,
     return "; ".join(parts)
 
 
-def _done(work: Work, stage: str, task: int) -> dict[str, Any]:
-    result = work.result(stage, task)
-    if result is None:
-        raise RuntimeError(f"{stage} {task} is not done")
-    return result
-
-
-def _accounts(plan: Plan, units: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+def _accounts(plan: Plan, units: list[dict[str, Any]], merged: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """The accounting of each input shard. Raises RuntimeError where a line has no fate, or two."""
     accounts = {number: add_accounts([]) for number in range(len(plan.inputs))}
     quarantined: dict[int, int] = dict.fromkeys(accounts, 0)

@@ -13,9 +13,10 @@ from __future__ import annotations
 from pipeline.apply import apply_decisions
 from pipeline.config import Config, load_keys
 from pipeline.history import consumed
+from pipeline.places import absolute
 from pipeline.plan import find_inputs, input_digest
 from pipeline.refresh import with_date
-from pipeline.run import Say, absolute, storage_of
+from pipeline.run import Say, storage_of
 from pipeline.snapshots import Dataset
 
 

@@ -103,8 +103,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
     published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
-    refs = root | _once("Kept refs", tasks.kept_refs, AsSingleton(count), size)
     every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
+    refs = {"every": every, "published": published} | _task("Kept refs", tasks.kept_refs) | _references("refs")
     by_id = {
         "every": every,
         "published": published,
@@ -114,7 +114,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     }
     ids = by_id | _task("Index ids", tasks.index_ids, result=int)
     by_band = {"bands": bands, "eval_bands": eval_bands}
-    banded = by_band | _task("Index bands", tasks.index_bands, AsSingleton(refs), result=int)
+    banded = by_band | _task("Index bands", tasks.index_bands, AsIter(refs), result=int)
     _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     DebugOptions,
     GoogleCloudOptions,
@@ -21,11 +23,14 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.errors import UsageError
+from pipeline.places import usable
 from pipeline.plan import Plan
-from transforms.storage import scheme_of
+from transforms.storage import Storage, scheme_of
+from transforms.stores import PATIENCE, ends_within
 
 MOST_WORKERS = 1000  # Dataflow's own limit for a batch job
 
+_LOG_IN = "set GOOGLE_APPLICATION_CREDENTIALS, or run: gcloud auth application-default login"
 _IMAGE = "--sdk_container_image=IMAGE, of deploy/Dockerfile's target `worker`"
 
 
@@ -63,6 +68,49 @@ def check_dataflow(options: PipelineOptions, places: Iterable[str]) -> None:
         importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
     except ImportError:
         raise UsageError("Dataflow needs packages that are not installed", "make setup EXTRAS=gcp,gcs") from None
+
+
+def reach_dataflow(options: PipelineOptions, storage: Storage, *, patience: float = PATIENCE) -> None:
+    """Returns when what a job is submitted with answers: its buckets, Google's credentials, and the service.
+
+    Raises UsageError, where one of them does not, after `patience` seconds at most. Beam itself would try each
+    again for a minute and more.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    for place in {cloud.temp_location, cloud.staging_location, cloud.template_location} - {None}:
+        with usable(place, "reach"):
+            storage.reach(place)
+    try:
+        answered = cloud.no_auth or ends_within(patience, _ask_for_token)
+    except Exception as error:
+        raise UsageError(f"there are no credentials for Google that work: {type(error).__name__}", _LOG_IN) from None
+    if not answered:
+        raise UsageError(f"Google gives no credentials within {patience:.0f} s", _LOG_IN)
+    endpoint = (cloud.dataflow_endpoint or "").strip()
+    if not cloud.template_location and not ends_within(patience, lambda: _connect(endpoint, patience)):
+        raise UsageError(
+            f"{endpoint} does not answer within {patience:.0f} s", "check the network, or --dataflow_endpoint"
+        )
+
+
+def _ask_for_token() -> None:
+    """Asks Google for a token, with the credentials that Beam would find."""
+    google_auth = importlib.import_module("google.auth")
+    transport = importlib.import_module("google.auth.transport.requests")
+    credentials, _ = google_auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    credentials.refresh(transport.Request())
+
+
+def _connect(endpoint: str, seconds: float) -> None:
+    """Returns when the service takes a connection, made as Beam's client does, through a proxy where one is set."""
+    address = re.sub("^https?://", "", endpoint).rstrip("/")
+    target = address if ":" in address else f"{address}:443"
+    with grpc.secure_channel(target, grpc.ssl_channel_credentials()) as channel:
+        ready = grpc.channel_ready_future(channel)
+        try:
+            ready.result(timeout=seconds + 1)  # whoever asks has given up by then
+        finally:
+            ready.cancel()
 
 
 def suit_dataflow(options: PipelineOptions, named: Sequence[str], plan: Plan, task_bytes: int) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.places import usable
 from pipeline.plan import Plan, benchmarks_uri
 from transforms.decontaminate import (
     METHODS,
@@ -25,7 +26,6 @@ from transforms.decontaminate import (
 from transforms.hashing import Keys
 from transforms.read import LineReader, cut_units
 from transforms.storage import Found, Storage
-from transforms.stores import StorageError
 from transforms.strict_json import Refused, loads_fast
 
 Item = tuple[list[str], str]
@@ -44,11 +44,9 @@ def read_benchmarks(config: Config, storage: Storage) -> list[BenchmarkFile]:
     """The benchmarks of `decontaminate`, in the order of their URIs. Raises UsageError."""
     found: dict[str, Found] = {}
     for pattern in config.decontaminate:
-        try:
+        with usable(pattern, "read the benchmark"):
+            storage.reach(pattern)
             files = storage.find(pattern)
-        except (StorageError, OSError) as error:
-            reason = str(error) if isinstance(error, StorageError) else type(error).__name__
-            raise UsageError(f"can't read the benchmark {pattern}: {reason}") from None
         if not files:
             raise UsageError(f"no benchmark matches {pattern}", "name JSONL or Parquet files")
         found |= {one.uri: one for one in files}

@@ -5,19 +5,19 @@ The plan is a file in the work folder. Workers load it; elements of the pipeline
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
 from pipeline.config import Config
-from pipeline.errors import CorpusmillError, UsageError
+from pipeline.errors import UsageError
+from pipeline.places import usable
 from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
@@ -28,7 +28,6 @@ from transforms.redact import redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
-from transforms.stores import in_words
 from transforms.write import shard_name
 
 MIN_UNITS = 16  # that a corpus is cut into, to deal among workers
@@ -222,18 +221,6 @@ def inputs_to_look_at(config: Config, storage: Storage) -> tuple[list[tuple[Foun
         raise UsageError(f"no file matches {', '.join(unmatched)}")
     redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
     return files, shard_names([file.uri for file, _ in files], redact)
-
-
-@contextlib.contextmanager
-def usable(uri: str, what: str = "use") -> Iterator[None]:
-    """Raises UsageError for what storage raises in the block, with what to do about it."""
-    try:
-        yield
-    except CorpusmillError:
-        raise
-    except Exception as error:
-        told = in_words(error, uri, what)
-        raise UsageError(f"{told} ({uri})" if uri not in str(told) else str(told), told.hint) from None
 
 
 def make_plan(

@@ -10,20 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import apache_beam as beam
 import orjson
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from pipeline.commit import breach_uri, stop_uri
 from pipeline.config import Config, load_keys
-from pipeline.dataflow import check_dataflow, is_dataflow, suit_dataflow
+from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
 from pipeline.decisions import put_decisions
 from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
-from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri, usable
+from pipeline.places import absolute, usable
+from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
 from pipeline.refresh import File, start_refresh, with_date
-from pipeline.runner import beam_options, is_left, is_local, run_pipeline, waiting_for
+from pipeline.runner import beam_options, is_left, is_local, new_pipeline, run_pipeline, waiting_for
 from pipeline.scale import task_bytes
 from pipeline.snapshots import FOLDERS, Dataset
 from pipeline.tasks import Job
@@ -236,6 +238,8 @@ def execute(
     if is_dataflow(options):
         check_dataflow(options, [*(one.uri for one in plan.inputs), prepared.dataset.root, work])
         suit_dataflow(options, arguments, plan, task_bytes(plan))
+        reach_dataflow(options, storage)
+    pipeline = new_pipeline(options)  # before anything is written: it says what the options lack
     _check_writable(storage, prepared.dataset.root)
     check_space(prepared)
     if prepared.benchmarks:
@@ -258,7 +262,7 @@ def execute(
         keep_work,
     )
     try:
-        _run(job, options, Work(storage, work), plan, console)
+        _run(job, pipeline, options, Work(storage, work), console)
     except RunFailed:
         if prepared.dataset.latest() < plan.number:
             raise  # else another run committed, and took the work folder with it
@@ -276,13 +280,13 @@ def execute(
     return manifest
 
 
-def _run(job: Job, options: PipelineOptions, work: Work, plan: Plan, console: Console) -> None:
+def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work, console: Console) -> None:
     try:
-        with shown(work, plan, console, waiting_for(options)):
-            run_pipeline(job, options)
-    except KeyboardInterrupt:
+        with shown(work, job.plan, console, waiting_for(options)):
+            run_pipeline(job, pipeline, options)
+    except KeyboardInterrupt as stopped:
         if not is_local(options):
-            console.print("corpusmill: the job was told to end; if it goes on it will not commit")
+            console.print(f"corpusmill: {stopped or 'the job was told to end'}; if it goes on it will not commit")
         raise
     except CorpusmillError:
         raise
@@ -326,9 +330,3 @@ def _check_writable(storage: Storage, root: str) -> None:
         if fresh:
             with contextlib.suppress(OSError):
                 os.rmdir(root)
-
-
-def absolute(uri: str) -> str:
-    """A local path made absolute; other URIs without a last slash."""
-    storage = Storage()
-    return storage.filesystem(uri)[1] if storage.is_local(uri) else uri.rstrip("/")

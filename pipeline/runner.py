@@ -28,7 +28,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from pipeline.commit import stop_uri
 from pipeline.dag import build
 from pipeline.dataflow import is_dataflow, submit
-from pipeline.errors import RunFailed, UsageError
+from pipeline.errors import UsageError
 from pipeline.tasks import Job
 
 _JOB_SERVER_SECONDS = 15.0
@@ -62,8 +62,10 @@ def waiting_for(options: PipelineOptions) -> str | None:
     """What a run on a cluster may be waiting for where nothing gets done."""
     if is_local(options):
         return None
-    parallelism = options.get_all_options(retain_unknown_options=True).get("parallelism")
-    slots = f"--parallelism={parallelism} needs {parallelism} free slots" if parallelism else "it needs free slots"
+    if is_dataflow(options):
+        return "nothing is done yet: Dataflow takes some minutes to start workers"
+    parallelism = int(options.get_all_options(retain_unknown_options=True).get("parallelism") or 0)
+    slots = f"--parallelism={parallelism} needs {parallelism} free slots" if parallelism > 0 else "it needs free slots"
     return f"nothing is done yet: workers are starting, or the job waits for slots ({slots})"
 
 
@@ -73,15 +75,22 @@ def is_left(options: PipelineOptions) -> bool:
     return not is_local(options) and bool(left or options.view_as(GoogleCloudOptions).template_location)
 
 
-def run_pipeline(job: Job, options: PipelineOptions) -> None:
-    """Runs the job's pipeline to its end, or leaves it once submitted. Errors are the runner's own."""
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline for the runner of the options. Raises UsageError with all that they lack."""
     for name in ("apache_beam", None):  # its tracebacks are ours to tell; those of a job server come to the root
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     runner = _local_runner(options) if is_local(options) else None
     try:
-        pipeline = beam.Pipeline(runner=runner, options=options)
+        return beam.Pipeline(runner=runner, options=options)
     except ValueError as error:  # all that a runner's options lack, a line each
         raise UsageError(f"Beam refuses the options after `--`: {'; '.join(str(error).splitlines()[1:])}") from None
+
+
+def run_pipeline(job: Job, pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Runs the job to its end, or leaves it once submitted. Errors are the runner's own.
+
+    Raises KeyboardInterrupt with a message where a job that is not local could not be told to end.
+    """
     build(pipeline, job, _dealt(job))
     running: PipelineResult | None = None
     try:
@@ -99,13 +108,12 @@ def run_pipeline(job: Job, options: PipelineOptions) -> None:
 
 
 def _cancel(running: PipelineResult) -> None:
-    """Ends a job that would go on without us. Raises RunFailed where that can't be done."""
+    """Ends a job that would go on without us. Raises KeyboardInterrupt with what to do where that can't be done."""
     try:
         running.cancel()
     except Exception as error:
-        raise RunFailed(
-            f"interrupted, but the job was not cancelled: {type(error).__name__}",
-            "it will not commit; end it where it runs, as it costs its workers' time",
+        raise KeyboardInterrupt(
+            f"the job was not cancelled ({type(error).__name__}): end it where it runs, as it costs its workers' time"
         ) from None
 
 

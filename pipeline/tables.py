@@ -7,16 +7,17 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.plan import Plan
-from pipeline.report import newest_report
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import human_bytes
 from transforms.reasons import MEANING, SPLITS, Drop, Reason
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan  # imports every stage, and tables of small things are there at once without
 
 _NUMBERS = ("lines", "share", "pairs", "dropped", "kept", "found")
 
@@ -53,6 +54,8 @@ def _contamination(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Ta
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("benchmark", "items", "found", "records", "exact", "minhash", "grams", "first"):
         table.add_column(column, justify="left" if column in ("benchmark", "first") else "right")
+    from pipeline.report import newest_report
+
     for one in newest_report(dataset, manifest)["benchmarks"]:
         counts = (f"{one[name]:,}" for name in ("items", "items_found", "records", "exact", "minhash", "grams"))
         table.add_row(Text(one["benchmark"]), *counts, Text(one["first"] or ""))

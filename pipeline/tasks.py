@@ -6,6 +6,7 @@ A task's result is a small mapping: counts, and for every kind of run that it wr
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import zlib
 from collections import defaultdict
@@ -41,6 +42,7 @@ from transforms.index import (
     parts_of,
     put_part,
 )
+from transforms.kept import Kept, gather_kept
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import TaskFault, Work
@@ -540,21 +542,18 @@ class Tasks:
 
         return self._once("guard", number, make, number)
 
-    def kept_refs(self, _: int, merged: int, size: Result) -> Result:
-        """The refs of all records that the run publishes, in one run."""
-        if merged != size["shards"]:
-            raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
+    def kept_refs(self, group: Grouped) -> Result:
+        """The refs of the records of a segment of ids that the run publishes, sorted."""
+        segment, kinds = group
 
         def make() -> Result:
-            parts = [
-                np.unique(refs_of(key_words("sketches", pa.Table.from_batches([batch]))))
-                for batch in self._written("published", "merge", size["shards"])
-            ]
-            replaced = refs_of(id_words(is_replaced(self._decided).column("owner"))[:, 0])
-            refs = np.unique(np.concatenate([replaced, *parts]))
-            return {"runs": {"refs": self._write("refs", 0, pa.table([pa.array(refs)], schema=REFS))}}
+            published = key_words("sketches", self._runs("published").table(_segments(kinds["published"])))
+            replaced = id_words(is_replaced(self._decided).column("owner"))[:, 0]
+            replaced = replaced[segment_of(replaced, self.job.options.segments) == segment]
+            refs = np.unique(refs_of(np.concatenate([published, replaced])))
+            return {"runs": {"refs": self._write("refs", segment, pa.table([pa.array(refs)], schema=REFS))}}
 
-        return self._once("kept_refs", 0, make)
+        return self._once("kept_refs", segment, make, segment)
 
     def carried_segments(self) -> list[tuple[int, Reference]]:
         """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
@@ -587,13 +586,13 @@ class Tasks:
         self._once("index_ids", segment, make)
         return segment
 
-    def index_bands(self, group: Grouped, refs: Result) -> int:
+    def index_bands(self, group: Grouped, refs: Iterable[tuple[int, Reference]]) -> int:
         """The part of the index of a segment of bands."""
         segment, kinds = group
 
         def make() -> Result:
             count = self.job.options.band_segments
-            kept = self._runs("refs").table(_all_segments(refs, "refs")).column("ref").to_numpy()
+            kept = _kept(self.job.storage, self.job.work, tuple(sorted(reference for _, reference in refs)))
             bands = publish_bands(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))), kept)
             if self.job.plan.is_rebuild:
                 bands = pa.concat_tables([bands, self._published("bands", segment, count, kinds)])
@@ -725,6 +724,13 @@ def cut_of(result: Result) -> Cut:
 
 def _segments(references: Iterable[Reference]) -> list[Segment]:
     return [Segment(*reference) for reference in references]
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(storage: Storage, work: str, references: tuple[Reference, ...]) -> Kept:
+    """What the run publishes, of the runs of Kept refs in the order of their segments; read once a worker."""
+    runs = Runs(storage, work, "refs", REFS)
+    return gather_kept(runs.table([segment]).column("ref").to_numpy() for segment in _segments(references))
 
 
 def _all_segments(result: Result, kind: str) -> list[Segment]:

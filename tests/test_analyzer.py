@@ -23,6 +23,8 @@ POSITIVE = [
     ("see jane@example.com.gz", "EMAIL_ADDRESS", "jane@example.com.gz"),
     ("see jane@example.com-1", "EMAIL_ADDRESS", "jane@example.com-1"),
     ("我的邮箱是jane@example.com请回复", "EMAIL_ADDRESS", "jane@example.com"),
+    ("order 4777777777777778 shipped", "CREDIT_CARD", "4777777777777778"),  # a card all the same: it passes every check
+    ("order: 4777 7777 7777 7778", "CREDIT_CARD", "4777 7777 7777 7778"),
     ("卡号4111111111111111。", "CREDIT_CARD", "4111111111111111"),
     ("地址203.0.113.7吗", "IP_ADDRESS", "203.0.113.7"),
     ("write to jane@host.internal please", "EMAIL_ADDRESS", "jane@host.internal"),
@@ -54,6 +56,8 @@ POSITIVE = [
 ]
 
 NEGATIVE = [
+    "device 357777777777774 is on",  # an IMEI
+    "number 437777777777778 is open",  # Visa has no 15 digits
     "order 4155552671 has shipped",
     "ticket #2125550199",
     "epoch 1699999999, in ms 1699999999999",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from apache_beam.options.pipeline_options import (
     DebugOptions,
@@ -13,13 +15,14 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipeline.config import load_config
-from pipeline.dataflow import check_dataflow, is_dataflow, suit_dataflow
+from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
 from pipeline.errors import UsageError
 from pipeline.plan import Plan, make_plan
 from pipeline.runner import is_left
 from tests.test_run import mill
 from transforms.hashing import Keys
-from transforms.storage import Found
+from transforms.storage import Found, Storage
+from transforms.stores import StorageError
 
 TOLD = [
     "--runner=DataflowRunner",
@@ -69,6 +72,37 @@ def test_a_run_stops_before_any_work(tmp_path, capsys):
     assert mill(*arguments, "--", "--runner=DataflowRunner") == 2
     assert "--temp_location=gs://BUCKET/FOLDER" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+class Reached(Storage):
+    """A store of which all buckets but one answer."""
+
+    def reach(self, uri: str) -> None:
+        if uri.startswith("gs://absent"):
+            raise StorageError("there is no bucket gs://absent", "create it")
+
+
+def test_without_credentials_that_work_it_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(UsageError, match="no credentials for Google that work") as raised:
+        reach_dataflow(PipelineOptions(TOLD), Reached())
+    assert "gcloud auth application-default login" in str(raised.value.hint)
+
+
+def test_a_service_that_never_answers_is_said():
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as silent:
+        endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
+        options = [*TOLD, "--no_auth", f"--dataflow_endpoint=https://{endpoint}"]
+        with pytest.raises(UsageError, match=f"{endpoint} does not answer within 0 s"):
+            reach_dataflow(PipelineOptions(options), Reached(), patience=0.2)
+        # A template is written, not sent.
+        reach_dataflow(PipelineOptions([*options, "--template_location=gs://b/t.json"]), Reached(), patience=0.2)
+
+
+def test_a_bucket_for_staging_that_is_not_there_is_said():
+    options = PipelineOptions([*TOLD, "--no_auth", "--staging_location=gs://absent/x"])
+    with pytest.raises(UsageError, match="there is no bucket gs://absent"):
+        reach_dataflow(options, Reached())
 
 
 def test_settings_follow_the_plan():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transforms import parts
 from transforms.bands import BANDS, publish_bands
 from transforms.index import OWNERS, PUBLISHED, Index, Part, match_owners, parts_of, put_part, without
+from transforms.kept import gather_kept
 from transforms.merge import Shard
 from transforms.split import EVAL, TRAIN, VAL
 from transforms.storage import Storage
@@ -83,7 +84,7 @@ def test_only_bands_of_kept_records_are_published():
     refs = [7, 8, 7, 9]
     rows = pa.table([pa.array([1, 2, 3, 4], pa.uint64()), pa.array(refs, pa.uint32()),
                      pa.array([0] * 4, pa.uint32()), pa.array([-1] * 4, pa.int8())], schema=BANDS)  # fmt: skip
-    told = publish_bands(rows, np.array([7, 9], np.uint32))
+    told = publish_bands(rows, gather_kept([np.array([7, 9], np.uint32)]))
     assert told.column("ref").to_pylist() == [7, 7, 9]
     assert set(told.column("published").to_pylist()) == {0}
 

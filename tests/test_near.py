@@ -15,6 +15,7 @@ from transforms.candidates import LEADERS, PAIRS, find_candidates, pair_words, p
 from transforms.cluster import CROSS, cluster_edges
 from transforms.exact import id_words
 from transforms.hashing import Keys
+from transforms.kept import gather_kept
 from transforms.options import DedupeOptions
 from transforms.runs import segment_of
 from transforms.search import hold_out, resolve_held, search_segment, seats_of
@@ -287,7 +288,7 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     )
     bands = unpack_bands(pa.Table.from_batches([packed]))
     kept = refs_of(id_words(there.column("id"))[:, 0])
-    published = publish_bands(bands, kept)
+    published = publish_bands(bands, gather_kept([np.unique(kept)]))
     old = set(kept.tolist())
     assert set(published.column("ref").to_pylist()) <= old
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())

@@ -22,6 +22,7 @@ from transforms.placeholders import LAST_NUMBER, Finding, Numbering, RedactionTi
 from transforms.reasons import Reason
 from transforms.redact import RedactionFailed, RedactRecords, redact_records, redactor_for
 from transforms.schema import RECORDS
+from transforms.screen import Screened
 
 OPTIONS = RedactOptions()
 
@@ -363,7 +364,12 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
     """Has every text looked into by `scan`."""
     redactor = redactor_for(OPTIONS)
     monkeypatch.setattr(redactor, "_scan", scan)
-    monkeypatch.setattr(redactor, "may_change", lambda records, _: np.ones(records.num_rows, np.bool_))
+
+    def all_of(records: pa.RecordBatch, _: object) -> Screened:
+        some = np.ones(records.num_rows, np.bool_)
+        return Screened(some, some, np.ones(len(records.column("messages").flatten()), np.bool_))
+
+    monkeypatch.setattr(redactor, "screen", all_of)
 
 
 def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:

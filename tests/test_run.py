@@ -289,10 +289,10 @@ def test_another_run_that_commits_first_wins(corpus, tmp_path, capsys, monkeypat
 
     run_pipeline = runner.run_pipeline
 
-    def overtaken(job, options):
+    def overtaken(job, *pipeline):
         monkeypatch.setattr("pipeline.run.run_pipeline", run_pipeline)
         assert mill("run", "--input", inputs, "--output", tmp_path / "out", *FAST, "--set", "dedupe.near=false") == 0
-        run_pipeline(job, options)
+        run_pipeline(job, *pipeline)
 
     monkeypatch.setattr("pipeline.run.run_pipeline", overtaken)
     assert mill("run", "--input", inputs, "--output", tmp_path / "out", *FAST) == 5

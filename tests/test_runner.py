@@ -13,7 +13,7 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from pipeline import runner as runner_module
 from pipeline.commit import stop_uri
 from pipeline.config import Config, load_keys
-from pipeline.errors import RunFailed, UsageError
+from pipeline.errors import UsageError
 from pipeline.plan import make_plan, mill_options
 from pipeline.runner import beam_options, run_pipeline, waiting_for
 from pipeline.tasks import KEY_ON_WORKERS, Job
@@ -50,6 +50,10 @@ def test_what_the_job_server_knows_is_accepted(job_server):
     options = beam_options([*job_server, *known], 1, 1)
     assert "--parallelism=2 needs 2 free slots" in str(waiting_for(options))
     assert waiting_for(beam_options([], 1, 1)) is None
+    unsaid = str(waiting_for(beam_options([*job_server, "--parallelism=-1"], 1, 1)))  # which is Beam's own default
+    assert "free slots" in unsaid
+    assert "-1" not in unsaid
+    assert "Dataflow" in str(waiting_for(beam_options(["--runner=DataflowRunner"], 1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -91,18 +95,13 @@ def test_the_stop_mark_is_put_before_the_job_is_cancelled(job, job_server, monke
             raise grpc.RpcError
 
     class Pipeline:
-        def __init__(self, **_):
-            pass
-
         def run(self):
             return Running()
 
-    monkeypatch.setattr(runner_module.beam, "Pipeline", Pipeline)
     monkeypatch.setattr(runner_module, "build", lambda *_: None)
     monkeypatch.setattr(runner_module, "_dealt", lambda _: [])
-    with pytest.raises(RunFailed, match="not cancelled") as caught:
-        run_pipeline(job, beam_options(job_server, 1, 1))
-    assert "it will not commit" in str(caught.value.hint)
+    with pytest.raises(KeyboardInterrupt, match="not cancelled"):
+        run_pipeline(job, Pipeline(), beam_options(job_server, 1, 1))
     assert job.storage.exists(stop_uri(job.work))
 
 

@@ -65,6 +65,17 @@ def test_a_task_is_done_once(tmp_path):
     assert calls == [1]
 
 
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_results_come_in_order_and_none_is_left_out(tmp_path, count):
+    work = Work(Storage(), str(tmp_path))
+    tasks = [("merge" if number % 3 else "mill", number) for number in range(count)]
+    for stage, number in reversed(tasks):
+        work.once(stage, number, lambda number=number: {"number": number})
+    assert [one["number"] for one in work.results(tasks)] == list(range(count))
+    with pytest.raises(RuntimeError, match="merge 9999 is not done"):
+        list(work.results([*tasks, ("merge", 9999)]))
+
+
 def test_a_fault_says_stage_and_type_but_never_the_message(tmp_path):
     def fail():
         raise ValueError("jane@example.com")

@@ -17,6 +17,7 @@ text pass.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ from transforms.policy import (
     presidio_recognizers,
 )
 from transforms.presidio import presidio_analyzer as presidio
-from transforms.relax import same_in_re2
+from transforms.relax import Reach, Unknown, reach, relax, same_in_re2
 
 __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "placeholder_entities"]
 
@@ -61,9 +62,11 @@ class _Compiled:
     def __init__(self, recognizer: Any, pattern: Any) -> None:
         flags = int(recognizer.global_regex_flags)
         self._plain = regex.compile(pattern.regex, flags)
-        self._fast = None
+        self._fast = self._near = None
         if same_in_re2(pattern.regex, flags):
             self._fast = _re2_bytes(pattern.regex, flags)
+        else:
+            self._near, self._reach = _candidates(pattern.regex, flags)
         self._regions = _REGIONS.get(recognizer.supported_entities[0])
         self.score = pattern.score
 
@@ -72,6 +75,10 @@ class _Compiled:
             for match in self._fast.finditer(text.encode()):
                 yield match.span()
         elif self._regions is None:
+            near = self._windowed(text) if self._near is not None and text.isascii() else None
+            if near is not None:
+                yield from near
+                return
             for match in self._plain.finditer(text, timeout=_TIMEOUT):
                 yield match.span()
         else:
@@ -81,6 +88,48 @@ class _Compiled:
                     continue
                 for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
                     yield match.start() + start, match.end() + start
+
+    def _windowed(self, text: str) -> list[tuple[int, int]] | None:
+        """The matches in what lies around candidates; None where the whole text has to be looked through.
+
+        Whatever matches holds a candidate, so it lies within its reach, and does not come near a window's border.
+        """
+        assert self._near is not None
+        beside = self._reach.beside
+        around = self._reach.longest + beside + 2  # an edge of a candidate may be a character beside the match
+        windows: list[list[int]] = []
+        matches = list(itertools.islice(self._near.finditer(text.encode()), _MOST_CANDIDATES))
+        if len(matches) == _MOST_CANDIDATES:
+            return None
+        for match in matches:
+            first, last = max(0, match.start() - around), min(len(text), match.end() + around)
+            if windows and first <= windows[-1][1]:
+                windows[-1][1] = last
+            else:
+                windows.append([first, last])
+        found = []
+        for first, last in windows:
+            for match in self._plain.finditer(text, first, last, timeout=_TIMEOUT):
+                start, end = match.span()
+                if (first and start < first + beside) or (last < len(text) and end > last - beside):
+                    return None
+                found.append((start, end))
+        return found
+
+
+_MOST_CANDIDATES = 12  # above these a text is looked through whole: each costs as much as a hundred characters
+
+
+def _candidates(pattern: str, flags: int) -> tuple[Any, Reach]:
+    """What finds places in ASCII texts that matches of the pattern lie around (None: nothing does), and how far."""
+    far = reach(pattern, flags)
+    if far is None:
+        return None, Reach(0, 0)
+    try:
+        relaxed = relax(pattern, flags, only_ascii=True)
+    except Unknown:
+        return None, far
+    return (_re2_bytes(relaxed, 0) if relaxed else None), far
 
 
 def _re2_bytes(pattern: str, flags: int) -> Any:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.compiled import compiled, signed
+from transforms.kept import Kept
 from transforms.minhash import BAND_BITS
 
 NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
@@ -119,12 +120,12 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
     )
 
 
-def publish_bands(bands: pa.Table, kept: npt.NDArray[np.uint32]) -> pa.Table:
-    """The BANDS rows of records whose ref is in `kept`, each once, as the index has them.
+def publish_bands(bands: pa.Table, kept: Kept) -> pa.Table:
+    """The BANDS rows of records whose ref is kept, each once, as the index has them.
 
     A row says that its record is published, not in which split, which its sketch has: it stands as 0.
     """
-    mine = bands.filter(pa.array(np.isin(bands.column("ref").to_numpy(), kept)))
+    mine = bands.filter(pa.array(kept.has(bands.column("ref").to_numpy())))
     split = pa.array(np.zeros(mine.num_rows, np.int8))
     rows = mine.set_column(BANDS.get_field_index("published"), BANDS.field("published"), split)
     return rows.group_by(BANDS.names, use_threads=False).aggregate([]).cast(BANDS)

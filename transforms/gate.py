@@ -115,7 +115,8 @@ def _terms(sources: Sequence[Source], always: int, only_ascii: bool) -> list[_Te
     for number, source in enumerate(sources):
         if always >> number & 1:
             continue
-        relaxed = [relax(pattern, flags, only_ascii=only_ascii) for pattern, flags in source.patterns]
+        ends = not source.words  # Hyperscan takes a combination for fulfilled where a part of it may match at the end
+        relaxed = [relax(pattern, flags, only_ascii=only_ascii, ends=ends) for pattern, flags in source.patterns]
         patterns = tuple(dict.fromkeys(one for one in relaxed if one is not None))
         words = [_word(word, only_ascii) for word in source.words]
         possible = tuple(dict.fromkeys(one for one in words if one is not None))

@@ -11,6 +11,7 @@ Counts add up over blocks, units and nights, and there are fewer than a hundred 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import regex
+
+from transforms.letters import ASSIGNED
 
 SCRIPTS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Telugu", "Thai", "Han",
            "Hiragana", "Katakana", "Hangul", "Armenian", "Georgian", "Ethiopic", "Khmer", "Myanmar", "Other")  # fmt: skip
@@ -76,7 +79,7 @@ def count_letters(texts: pa.StringArray) -> npt.NDArray[np.int64]:
 @functools.lru_cache(maxsize=1)
 def _scripts() -> npt.NDArray[np.uint8]:
     """uint8[0x110000]: 1 + the place in SCRIPTS of each letter's code point, 0 for all others."""
-    points = [*range(0xD800), *range(0xE000, 0x110000)]
+    points = [*itertools.chain(*ASSIGNED)]
     every = "".join(map(chr, points))
     table = np.zeros(0x110000, np.uint8)
     for script in ("Other", *SCRIPTS[:-1]):

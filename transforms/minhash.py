@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import datasketch
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +69,8 @@ def datasketch_signatures(texts: list[str], size: int, count: int) -> npt.NDArra
 
     Its default seed and hash, so that signatures made elsewhere compare with these. Slow, and its seed is public.
     """
+    import datasketch  # here, as it imports much that nobody else needs
+
     signatures = np.full((len(texts), count), EMPTY, np.uint32)
     for row, text in enumerate(texts):
         tokens = tokenize(text)

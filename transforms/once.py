@@ -7,13 +7,17 @@ last, after the files it speaks of, and holds references and counts, never conte
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from transforms.storage import Storage, join
+
+_READERS = 32  # results at a time
 
 
 class TaskFault(RuntimeError):
@@ -37,6 +41,25 @@ class Work:
             return dict(orjson.loads(self.storage.read(self._marker(stage, task))))
         except FileNotFoundError:
             return None
+
+    def results(self, tasks: Iterable[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+        """The results of tasks of stages, in order, some read ahead. Raises RuntimeError where one is not done."""
+        waiting: deque[tuple[str, int, Future[dict[str, Any] | None]]] = deque()
+
+        def first() -> dict[str, Any]:
+            stage, task, future = waiting.popleft()
+            result = future.result()
+            if result is None:
+                raise RuntimeError(f"{stage} {task} is not done")
+            return result
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            for stage, task in tasks:
+                waiting.append((stage, task, pool.submit(self.result, stage, task)))
+                if len(waiting) > 2 * _READERS:
+                    yield first()
+            while waiting:
+                yield first()
 
     def once(self, stage: str, task: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The task's result: the one kept, or what `make` returns now, which is then kept.

@@ -30,6 +30,11 @@ _UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN
 _verify: Any = upstream._verify
 
 
+# What may stand within one candidate, its extension included, beside what is beyond ASCII. A line end may not.
+_WITHIN = r"0-9+()\[\]./~\-\x20\t,;:=#" + "aAeEiInNoOsStTxX"
+_WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b](?:[{_WITHIN}]|[^\x00-\x7f])*")
+
+
 def phone_pattern(regions: Sequence[str]) -> str:
     """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number."""
     least = min([_LEAST_ABROAD + 1, *(min(_lengths(region)) for region in regions)])
@@ -67,31 +72,67 @@ def _national(code: int) -> Any:
 
 
 class _Region:
-    """What of a region's metadata tells that digits cannot be a number there."""
+    """What of a region's metadata tells of digits whether they are a number there."""
 
     def __init__(self, region: str) -> None:
-        metadata = PhoneMetadata.metadata_for_region(region, None)
+        metadata: Any = PhoneMetadata.metadata_for_region(region, None)
         self._least = min(_lengths(region))
         self._abroad = re.compile(getattr(metadata, "international_prefix", None) or "")
         code = phonenumbers.country_code_for_region(region)
-        self._code = str(code)
+        self.code = str(code)
         self._national = _national(code)
         prefix = getattr(metadata, "national_prefix_for_parsing", None)
         simple = prefix is None or (prefix.isdigit() and not getattr(metadata, "national_prefix_transform_rule", None))
         self._prefix = (prefix or "") if simple else None
+        first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
+        own = first == region and metadata is not None and metadata.leading_digits is None
+        self._valid = re.compile(_valid_pattern(metadata) if own else "(?!)")
+        self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
+        self._bare = own and all(map(_needs_no_prefix, metadata.number_format))
 
-    def possible(self, candidate: str) -> bool:
-        """False only where `candidate` is no valid number of the region, whether its prefixes are stripped or not."""
+    def national(self, candidate: str) -> str | None:
+        """The national number of a valid number of the region; "" where it is none; None where a parse must tell."""
         if _PLAIN.fullmatch(candidate) is None:
-            return True
-        digits = _NOT_DIGIT.sub("", candidate)
+            return None
+        digits = candidate if candidate.isdigit() else _NOT_DIGIT.sub("", candidate)
         if len(digits) < self._least:
-            return False
+            return ""
         if self._prefix is None or self._abroad.match(digits):
-            return True
-        rests = {digits, digits.removeprefix(self._code)}
-        rests |= {rest.removeprefix(self._prefix) for rest in rests}
-        return any(self._national.fullmatch(rest) is not None for rest in rests)
+            return None
+        coded = digits.startswith(self.code)
+        if len(digits) > _MOST_DIGITS and not coded:
+            return ""
+        prefixed = self._prefix and digits.startswith(self._prefix)
+        if not coded and not prefixed and digits[0] != "0" and self._bare and self._valid.fullmatch(digits):
+            return digits
+        if prefixed and not coded and self._national.fullmatch(digits) is None:
+            rest = digits[len(self._prefix) :]
+            if len(rest) in self._parsed_lengths and rest[0] != "0" and self._valid.fullmatch(rest):
+                return rest
+        rests = {digits, digits.removeprefix(self.code)}
+        for _ in range(2):  # a parse takes it from what follows the country's code, and once more
+            rests |= {rest.removeprefix(self._prefix) for rest in rests}
+        return None if any(self._national.fullmatch(rest) is not None for rest in rests) else ""
+
+
+_MOST_DIGITS = 24  # more than any number has with the prefixes that a parse may take from it
+
+
+def _valid_pattern(metadata: Any) -> str:
+    """A pattern of the national numbers that phonenumbers gives a type in the region."""
+    types = [getattr(metadata, kind, None) for kind in _TYPES]
+    either = "|".join(_described(one) for one in types if one is not None and one.national_number_pattern)
+    return f"(?={_described(metadata.general_desc)}$)(?:{either})"
+
+
+def _described(description: Any) -> str:
+    lengths = "|".join(f"[0-9]{{{length}}}" for length in description.possible_length if length > 0)
+    return f"(?=(?:{lengths or '[0-9]+'})$)(?:{description.national_number_pattern})"
+
+
+def _needs_no_prefix(written: Any) -> bool:
+    rule = written.national_prefix_formatting_rule
+    return not rule or bool(written.national_prefix_optional_when_formatting)
 
 
 @functools.cache
@@ -100,12 +141,31 @@ def _region(region: str) -> _Region:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
+def valid_number(text: str, region: str | None) -> str | None:
+    """The number in E.164 where `text` is one that is valid in `region`, or written with its country's code.
+
+    >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
+    ('+12125550199', None)
+    """
+    national = _region(region).national(text) if region is not None else None
+    if national is not None:
+        return f"+{_region(region).code}{national}" if region is not None and national else None
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
 def parsed(candidate: str, region: str) -> Any:
     """The number that `candidate` is in `region`, valid or not (not to be changed); None where it is no number.
 
     Also None where its digits are too few or too many for a valid number, written without a plus sign.
     """
-    if not _region(region).possible(candidate):
+    if _region(region).national(candidate) == "":
         return None
     try:
         return phonenumbers.parse(candidate, region)
@@ -116,10 +176,13 @@ def parsed(candidate: str, region: str) -> Any:
 @functools.lru_cache(maxsize=REMEMBERED)
 def _verified(candidate: str, region: str) -> bool:
     """The matcher takes `candidate` for a number, whatever stands around it."""
-    if not _region(region).possible(candidate):
+    national = _region(region).national(candidate)
+    if national == "":
         return False
     if upstream._MATCHING_BRACKETS.fullmatch(candidate) is None or upstream._PUB_PAGES.search(candidate):
         return False
+    if national is not None:
+        return True
     try:
         number = phonenumbers.parse(candidate, region, keep_raw_input=True)
     except phonenumbers.NumberParseException:
@@ -143,28 +206,33 @@ class PhoneFinder:
         >>> PhoneFinder(["US"]).spans("call 212-555-0199 or +44 20 7946 0958")
         [(5, 17), (21, 37)]
         """
+        windows = list(phone_windows(text, self._fewest))
         candidates: dict[int, tuple[int, str] | None] = {}
-        return [span for region in self._regions for span in self._of_region(text, region, candidates)]
+        return [span for region in self._regions for span in self._of_region(text, windows, region, candidates)]
 
     def _of_region(
-        self, text: str, region: str, candidates: dict[int, tuple[int, str] | None]
+        self,
+        text: str,
+        windows: Sequence[tuple[int, int]],
+        region: str,
+        candidates: dict[int, tuple[int, str] | None],
     ) -> Iterator[tuple[int, int]]:
-        index = 0
-        while True:
-            if index not in candidates:
-                candidates[index] = self._candidate(text, index)
-            found = candidates[index]
-            if found is None:
-                return
-            start, candidate = found
-            span = _match(text, start, candidate, region)
-            if span is not None:
-                yield span
-            index = span[1] if span is not None else start + len(candidate)
+        for index, end in windows:
+            while True:
+                if index not in candidates:
+                    candidates[index] = self._candidate(text, index, end)
+                found = candidates[index]
+                if found is None:
+                    break
+                start, candidate = found
+                span = _match(text, start, candidate, region)
+                if span is not None:
+                    yield span
+                index = span[1] if span is not None else start + len(candidate)
 
-    def _candidate(self, text: str, index: int) -> tuple[int, str] | None:
-        """The next candidate at or after `index` that has digits enough: where it starts, and its text."""
-        while (mark := _START.search(text, index)) is not None:
+    def _candidate(self, text: str, index: int, end: int) -> tuple[int, str] | None:
+        """The next candidate between `index` and `end` that has digits enough: where it starts, and its text."""
+        while (mark := _START.search(text, index, end)) is not None:
             match = upstream._PATTERN.match(text, mark.start())
             if match is None:
                 index = mark.start() + 1
@@ -179,6 +247,14 @@ class PhoneFinder:
         return None
 
 
+def phone_windows(text: str, fewest: int = 3) -> Iterator[tuple[int, int]]:
+    """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
+    for window in _WINDOW.finditer(text):
+        start, end = window.span()
+        if end - start >= fewest and len(_NOT_DIGIT.sub("", window.group())) >= fewest:
+            yield start, end
+
+
 def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int] | None:
     """The number that a candidate is, or the first within it."""
     if upstream._SLASH_SEPARATED_DATES.search(candidate):
@@ -188,6 +264,8 @@ def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int
         return None
     if _stands(text, start, candidate, region):
         return start, end
+    if candidate.isdigit():
+        return None
     for pattern in upstream._INNER_MATCHES:
         group = pattern.search(candidate)
         if group is None:
@@ -219,5 +297,7 @@ def _stands(text: str, start: int, candidate: str, region: str) -> bool:
 
 
 def _joins(letter: str) -> bool:
+    if letter.isascii():
+        return letter.isalpha() or letter in "%$"
     matcher = upstream.PhoneNumberMatcher
     return bool(matcher._is_invalid_punctuation_symbol(letter) or matcher._is_latin_letter(letter))

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import phonenumbers
 import re2
+
+from transforms.phones import valid_number
 
 LAST_NUMBER = 999_999  # more digits than these could carry a value of their own: such a text is no placeholder
 
@@ -110,15 +111,11 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     return text
 
 
-@functools.lru_cache(maxsize=4096)
 def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
-        try:
-            number = phonenumbers.parse(text, region)
-        except phonenumbers.NumberParseException:
-            continue
-        if phonenumbers.is_valid_number(number):
-            return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+        number = valid_number(text, region)
+        if number is not None:
+            return number
     return _NOT_DIGIT.sub("", text)
 
 

@@ -21,7 +21,7 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import parsed
+from transforms.phones import parsed, phone_windows
 from transforms.placeholders import interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -93,16 +93,19 @@ _NEAR = 300  # characters before a value in which they are looked for first
 
 
 class LocalTokens:
-    """The tokens before a place in a text, without those of the rest of it; all of them once a second place is asked."""
+    """The tokens before a place in a text, without those of the rest of it; all of them once many places are asked."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._asked = False
+        self._asked: dict[int, list[str]] = {}
 
     def before(self, start: int) -> list[str]:
         """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
-        near = None if self._asked else self._near(start)
-        self._asked = True
+        if start in self._asked:
+            return self._asked[start]
+        near = None if len(self._asked) * _NEAR > len(self.text) else self._near(start)
+        if near is not None:
+            self._asked[start] = near
         if near is not None:
             return near
         starts, tokens = self._whole
@@ -244,8 +247,7 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             words = self._words_before(nlp_artifacts, result.start)
             words = _after_other(words)
-            phrases = f" {' '.join(words)} | {' '.join(word.removesuffix('s') for word in words)} "
-            supported = any(f" {word.lower().strip()} " in phrases for word in recognizer.context or ())
+            supported = _supported(words, _context(tuple(recognizer.context or ())))
             result.score = _judge(result, text, words, supported)
         return [result for result in raw_results if result.score > 0.0]
 
@@ -258,6 +260,30 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
                 if len(words) > self.context_prefix_count:
                     break
         return words[::-1]
+
+
+class _Context(NamedTuple):
+    words: frozenset[str]
+    phrases: tuple[str, ...]
+
+
+@functools.cache
+def _context(context: tuple[str, ...]) -> _Context:
+    plain = [word.lower().strip() for word in context]
+    return _Context(
+        frozenset(word for word in plain if word.isalnum()), tuple(f" {word} " for word in plain if not word.isalnum())
+    )
+
+
+def _supported(words: Sequence[str], context: _Context) -> bool:
+    """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
+    singular = [word.removesuffix("s") for word in words]
+    if not (context.words.isdisjoint(words) and context.words.isdisjoint(singular)):
+        return True
+    if not context.phrases:
+        return False
+    phrases = f" {' '.join(words)} | {' '.join(singular)} "
+    return any(phrase in phrases for phrase in context.phrases)
 
 
 def _after_other(words: list[str]) -> list[str]:
@@ -335,7 +361,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         found = self.matched(text) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
-        for match in _WRITTEN_PHONE.finditer(text):
+        for match in (one for window in phone_windows(text) for one in _WRITTEN_PHONE.finditer(text, *window)):
             before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
             if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
@@ -421,7 +447,15 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
 
     def validate_result(self, pattern_text: str) -> bool:
         digits = re.sub(r"\D", "", pattern_text)
-        return digits[0] in "23456" and len(set(digits)) > 1 and bool(super().validate_result(digits))
+        return bool(_CARD.fullmatch(digits)) and len(set(digits)) > 1 and bool(super().validate_result(digits))
+
+
+# Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
+# Diners, JCB, Maestro; last Discover, UnionPay and Maestro again. No IMEI is among them.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720))\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-59]|6\d|[89]\d)(?:\d{11}|\d{13,16})|35(?:2[89]|[3-8]\d)\d{12,15}|5[06-8]\d{11,17}|6\d{12,18}"
+)
 
 
 class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]

@@ -44,7 +44,7 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.screen import Screen, as_context, is_digest
+from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
@@ -96,16 +96,17 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     kept = kept_paths(keep_paths)
     sound = sound.to_numpy(zero_copy_only=False)
     everything = options.exact or options.model is not None
-    looked = np.flatnonzero(sound if everything else sound & redactor.may_change(records, kept))
+    screened = None if everything else redactor.screen(records, kept)
+    looked = np.flatnonzero(sound if screened is None else sound & screened.rows)
     if not len(looked):
         return Redacted(records, entities)
     known: dict[Slot, Template] = {}
     rows = []
     raw = records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist()
     redactor.read_names(raw, kept)
-    for row in raw:
+    for row, clean in zip(raw, _clean(records, screened, looked), strict=True):
         try:
-            row, found = redactor.redact_row(row, kept, known)
+            row, found = redactor.redact_row(row, kept, known, clean=clean)
             entities += found
             rows.append(row | {"reasons": []})
         except (RedactionTimeout, MemoryError):
@@ -115,6 +116,15 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
         except Exception:  # whatever it says may quote the record
             rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_FAILED)]})
     return Redacted(_with_rows(records, looked, rows), entities)
+
+
+def _clean(records: pa.RecordBatch, screened: Screened | None, looked: NDArray[np.int64]) -> list[Clean | None]:
+    """What of each of the rows `looked` holds nothing; None where nobody knows."""
+    if screened is None:
+        return [None] * len(looked)
+    lengths = pc.fill_null(pc.list_value_length(records.column("messages")), 0).to_numpy(zero_copy_only=False)
+    clean = list(screened.clean(lengths))
+    return [clean[place] for place in looked]
 
 
 def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
@@ -167,11 +177,11 @@ class Redactor:
         if self._gate is not None:
             self._gate.prepare()
 
-    def may_change(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> NDArray[np.bool_]:
-        """bool[N]: false where a row holds nothing to redact, seen from its columns."""
+    def screen(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> Screened:
+        """What of the batch may hold something to redact, seen from its columns."""
         assert self._gate is not None
-        changing = Screen(self._gate, self._options.secrets).rows(records, kept)
-        return changing | may_join(records.column("messages"))
+        screened = Screen(self._gate, self._options.secrets).look(records, kept)
+        return screened._replace(rows=screened.rows | may_join(records.column("messages")))
 
     def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
         """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
@@ -206,17 +216,21 @@ class Redactor:
         kept: frozenset[tuple[str, ...]],
         known: dict[Slot, Template],
         numbered: Callable[[Iterable[tuple[str, int]]], Numbering] = Numbering,
+        clean: Clean | None = None,
     ) -> tuple[Row, Counter[str]]:
         """The row redacted, and its spans by type. `known` remembers templates from row to row.
 
-        `numbered` makes what fills them in from the literal placeholders that the row holds.
+        `numbered` makes what fills them in from the literal placeholders that the row holds. What is `clean` is not
+        looked through again, but for the values that the rest of the row holds.
         """
-        record = _Record(row, kept)
+        record = _Record(row, kept, clean)
         if self._names is not None:
             self._names.speak(language_of(row["metadata"]))
             known = {}  # the same text may be read in several languages
-        templates = self._settle(record.slots, known)
+        templates = self._settle(record.slots, known, record.clean)
         self._join_turns(templates, record.turns)
+        if record.canonical and not any(isinstance(piece, Removed) for template in templates for piece in template):
+            return row | {"n_redactions": row["n_redactions"] or 0}, Counter()
         numbering = numbered(self._taken(record.slots))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
@@ -225,10 +239,18 @@ class Redactor:
     def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
         return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
-    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template]) -> list[Template]:
-        """The slots' templates, once every value found in one of them is gone from all. Raises Unstable."""
-        templates = []
-        for slot in slots:
+    def _settle(
+        self, slots: Sequence[Slot], known: dict[Slot, Template], clean: frozenset[int] = frozenset()
+    ) -> list[Template]:
+        """The slots' templates, once every value found in one of them is gone from all. Raises Unstable.
+
+        In the slots `clean`, by their places, nothing is found.
+        """
+        templates: list[Template] = []
+        for place, slot in enumerate(slots):
+            if place in clean:
+                templates.append(tuple(filter(None, self._placeholders.split(slot.text))))
+                continue
             template = known.get(slot)
             if template is None:
                 template = known[slot] = self._template(slot)
@@ -401,30 +423,66 @@ def _tells(raw: str) -> bool:
 class _Record:
     """The strings of a row as slots, and the row put together again from what became of them."""
 
-    def __init__(self, row: Row, kept: frozenset[tuple[str, ...]]) -> None:
-        self._row, self._kept = row, kept
+    def __init__(self, row: Row, kept: frozenset[tuple[str, ...]], clean: Clean | None = None) -> None:
+        self._row, self._kept, self._clean = row, kept, clean
         self.slots: list[Slot] = []
         self.turns: list[tuple[str, int]] = []  # role, and slot of the content, of each message that has one
+        self._json_from = 0  # the first slot that lies in tools or metadata
         self._walk(self._take)
+        places = [] if clean is None else list(self._contents(clean))
+        if clean is not None and clean.json:
+            places += range(self._json_from, len(self.slots))
+        self.clean = frozenset(places)
+
+    def _contents(self, clean: Clean) -> Iterator[int]:
+        """The slots of the contents that are clean."""
+        turns = iter(self.turns)
+        for message, one in zip(self._row["messages"] or (), clean.contents, strict=True):
+            if message["content"]:
+                _, slot = next(turns)
+                if one:
+                    yield slot
+
+    @property
+    def canonical(self) -> bool:
+        """All JSON in the row is known to be as it would be written again."""
+        called = any(message["tool_calls"] for message in self._row["messages"] or ())
+        return self._clean is not None and self._clean.json and not called
 
     def rebuilt(self, texts: Sequence[str]) -> Row:
         """The row with the slots' texts replaced, in their order."""
         filled = iter(texts)
+        first = self._json_from
+        same = (
+            self._clean is not None
+            and self._clean.json
+            and all(slot.text == text for slot, text in zip(self.slots[first:], texts[first:], strict=True))
+        )
+        if same:  # canonical as it is, or the screen would have marked it
+            return {
+                "messages": self._walk_messages(lambda _: next(filled)),
+                "tools": self._row["tools"],
+                "metadata": self._row["metadata"],
+            }
         return self._walk(lambda _: next(filled))
 
     def _take(self, slot: Slot) -> str:
         self.slots.append(slot)
         return slot.text
 
-    def _walk(self, visit: Any) -> Row:
+    def _walk_messages(self, visit: Any) -> list[Row] | None:
         first = not self.slots
         messages = []
         for message in self._row["messages"] or ():
             if first and message["content"]:
                 self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
             messages.append(_walk_message(message, visit))
+        self._json_from = len(self.slots) if first else self._json_from
+        return messages if self._row["messages"] is not None else None
+
+    def _walk(self, visit: Any) -> Row:
         return {
-            "messages": messages if self._row["messages"] is not None else None,
+            "messages": self._walk_messages(visit),
             "tools": _walk_json(self._row["tools"], visit, frozenset()),
             "metadata": _walk_json(self._row["metadata"], visit, self._kept),
         }

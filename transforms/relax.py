@@ -1,14 +1,15 @@
 """Regular expressions made simpler and no stricter: what a gate looks for in place of a recognizer's pattern.
 
-`relax(pattern, flags)` gives an expression without assertions, look-around, back-references and case-insensitivity, in
-the syntax that Hyperscan and RE2 share. It is found in every text that `pattern` matches a part of, and in every text
-around such a text. The converse does not hold: it is also found elsewhere.
+`relax(pattern, flags)` gives an expression without look-around, back-references and case-insensitivity, in the syntax
+that Hyperscan and RE2 share. It is found in every text that `pattern` matches a part of, and where such texts stand
+between line ends. The converse does not hold: it is also found elsewhere.
 
-    \\b(?i:ab?)([:-])[0-9]{2,8}\\1(?!x)   ──►   [Aa](?:[Bb])?[:\\-][0-9]{2,8}[:\\-]
+    (?i:ab?)([:-])[0-9]{2,8}\\1(?=x)   ──►   [Aa](?:[Bb])?[:\\-][0-9]{2,8}[:\\-]
 
 What is made of a pattern:
 
-* assertions match the empty string; a back-reference is what its group says, whatever that held;
+* assertions match the empty string, but for ASCII texts: there `\\b` stays, and at an end of the pattern a set that no
+  character beside it is of; a back-reference is what its group says, whatever that held;
 * optional parts at either end go, repeats there are cut to their least count: what is left is found in each match;
 * a case-insensitive character brings all of its cases, with the letters that fold into ASCII (`ı`, `ſ`, `K`, `İ`);
 * a class has its ASCII members; of the rest `\\d` has the digits of all scripts, and what else may hold any has all.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
@@ -59,6 +60,8 @@ class Chars(NamedTuple):
 
 class _Form(NamedTuple):
     only_ascii: bool
+    edges: bool  # assertions are kept: see `_edge`
+    ends: bool  # those at the right end too
     groups: dict[int, Any]
 
 
@@ -79,11 +82,14 @@ def _digits() -> Ranges:
     return tuple(ranges)
 
 
-def relax(pattern: str, flags: int, *, only_ascii: bool) -> str | None:
+@functools.lru_cache(maxsize=4096)
+def relax(pattern: str, flags: int, *, only_ascii: bool, ends: bool = True) -> str | None:
     """The relaxed expression; None where `only_ascii` and no ASCII text can match. Raises Unknown.
 
+    Without `ends` nothing is asserted at the right end, so that no match waits for the end of the text.
+
     >>> relax(r"\\bx{2,9}(?=y)", 0, only_ascii=True)
-    'x{2}'
+    '\\\\bx{2}'
     >>> relax("é", 0, only_ascii=True) is None
     True
     """
@@ -97,7 +103,7 @@ def relax(pattern: str, flags: int, *, only_ascii: bool) -> str | None:
         raise Unknown("not in the syntax of re") from None
     if re.ASCII & (flags | parsed.state.flags) and not only_ascii:
         raise Unknown("ASCII only")
-    form = _Form(only_ascii, {})
+    form = _Form(only_ascii, only_ascii, ends, {})
     _collect(parsed, form.groups)
     folds = bool(re.IGNORECASE & (flags | parsed.state.flags))
     if min(parsed.getwidth()) == 0:
@@ -115,6 +121,59 @@ def same_in_re2(pattern: str, flags: int) -> bool:
     except (re.error, OverflowError, RecursionError):
         return False
     return min(parsed.getwidth()) > 0 and "\\u" not in pattern and _plain(parsed)
+
+
+class Reach(NamedTuple):
+    """How many characters a match of a pattern has at most, and how many on either side of it decide of it at most."""
+
+    longest: int
+    beside: int
+
+
+def reach(pattern: str, flags: int) -> Reach | None:
+    """None where there is no bound, or the ends of the text count.
+
+    >>> tuple(reach(r"(?<!ab)x{2,9}\\b", 0)), reach("x+", 0), reach("^x", 0)
+    ((9, 3), None, None)
+    """
+    try:
+        parsed = parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE))
+    except (re.error, OverflowError, RecursionError):
+        return None
+    beside = _beside(parsed)
+    longest = int(parsed.getwidth()[1])
+    return None if beside is None or longest + beside > _FAR else Reach(longest, beside)
+
+
+_FAR = 400  # characters: with more around a candidate, a text is looked through whole
+
+
+def _beside(parsed: Any) -> int | None:
+    """Characters that assertions look at, beside a match; None where they look at the text's ends."""
+    total = 1
+    for kind, argument in parsed:
+        inner: Iterable[Any] = ()
+        if kind is op.AT and argument not in (op.AT_BOUNDARY, op.AT_NON_BOUNDARY):
+            return None
+        if kind is op.SUBPATTERN:
+            inner = (argument[3],)
+        elif kind is op.BRANCH:
+            inner = argument[1]
+        elif kind in _REPEATS:
+            inner = (argument[2],)
+        elif kind is op.ATOMIC_GROUP:
+            inner = (argument,)
+        elif kind in (op.ASSERT, op.ASSERT_NOT):
+            total += int(argument[1].getwidth()[1])
+            inner = (argument[1],)
+        elif kind is op.GROUPREF_EXISTS:
+            return None
+        for one in inner:
+            seen = _beside(one)
+            if seen is None:
+                return None
+            total += seen - 1
+    return total
 
 
 def _plain(parsed: Any) -> bool:
@@ -164,18 +223,44 @@ _EMPTY = (op.AT, op.ASSERT, op.ASSERT_NOT)
 
 def _sequence(items: Sequence[Any], form: _Form, folds: bool, left: bool, right: bool) -> str | None:
     """The items one after another; at an end of the whole (`left`, `right`) what may be missing is left out."""
-    items = [item for item in items if item[0] not in _EMPTY]
-    while items and left and _least(items[0]) == 0:
-        items = items[1:]
-    while items and right and _least(items[-1]) == 0:
+    items = [item for item in items if item[0] not in _EMPTY or (form.edges and _edge(item, folds))]
+    while items and right and not form.ends and items[-1][0] in _EMPTY:
         items = items[:-1]
-    pieces = []
-    for index, item in enumerate(items):
-        piece = _item(item, form, folds, left and index == 0, right and index == len(items) - 1)
+    while items and left and _least(items[0]) == 0 and not _looks(items[0], -1):
+        items = items[1:]
+    while items and right and _least(items[-1]) == 0 and not _looks(items[-1], 1):
+        items = items[:-1]
+    behind = left and items and _looks(items[0], -1)
+    ahead = right and items and _looks(items[-1], 1)
+    middle = [item for item in items[bool(behind) : len(items) - bool(ahead)] if item[0] is not op.ASSERT_NOT]
+    pieces = [_edge(items[0], folds)] if behind else []
+    for index, item in enumerate(middle):
+        first, last = left and not behind and index == 0, right and not ahead and index == len(middle) - 1
+        piece = _edge(item, folds) if item[0] in _EMPTY else _item(item, form, folds, first, last)
         if piece is None:
             return None
         pieces.append(piece)
-    return "".join(pieces)
+    return "".join([*pieces, _edge(items[-1], folds)] if ahead else pieces)
+
+
+def _looks(item: Any, direction: int) -> bool:
+    """The item asserts that no character of a set stands before it (-1), or after it (1)."""
+    return item[0] is op.ASSERT_NOT and item[1][0] == direction
+
+
+def _edge(item: Any, folds: bool) -> str:
+    """An assertion that ASCII texts are held to: a word's border, or no character of a set beside the whole.
+
+    A line end is always let through: a gate may see texts with line ends between them. Nothing for other assertions.
+    """
+    kind, argument = item
+    if kind is op.AT:
+        return "\\b" if argument is op.AT_BOUNDARY else ""
+    if kind is not op.ASSERT_NOT or len(argument[1]) != 1 or argument[1][0][0] not in _SINGLE:
+        return ""
+    one, members = argument[1][0]
+    others = _chars_text(Chars(_ASCII - _chars(one, members, folds).ascii | {0x0A}, ()), True)
+    return f"(?:\\A|{others})" if argument[0] < 0 else f"(?:{others}|\\z)"
 
 
 def _least(item: Any) -> int:
@@ -189,9 +274,7 @@ def _least(item: Any) -> int:
         return min(int(one.getwidth()[0]) for one in item[1][1])
     if item[0] is op.ATOMIC_GROUP:
         return int(item[1].getwidth()[0])
-    if item[0] in (op.GROUPREF, op.GROUPREF_EXISTS):
-        return 0
-    return 1
+    return 0 if item[0] in (op.GROUPREF, op.GROUPREF_EXISTS, op.ASSERT_NOT) else 1
 
 
 def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str | None:
@@ -214,7 +297,7 @@ def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str |
     if kind is op.GROUPREF:
         group = form.groups[argument]
         # Whatever case the group was matched in; a reference from within a group to itself cannot be parsed.
-        referred = _group(_sequence(list(group[3]), form, True, False, False))
+        referred = _group(_sequence(list(group[3]), form._replace(edges=False), True, False, False))
         return None if referred is None else referred
     if kind is op.GROUPREF_EXISTS:
         _, yes, no = argument
@@ -263,9 +346,26 @@ def _uncovered(branches: Sequence[list[Any]], folds: bool, anywhere: bool) -> li
     runs = [_fixed_runs(branch, folds) for branch in branches]
     kept: list[int] = []
     for index in sorted(range(len(branches)), key=lambda index: sum(map(len, runs[index]))):
-        if not any(_covers(runs[other], runs[index], anywhere) for other in kept):
+        if not any(_covers(runs[other], runs[index], anywhere) for other in kept if not _asserts(branches[other])):
             kept.append(index)
     return [branches[index] for index in sorted(kept)]
+
+
+def _asserts(items: Iterable[Any]) -> bool:
+    """Somewhere in the items is an assertion."""
+    for kind, argument in items:
+        inner: Iterable[Any] = ()
+        if kind is op.SUBPATTERN:
+            inner = (argument[3],)
+        elif kind is op.BRANCH:
+            inner = argument[1]
+        elif kind in _REPEATS:
+            inner = (argument[2],)
+        elif kind is op.ATOMIC_GROUP:
+            inner = (argument,)
+        if kind in _EMPTY or kind is op.GROUPREF_EXISTS or any(map(_asserts, inner)):
+            return True
+    return False
 
 
 def _fixed_runs(items: Sequence[Any], folds: bool) -> list[list[Chars]]:
@@ -359,6 +459,7 @@ def _complement(chars: Chars) -> Chars:
     return Chars(_ASCII - chars.ascii, _ALL_REST)
 
 
+@functools.lru_cache(maxsize=4096)
 def _folded(chars: Chars, folds: bool) -> Chars:
     """With the characters that match in another case; those beyond ASCII bring all of them, digits apart."""
     plain, rest = set(chars.ascii), list(chars.rest)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -27,14 +27,37 @@ Mask = NDArray[np.bool_]
 Path = tuple[str, ...]
 
 
+class Screened(NamedTuple):
+    """What of a batch lets nothing through the gate is false: `rows` bool[N], `json` bool[N] of tools and metadata,
+    `contents` bool[M] of the messages of all rows."""
+
+    rows: Mask
+    json: Mask
+    contents: Mask
+
+    def clean(self, lengths: NDArray[np.int64]) -> Iterator[Clean]:
+        """Row by row; `lengths` int64[N] are the rows' numbers of messages."""
+        ends = np.cumsum(lengths)
+        contents, json = (~self.contents).tolist(), (~self.json).tolist()
+        rows = zip(json, (ends - lengths).tolist(), ends.tolist(), strict=True)
+        return (Clean(one, contents[start:end]) for one, start, end in rows)
+
+
+class Clean(NamedTuple):
+    """What of a row holds nothing to redact: all of its tools and metadata, the content of each of its messages."""
+
+    json: bool
+    contents: Sequence[bool]
+
+
 class Screen:
     """Looks over batches with a gate; `secrets`: a value may also be one for the key that it is kept under."""
 
     def __init__(self, gate: Gate, secrets: bool) -> None:
         self._gate, self._secrets = gate, secrets
 
-    def rows(self, records: pa.RecordBatch, kept: frozenset[Path]) -> Mask:
-        """bool[N]: false where no text of the row lets anything through the gate.
+    def look(self, records: pa.RecordBatch, kept: frozenset[Path]) -> Screened:
+        """What of the batch may hold something.
 
         `kept` are paths of the metadata at which a digest stays.
         """
@@ -43,10 +66,11 @@ class Screen:
         flat = messages.flatten()
         role, content, reasoning, name, calls, call_id, _ = flat.flatten()
         other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
-        inside = self._calls(calls)
-        for texts in (other, content, reasoning, name, call_id):
+        contents = self._texts(content)
+        inside = self._calls(calls) | contents
+        for texts in (other, reasoning, name, call_id):
             inside |= self._texts(texts)
-        return marked | _any_within(messages, inside)
+        return Screened(marked | _any_within(messages, inside), marked, contents)
 
     def _calls(self, calls: pa.ListArray) -> Mask:
         identity, kind, function = calls.flatten().flatten()

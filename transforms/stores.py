@@ -165,27 +165,42 @@ def reach(uri: str, connect: Callable[[], tuple[Any, str]], *, patience: float =
 
     `connect` gives the file system of `uri` and the path in it.
     """
-    failures: list[BaseException] = []
+    kind = KINDS[uri.partition("://")[0]]
 
     def look() -> None:
+        file_system, path = connect()
+        _list_one(kind, file_system, path)
+
+    try:
+        answered = ends_within(patience, look)
+    except BaseException as error:
+        raise in_words(error, uri) from None
+    if not answered:  # clients look for credentials on the network too
+        raise StorageError(
+            f"{_bucket_of(uri)} does not answer within {patience:.0f} s",
+            f"check the address ({_ADDRESS[kind]}), the network and the credentials ({_CREDENTIALS[kind]})",
+        )
+
+
+def ends_within(seconds: float, look: Callable[[], object]) -> bool:
+    """Whether a look came to its end in time. Raises what it raised.
+
+    It runs in a thread that nobody waits for at the end: a client may hang for as long as it likes.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
         try:
-            file_system, path = connect()
-            _list_one(KINDS[uri.partition("://")[0]], file_system, path)
+            look()
         except BaseException as error:
             failures.append(error)
 
-    # A thread that nobody waits for at the end: a client may hang for as long as it likes.
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(patience)
-    if thread.is_alive():
-        kind = KINDS[uri.partition("://")[0]]
-        raise StorageError(
-            f"{_bucket_of(uri)} does not answer within {patience:.0f} s",
-            f"check the address ({_ADDRESS[kind]}) and the network",
-        )
+    thread.join(seconds)
     if failures:
-        raise in_words(failures[0], uri) from None
+        raise failures[0]
+    return not thread.is_alive()
 
 
 def _list_one(kind: Kind, file_system: Any, path: str) -> None:

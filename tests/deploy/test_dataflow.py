@@ -198,4 +198,14 @@ def test_without_credentials_it_ends_before_any_work(image, store):
     arguments = [one for one in DATAFLOW if one != "--no_auth"]
     done = run(image, store, *arguments)
     assert done.returncode == 2, done.stderr
-    assert "Dataflow did not take the job" in done.stderr
+    assert "no credentials for Google" in done.stderr
+    assert "gcloud auth application-default login" in done.stderr
+    assert store.names() == ["logs/chat.jsonl"]
+
+
+def test_a_service_that_is_out_of_reach_ends_it_before_any_work(image, store):
+    store.put("logs/chat.jsonl", (REPOSITORY / "examples/logs/chat-en-1.jsonl").read_bytes())
+    done = run(image, store, *DATAFLOW, f"--dataflow_endpoint={LOOPBACK}:{free_port()}")
+    assert done.returncode == 2, done.stderr
+    assert "does not answer within" in done.stderr
+    assert store.names() == ["logs/chat.jsonl"]

@@ -20,34 +20,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.conftest import SETS, UNITS
 from tests.servers.flink import FlinkCluster, flink_cluster
 from tests.servers.install import REPOSITORY
 from tests.servers.minio import Endpoint, minio_server
 from tests.servers.programs import base_environment
-from tests.test_run import cut, digests, hear_interrupts, made_corpus, mill
+from tests.test_run import hear_interrupts
 
-SETS = ["--set", "redact.enabled=false", "--set", "write.shard_bytes=40000", "--set", "split.group_by=metadata.user_id"]
 # Four splits of the same work.
 WHOLE_UNITS: list[str] = []
 BIG_UNITS = ["--set", "read.unit_bytes=60000"]
-UNITS = ["--set", "read.unit_bytes=20000"]
 SMALL_UNITS = ["--set", "read.unit_bytes=4096"]  # enough of them that a kill finds some undone
 INPUTS = "s3://data/logs/*.jsonl*"
 PATIENCE = 600  # seconds for a job
-
-
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six shards of about 300 records, two of them packed."""
-    return cut(made_corpus(300), tmp_path_factory.mktemp("corpus") / "logs", 6, 1)
-
-
-@pytest.fixture(scope="module")
-def expected(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digest of each data file by its name, as this machine alone makes them."""
-    output = tmp_path_factory.mktemp("local") / "out"
-    assert mill("run", "--input", logs, "--output", output, *SETS, *UNITS) == 0
-    return digests(output)
 
 
 @pytest.fixture(scope="module")

@@ -174,15 +174,28 @@ def test_an_address_where_nobody_listens(local):
         assert HINTS[kind] in said
 
 
-def test_an_address_that_never_answers():
+def test_an_address_that_never_answers(local, tmp_path):
     with socket.create_server((LOOPBACK, 0), backlog=64) as silent:  # the kernel takes connections, nobody reads them
         url = f"http://{LOOPBACK}:{silent.getsockname()[1]}"
         for kind in KINDS:
             environment = environment_of(kind, url)
-            for arguments in (["run", "--input", f"{kind}://data/*", "--output", f"{kind}://data/out"], ["verify", f"{kind}://data/out"]):  # fmt: skip
+            for arguments in (
+                ["run", "--input", f"{kind}://data/*", "--output", f"{kind}://data/out"],
+                [
+                    "run",
+                    "--input",
+                    local,
+                    "--output",
+                    str(tmp_path / "out"),
+                    "--decontaminate",
+                    f"{kind}://data/b.jsonl",
+                ],
+                ["verify", f"{kind}://data/out"],
+            ):
                 said = run(environment, *arguments)
                 assert f"{kind}://data does not answer" in said
                 assert HINTS[kind] in said
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.records import chat
+from tests.servers.conftest import SETS, UNITS
 from tests.servers.stores import Place, place_of
-from tests.test_run import cut, digests, made_corpus, mill
+from tests.test_run import mill
 from tests.test_stores import forget_clients
 from transforms.storage import Storage, join
 
-SETS = ["--set", "redact.enabled=false", "--set", "write.shard_bytes=40000", "--set", "split.group_by=metadata.user_id"]
-UNITS = ["--set", "read.unit_bytes=20000"]
 ODD = ["plain", "sp ace", "ünï→𝄞", "a+b&c=d", "100%25", "per%cent", "ha#sh", "que?ry", "br[ab]c", "st*r", "quo'te\"", "{x}",
        "semi;co,lon:", "tilde~!$()", "two::parts", "dots.."]  # fmt: skip
 
@@ -34,20 +33,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if made.kind != "local":
             forget_clients(made.kind)
         yield made
-
-
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six shards of about 300 records, two of them packed."""
-    return cut(made_corpus(300), tmp_path_factory.mktemp("corpus") / "logs", 6, 1)
-
-
-@pytest.fixture(scope="module")
-def expected(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digest of each data file by its name, as this machine alone makes them."""
-    output = tmp_path_factory.mktemp("local") / "out"
-    assert mill("run", "--input", logs, "--output", output, *SETS, *UNITS) == 0
-    return digests(output)
 
 
 @pytest.fixture(scope="module")

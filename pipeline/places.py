@@ -1,0 +1,28 @@
+"""Places that the user names: made absolute, and what goes wrong with them told. Imports little, so that it starts fast."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pipeline.errors import CorpusmillError, UsageError
+from transforms.storage import Storage
+from transforms.stores import in_words
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute; other URIs without a last slash."""
+    storage = Storage()
+    return storage.filesystem(uri)[1] if storage.is_local(uri) else uri.rstrip("/")
+
+
+@contextlib.contextmanager
+def usable(uri: str, what: str = "use") -> Iterator[None]:
+    """Raises UsageError for what storage raises in the block, with what to do about it."""
+    try:
+        yield
+    except CorpusmillError:
+        raise
+    except Exception as error:
+        told = in_words(error, uri, what)
+        raise UsageError(f"{told} ({uri})" if uri not in str(told) else str(told), told.hint) from None
