@@ -131,8 +131,8 @@ def test_a_correction_stands_in_the_place_of_its_original_and_a_cut_record_stays
     assert mill("run", "--input", *rebuilt, "--rebuild") == 0
     assert Dataset(Storage(), str(output)).manifest()["accounting"] == after
     assert mill("run", "--input", *rebuilt) == 0
-    again = write_lines(tmp_path / "again.jsonl", [*logs, near, {"messages": new["messages"]}])
-    assert mill("run", "--input", again, "--output", output, *rebuilt[3:]) == 0
+    again = write_lines(tmp_path / "again.jsonl", [*logs, near])
+    assert mill("run", "--input", again, *rebuilt[2:]) == 0
     added = Dataset(Storage(), str(output)).manifest()["added"]
     assert (added["dropped"]["superseded"], added["train"] + added["val"] + added["eval"]) == (3, 0)
     assert mill("verify", output) == 0

@@ -22,7 +22,8 @@ from pipeline.history import compare_snapshots, freed_inputs, list_snapshots, pi
 from pipeline.members import Members, firsts, unhex
 from pipeline.plan import plan_uri
 from pipeline.snapshots import Dataset
-from tests.nights import commit_changed, every_file, take_in
+from tests.nights import commit_changed, every_file, made_night, take_in
+from tests.records import write_lines
 from tests.test_run import mill
 from transforms.exact import id_words
 from transforms.storage import Storage
@@ -404,3 +405,22 @@ def test_inputs_count_once_however_their_accounts_were_rewritten(dataset_of_nigh
     assert freed_inputs(dataset_of_nights, rewritten, before) == 0
     fewer = commit_changed(dataset_of_nights, files=[one for one in files if one not in others])
     assert freed_inputs(dataset_of_nights, rewritten, fewer) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "said"),
+    [
+        ({}, ["split.salt=another"], ("check value", "write to a new output")),
+        ({}, ["dedupe.threshold=0.9"], ("dedupe.threshold: was 0.8, is 0.9", "--rebuild")),
+        ({}, ["split.val=0.2"], ("split.val: was 0.1, is 0.2", "--accept")),
+        ({}, ["split.group_by=null"], ("split.group_by: was 'metadata.user_id', is None", "write to a new output")),
+        ({"schema_version": 1}, [], ("has schema 1, this version writes 2", "write to a new output")),
+    ],
+)
+def test_what_may_not_change_is_told_with_both_values(changed, options, said, dataset_of_nights, tmp_path, capsys):
+    if changed:
+        commit_changed(dataset_of_nights, **changed)
+    write_lines(tmp_path / "new" / "3.jsonl", made_night(3))
+    assert take_in(tmp_path / "new", tmp_path / "out", *(word for one in options for word in ("--set", one))) == 2
+    told = capsys.readouterr().err
+    assert all(one in told for one in said), told

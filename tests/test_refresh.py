@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.nights import commit_changed, made_night, take_in
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill
 
@@ -286,22 +285,3 @@ def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):
     capsys.readouterr()
     assert mill(*nightly, "2026-11-02") == 2
     assert "the dataset has no record" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changed", "options", "said"),
-    [
-        ({}, ["split.salt=another"], ("check value", "write to a new output")),
-        ({}, ["dedupe.threshold=0.9"], ("dedupe.threshold: was 0.8, is 0.9", "--rebuild")),
-        ({}, ["split.val=0.2"], ("split.val: was 0.1, is 0.2", "--accept")),
-        ({}, ["split.group_by=null"], ("split.group_by: was 'metadata.user_id', is None", "write to a new output")),
-        ({"schema_version": 1}, [], ("has schema 1, this version writes 2", "write to a new output")),
-    ],
-)
-def test_what_may_not_change_is_told_with_both_values(changed, options, said, dataset_of_nights, tmp_path, capsys):
-    if changed:
-        commit_changed(dataset_of_nights, **changed)
-    write_lines(tmp_path / "new" / "3.jsonl", made_night(3))
-    assert take_in(tmp_path / "new", tmp_path / "out", *(word for one in options for word in ("--set", one))) == 2
-    told = capsys.readouterr().err
-    assert all(one in told for one in said), told

@@ -10,6 +10,7 @@ import pytest
 
 from tests.test_index import one_id, owners, published
 from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL, VERDICTS
+from transforms.decided import DECIDED
 from transforms.exact import FACTS
 from transforms.hashing import Keys
 from transforms.index import PUBLISHED
@@ -134,3 +135,26 @@ def test_where_copies_are_wanted_they_stay_together_but_out_of_eval():
 def test_pinned_bins_are_splits_whatever_the_cut():
     bins = np.array([PINNED + TRAIN, PINNED + VAL, PINNED + EVAL, 0, BINS - 1])
     assert Cut(1, 2, frozen=True).splits(bins).tolist() == [TRAIN, VAL, EVAL, TRAIN, TRAIN]
+
+
+def test_a_rebuild_obeys_what_a_human_decided():
+    """3 stands in for 6, which says something else now, by its source; what stands is there, all else is read again."""
+    decided = pa.table(
+        [
+            pa.array([one_id(one) for one in (6, 60, 3, 30)], pa.binary(16)),
+            pa.array([TRAIN] * 4, pa.int8()),
+            pa.array([one_id(3), one_id(3), None, None], pa.binary(16)),
+        ],
+        schema=DECIDED,
+    )
+    known = {"published": published([3, 6, 9]), "rebuild": True, "decided": decided}
+    replaced = (drop_code(Drop.SUPERSEDED), one_id(3))
+    told = settle({"id": 6}, **known)
+    assert (told["fate"], told["kept_id"]) == replaced
+    told = settle({"id": 8, "source": 60}, owned=owners([(60, TRAIN, 6)]), **known)
+    assert (told["fate"], told["kept_id"]) == replaced
+    told = settle({"id": 3}, **known)
+    assert (told["fate"], told["kept_id"]) == (DUPLICATE, one_id(3))
+    told = settle({"id": 8, "source": 30}, owned=owners([(30, TRAIN, 3)]), **known)
+    assert (told["fate"], told["kept_id"]) == (DUPLICATE, one_id(3))
+    assert settle({"id": 9}, **known)["fate"] == TRAIN
