@@ -24,7 +24,7 @@ from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
-from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_tags
 from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
@@ -59,6 +59,7 @@ from transforms.verify import (
     SKETCHES,
     attach_sketches,
     compare_pairs,
+    drop_implied,
     elect_sketches,
     publish_sketches,
     sketch_refs,
@@ -174,10 +175,11 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            bands = unpack_bands(self._runs("bands").table(_segments(kinds["bands"])))
+            packed = self._runs("bands").table(_segments(kinds["bands"]))
+            bands = unpack_bands(packed)
             asked = bands.column("band").to_numpy()
             published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
-            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks())
+            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks(), unpack_tags(packed))
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
@@ -217,7 +219,7 @@ class Tasks:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
             right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
-            edges = compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold)
+            edges = drop_implied(compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold))
             return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
 
         return self._once("verify", segment, make, segment)

@@ -166,7 +166,7 @@ def first_of_each(sample: Sample) -> Sample:
 def find_edges(records: pa.Table, options: DedupeOptions, keys: Keys) -> pa.Table:
     """EDGES of distinct SIGNED records from `LEAST`, found as a run finds them."""
     options = options.model_copy(update={"leak_threshold": LEAST})
-    bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
+    bands, sketches, tags = [BANDS.empty_table()], [SKETCHES.empty_table()], [np.zeros(0, np.uint16)]
     for batch in records.to_batches(4096):
         prints = fingerprint_records(batch, options, keys)
         refs, orders = refs_of(id_words(batch.column("id"))[:, 0]), orders_of(batch.column("rank"))
@@ -174,8 +174,9 @@ def find_edges(records: pa.Table, options: DedupeOptions, keys: Keys) -> pa.Tabl
         columns = [prints.bands, refs[prints.owners], orders[prints.owners], new]
         bands.append(pa.table([pa.array(column) for column in columns], schema=BANDS))
         sketches.append(pa.Table.from_batches([sketch_rows(batch, prints)]))
+        tags.append(prints.tags[prints.owners])
     elected = elect_sketches(pa.concat_tables(sketches))
-    pairs = find_candidates(pa.concat_tables(bands).combine_chunks()).pairs
+    pairs = find_candidates(pa.concat_tables(bands).combine_chunks(), np.concatenate(tags)).pairs
     return compare_pairs(pairs, elected, elected, LEAST)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.records import WORDS, records_batch
-from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands
+from transforms import candidates
+from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands, unpack_tags
 from transforms.candidates import LEADERS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, cluster_edges
 from transforms.exact import id_words
@@ -26,6 +27,7 @@ from transforms.verify import (
     SKETCHES,
     attach_sketches,
     compare_pairs,
+    drop_implied,
     elect_sketches,
     publish_sketches,
     sketch_refs,
@@ -36,8 +38,13 @@ KEYS = Keys("test salt")
 OPTIONS = DedupeOptions()
 
 rows = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 60), st.integers(0, 2), st.sampled_from([NEW, NEW, NEW, TRAIN, EVAL])),
-    max_size=150,
+    st.tuples(
+        st.integers(0, 1) | st.integers(0, 4),
+        st.integers(0, 60),
+        st.integers(0, 2),
+        st.sampled_from([NEW, NEW, NEW, TRAIN, EVAL]),
+    ),
+    max_size=400,
 )
 
 
@@ -63,12 +70,15 @@ def test_packing_keeps_every_row(drawn, segments, same_order):
     bands = np.array([band for band, _ in drawn], np.uint64) << np.uint64(24)
     refs = np.array([ref for _, ref in drawn], np.uint32)
     orders = np.zeros(len(drawn), np.uint32) if same_order else refs % np.uint32(7)
-    packed, targets = pack_bands(bands, refs, orders, segments)
+    tags = (refs >> np.uint32(8)).astype(np.uint16)
+    packed, targets = pack_bands(bands, refs, orders, tags, segments)
     found = []
     for row, target in enumerate(targets.tolist()):
         part = unpack_bands(pa.Table.from_batches([packed.slice(row, 1)]))
         assert (segment_of(part.column("band").to_numpy(), segments) == target).all()
         found += [tuple(one.values()) for one in part.to_pylist()]
+        own = unpack_tags(pa.Table.from_batches([packed.slice(row, 1)]))
+        assert own.tolist() == [ref >> 8 & 0xFFFF for ref in part.column("ref").to_pylist()]
     assert sorted(found) == sorted(
         (*one, NEW) for one in zip(bands.tolist(), refs.tolist(), orders.tolist(), strict=True)
     )
@@ -76,7 +86,7 @@ def test_packing_keeps_every_row(drawn, segments, same_order):
 
 @given(rows, st.randoms())
 def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuffled):
-    pairs, crowds = find_candidates(band_table(drawn))
+    tags = {ref: 7 if ref % 4 == 0 else ref % 23 for ref in range(61)}
     expected, crowded = set(), set()
     for band in {one for one, *_ in drawn}:
         best = {}
@@ -85,17 +95,33 @@ def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuf
         members = sorted(best.values())
         there = [ref for new, _, ref in members if not new]
         new = [ref for new, _, ref in members if new]
-        expected |= {(a, b) for a in there[:LEADERS] for b in new}
-        expected |= {(a, b) for place, a in enumerate(new[:LEADERS]) for b in new[place + 1 :]}
+        leaders = new
         if len(there) > LEADERS or len(new) > LEADERS + 1:
-            crowded |= {(ref, band << 60) for ref in best}
+            firsts = {tags[ref]: ref for ref in reversed(new)}
+            others = [ref for ref in new if firsts[tags[ref]] != ref]
+            expected |= {(firsts[tags[ref]], ref) for ref in others}
+            many = {tag for tag in firsts if [tags[ref] for ref in new].count(tag) > candidates.COPIES}
+            new = [ref for ref in new if ref not in others or tags[ref] not in many]
+            leaders = new
+            if len(there) > LEADERS or len(new) > LEADERS + 1:
+                leaders = [ref for ref in new if ref in firsts.values()][:LEADERS]
+                crowded |= {(ref, band << 60) for ref in [*there, *new]}
+        expected |= {(a, b) for a in there[:LEADERS] for b in new}
+        expected |= {(a, b) for a in leaders for b in new[new.index(a) + 1 :]}
+    pairs, crowds = find_candidates(*tagged(drawn, tags))
     assert {tuple(row.values()) for row in pairs.to_pylist()} == expected
     assert {tuple(row.values()) for row in crowds.to_pylist()} == crowded
     assert pairs.num_rows == len(expected)
     shuffled.shuffle(drawn)
-    again = find_candidates(band_table(drawn))
+    again = find_candidates(*tagged(drawn, tags))
     assert again.pairs.equals(pairs)
     assert again.crowds.equals(crowds)
+
+
+def tagged(drawn, tags) -> tuple[pa.Table, np.ndarray]:
+    """Rows as `find_candidates` takes them: new ones first."""
+    drawn = sorted(drawn, key=lambda row: row[3] != NEW)
+    return band_table(drawn), np.array([tags[ref] for _, ref, _, published in drawn if published == NEW], np.uint16)
 
 
 def test_orders_sort_as_ranks_do():
@@ -153,12 +179,14 @@ def stage(texts: list[str], cuts: list[int], segments: int, band_segments: int) 
         prints = fingerprint_records(signed, OPTIONS, KEYS)
         ids = id_words(signed.column("id"))[:, 0]
         orders = orders_of(signed.column("rank"))[prints.owners]
-        packed.append(pack_bands(prints.bands, refs_of(ids)[prints.owners], orders, band_segments))
+        refs = refs_of(ids)[prints.owners]
+        packed.append(pack_bands(prints.bands, refs, orders, prints.tags[prints.owners], band_segments))
         sketches.append(sketch_rows(signed, prints))
     found = []
     for segment in range(band_segments):
         mine = [batch.filter(pa.array(targets == segment)) for batch, targets in packed]
-        found.append(find_candidates(unpack_bands(pa.Table.from_batches(mine))))
+        table = pa.Table.from_batches(mine)
+        found.append(find_candidates(unpack_bands(table), unpack_tags(table)))
     pairs = pairs_of([pair_words(one.pairs) for one in found])
     elected = elect_sketches(pa.Table.from_batches(sketches, SKETCHES))
     return verified(pairs, elected, segments), pa.concat_tables(one.crowds for one in found), elected
@@ -224,6 +252,47 @@ def test_edges_are_the_pairs_that_are_alike(small):
     assert len(missed) <= 0.01 * len(found)
 
 
+def test_what_is_left_out_of_edges_follows_from_the_rest(small):
+    texts, truth, edges = small
+    few = drop_implied(edges)
+    copies = {max(pair) for pair, index in truth.items() if index == 1.0}
+    assert copies
+    assert few.num_rows < edges.num_rows
+    first, second = (cluster_edges(one, OPTIONS.threshold, len(texts)) for one in (edges, few))
+    assert first.verdicts.sort_by("id").equals(second.verdicts.sort_by("id"))
+    order = [("a", "ascending"), ("b", "ascending")]
+    assert first.cross.sort_by(order).equals(second.cross.sort_by(order))
+
+
+@pytest.mark.parametrize("beside", [0, 60])
+def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
+    """Alone, and in a family whose bands it shares: one stays of all copies, whatever it gives way to."""
+    chooser = random.Random(11)
+    body = " ".join(chooser.choices(WORDS, k=180))
+    others = [f"{body} {' '.join(chooser.choices(WORDS, k=14))}" for _ in range(beside)]
+    said = [[{"role": "user", "content": text}] for text in others]
+    said += [
+        [{"role": "system", "content": f"case {number}"}, {"role": "user", "content": body}] for number in range(300)
+    ]
+    signed = sign_records(records_batch(said), KEYS)
+    prints = fingerprint_records(signed, OPTIONS, KEYS)
+    sketches = elect_sketches(pa.Table.from_batches([sketch_rows(signed, prints)]))
+    refs = refs_of(id_words(signed.column("id"))[:, 0])[prints.owners]
+    new = np.full(len(refs), NEW, np.int8)
+    orders = np.zeros(len(refs), np.uint32)
+    bands = pa.table([pa.array(one) for one in (prints.bands, refs, orders, new)], schema=BANDS)
+    found = find_candidates(bands, prints.tags[prints.owners])
+    assert found.pairs.num_rows <= 299 + beside * (beside + 1) // 2
+    edges = drop_implied(verified(found.pairs, sketches, 2))
+    ids = signed.column("id").to_pylist()
+    copies = set(ids[beside:])
+    assert sum(row["b"] in copies for row in edges.to_pylist()) <= 299 + beside
+    verdicts = {row["id"]: row for row in cluster_edges(edges, OPTIONS.threshold, len(said)).verdicts.to_pylist()}
+    kept = [one for one in copies if verdicts[one]["kept_id"] is None]
+    assert len(kept) == (0 if {verdicts[one]["kept_id"] for one in copies} - copies - {None} else 1)
+    assert len({verdicts[one]["kept_id"] for one in copies - set(kept)}) == 1
+
+
 def test_every_drop_is_justified_by_exact_jaccard(small):
     texts, truth, edges = small
     place = {one: row for row, one in enumerate(signed_of(texts).column("id").to_pylist())}
@@ -284,9 +353,13 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     )
     prints = fingerprint_records(signed, OPTIONS, KEYS)
     packed, _ = pack_bands(
-        prints.bands, refs_of(id_words(ids)[:, 0])[prints.owners], np.zeros(len(prints.owners), np.uint32), 1
+        prints.bands,
+        refs_of(id_words(ids)[:, 0])[prints.owners],
+        np.zeros(len(prints.owners), np.uint32),
+        prints.tags[prints.owners],
+        1,
     )
-    bands = unpack_bands(pa.Table.from_batches([packed]))
+    bands, tags = unpack_bands(pa.Table.from_batches([packed])), unpack_tags(pa.Table.from_batches([packed]))
     kept = refs_of(id_words(there.column("id"))[:, 0])
     published = publish_bands(bands, gather_kept([np.unique(kept)]))
     old = set(kept.tolist())
@@ -294,9 +367,9 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())
     sketches = pa.Table.from_batches([sketch_rows(signed, prints)])
     rows = pa.concat_tables([publish_sketches(elect_sketches(sketches), there), sketches])
-    pairs, _ = find_candidates(pa.concat_tables([published, bands]))
+    pairs, _ = find_candidates(pa.concat_tables([bands, published]), tags)
     edges = verified(pairs, elect_sketches(rows), 4)
-    alone, _ = find_candidates(bands)
+    alone, _ = find_candidates(bands, tags)
     whole = verified(alone, elect_sketches(sketches), 4)
     before = set(there.column("id").to_pylist())
     expected = {frozenset((row["a"], row["b"])) for row in whole.to_pylist() if not {row["a"], row["b"]} <= before}

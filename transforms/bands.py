@@ -2,7 +2,9 @@
 
 A row names its record by `ref`, the first four bytes of its id. Records that share a ref (at ten million, one in
 a thousand) stand in for each other until verification, which compares all that a ref names. Runs hold the rows
-packed: sorted by band, gaps in Rice's code (Golomb 1966, Rice 1979), about 6.6 bytes a row.
+packed: sorted by band, gaps in Rice's code (Golomb 1966, Rice 1979), about 8.6 bytes a row.
+
+New rows have tags beside them (uint16), equal where records say the same: a crowd of copies is told from a family.
 """
 
 from __future__ import annotations
@@ -39,40 +41,51 @@ PACKED = pa.schema(
         pa.field("gaps", pa.large_binary(), nullable=False),  # bit by bit: unary quotient, remainder
         pa.field("refs", pa.large_binary(), nullable=False),  # uint32
         pa.field("orders", pa.large_binary(), nullable=False),  # uint32; one where all are the same
+        pa.field("tags", pa.large_binary(), nullable=False),  # uint16
     ]
 )
 
 _LOW = np.uint64(64 - BAND_BITS)
-ROWS = 1 << 21  # that are packed at once: 32 MiB
+ROWS = 1 << 21  # that are packed at once: 36 MiB
+
+_Rows = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint16]]
 
 
 class BandRows:
     """Collects the band rows of a unit and packs them `ROWS` at a time."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]] = []
+        self._parts: list[_Rows] = []
         self._rows = 0
 
     def append(
-        self, bands: npt.NDArray[np.uint64], refs: npt.NDArray[np.uint32], orders: npt.NDArray[np.uint32]
+        self,
+        bands: npt.NDArray[np.uint64],
+        refs: npt.NDArray[np.uint32],
+        orders: npt.NDArray[np.uint32],
+        tags: npt.NDArray[np.uint16],
     ) -> bool:
         """Adds rows; whether it is time to take them."""
-        self._parts.append((bands, refs, orders))
+        self._parts.append((bands, refs, orders, tags))
         self._rows += len(bands)
         return self._rows >= ROWS
 
     def take(self, segments: int) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
         """The rows so far, packed, with their segments of `segments`; nothing is left of them."""
         if self._rows:
-            bands, refs, orders = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+            bands, refs, orders, tags = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
             for start in range(0, len(bands), 1 << 24):  # as many as the order of a sort has bits for
-                end = start + (1 << 24)
-                yield pack_bands(bands[start:end], refs[start:end], orders[start:end], segments)
+                mine = slice(start, start + (1 << 24))
+                yield pack_bands(bands[mine], refs[mine], orders[mine], tags[mine], segments)
         self._parts, self._rows = [], 0
 
 
 def pack_bands(
-    bands: npt.NDArray[np.uint64], refs: npt.NDArray[np.uint32], orders: npt.NDArray[np.uint32], segments: int
+    bands: npt.NDArray[np.uint64],
+    refs: npt.NDArray[np.uint32],
+    orders: npt.NDArray[np.uint32],
+    tags: npt.NDArray[np.uint16],
+    segments: int,
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
     """PACKED rows of new records, one a segment that has any, and the segment of each. At most 2**24 rows."""
     keys = np.sort(bands | np.arange(len(bands), dtype=np.uint64))  # bands leave the low 24 bits free
@@ -91,8 +104,9 @@ def pack_bands(
         gaps = words[: -(-bits // 64)].astype("<u8").tobytes()
         same = bool((part_orders == part_orders[0]).all())
         kept_orders = part_orders[:1] if same else part_orders
-        row = (len(part), int(part[0]), shift, gaps, refs[order[mine]].astype("<u4").tobytes())
-        for column, value in zip(columns, (*row, kept_orders.astype("<u4").tobytes()), strict=True):
+        kept = (refs[order[mine]].astype("<u4"), kept_orders.astype("<u4"), tags[order[mine]].astype("<u2"))
+        row = (len(part), int(part[0]), shift, gaps, *(one.tobytes() for one in kept))
+        for column, value in zip(columns, row, strict=True):
             column.append(value)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, PACKED, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=PACKED), targets.astype(np.int64)
@@ -118,6 +132,12 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
     return pa.table(
         [pa.array(bands), pa.array(refs), pa.array(orders), pa.array(np.full(total, NEW, np.int8))], schema=BANDS
     )
+
+
+def unpack_tags(packed: pa.Table) -> npt.NDArray[np.uint16]:
+    """uint16[N]: the tags of the rows that `unpack_bands` gives."""
+    parts = [np.frombuffer(one.as_buffer(), "<u2") for one in packed.column("tags")]
+    return np.concatenate([np.zeros(0, np.uint16), *parts])
 
 
 def publish_bands(bands: pa.Table, kept: Kept) -> pa.Table:

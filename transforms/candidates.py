@@ -4,6 +4,11 @@ Each record of a band meets the first `LEADERS` published and the first `LEADERS
 `order` and ref, so pairs stay linear in records; two published ones never meet. Of bands so crowded that this
 leaves pairs out, the members are told as well: the search for look-alikes of val and eval goes through them.
 
+New records of a crowded band whose tags are equal most likely say the same. The leaders are then the first of
+`LEADERS` different tags, and each other record meets the first of its own tag too. A tag that far more records have
+than chance would give one is that of a body told many times: those after the first meet it alone, and are no part of
+the crowd, for what becomes of the first becomes of them (`transforms.cluster`).
+
 The contract with a refresh: give `find_candidates` the BANDS rows of one segment of bands, those of new records and,
 appended to them, those of the index (`published` 0, 1 or 2: in train, val or eval). A record whose id is published
 already counts as published. Rows of one band must not be spread over calls.
@@ -26,6 +31,8 @@ PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.
 CROWDS = pa.schema([pa.field("ref", pa.uint32(), nullable=False), pa.field("band", pa.uint64(), nullable=False)])
 
 LEADERS = 16
+COPIES = 32  # records of one tag in a band, beside `COPIES` times as many as chance gives, that are many
+_TAGS = 1 << 16
 
 
 class Candidates(NamedTuple):
@@ -35,19 +42,17 @@ class Candidates(NamedTuple):
     crowds: pa.Table
 
 
-def find_candidates(bands: pa.Table) -> Candidates:
-    """The candidates among all rows of some bands (BANDS)."""
+def find_candidates(bands: pa.Table, tags: npt.NDArray[np.uint16]) -> Candidates:
+    """The candidates among all rows of some bands (BANDS), the first of which, all that are new, have `tags`."""
     values = bands.column("band").to_numpy()
     rows = _repeated(values)
     values, places = values[rows], _places(bands, rows)
     order = np.argsort(values, kind="stable")
-    values, places = values[order], places[order]
+    values, places, rows = values[order], places[order], rows[order]
+    own = np.zeros(len(rows), np.uint16)
+    own[rows < len(tags)] = tags[rows[rows < len(tags)]]
     crowds = np.empty((2, len(values)), np.uint64)
-    scratch = np.empty(len(values), np.uint64)
-    pairs = np.empty(0, np.uint64)
-    count, crowded = _meet(values, places, scratch, pairs, crowds)
-    pairs = np.empty(count, np.uint64)
-    _meet(values, places, scratch, pairs, crowds)
+    pairs, crowded = _meet(values, places, own, np.empty(len(values), np.uint64), crowds)
     return Candidates(pairs_of([pairs]), _crowds(crowds[:, :crowded]))
 
 
@@ -122,13 +127,15 @@ def _keep_repeated(
 def _meet(
     values: npt.NDArray[np.uint64],
     places: npt.NDArray[np.uint64],
+    tags: npt.NDArray[np.uint16],
     scratch: npt.NDArray[np.uint64],
-    pairs: npt.NDArray[np.uint64],
     crowds: npt.NDArray[np.uint64],
-) -> tuple[int, int]:
-    """Puts the pairs of sorted bands, and the members of crowded ones; (pairs, members). Only counts while `pairs` is empty."""
+) -> tuple[npt.NDArray[np.uint64], int]:
+    """The pairs of sorted bands; puts the members of crowded ones, and returns how many there are."""
     low, new = np.uint64(0xFFFFFFFF), np.uint64(1) << np.uint64(63)
-    found, crowded, row, put = 0, 0, 0, len(pairs) > 0
+    pairs = np.empty(max(1024, 2 * len(values)), np.uint64)
+    counts, firsts = np.zeros(_TAGS, np.int64), np.zeros(_TAGS, np.int64)
+    found, crowded, row = 0, 0, 0
     while row < len(values):
         end = row + 1
         while end < len(values) and values[end] == values[row]:
@@ -138,19 +145,107 @@ def _meet(
             published = 0
             while published < count and scratch[published] < new:
                 published += 1
-            for first, last in ((0, min(published, LEADERS)), (published, min(published + LEADERS, count))):
-                for leader in range(first, last):
-                    for other in range(max(leader + 1, published), count):
-                        if put:
-                            pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
-                        found += 1
+            if found + 2 * LEADERS * count + count > len(pairs):
+                wider = np.empty(2 * len(pairs) + 2 * LEADERS * count + count, np.uint64)
+                wider[:found] = pairs[:found]
+                pairs = wider
+            own = tags[:0]
             if published > LEADERS or count - published > LEADERS + 1:
+                own = _tags_of(places[row:end], tags[row:end], scratch[published:count])
+                found, count = _meet_firsts(scratch, published, count, own, counts, firsts, pairs, found)
+            leaders = np.arange(count - published)
+            if published > LEADERS or count - published > LEADERS + 1:
+                leaders = _leaders(own[: count - published], counts)
                 for one in range(count):
                     crowds[0, crowded] = scratch[one] & low
                     crowds[1, crowded] = values[row]
                     crowded += 1
+            for leader in range(min(published, LEADERS)):
+                for other in range(published, count):
+                    pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
+                    found += 1
+            for place in leaders:
+                leader = published + signed(place)
+                for other in range(leader + 1, count):
+                    pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
+                    found += 1
         row = end
-    return found, crowded
+    return pairs[:found], crowded
+
+
+@compiled
+def _tags_of(
+    places: npt.NDArray[np.uint64], tags: npt.NDArray[np.uint16], members: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint16]:
+    """The tag of each of the members of a band, which are sorted places."""
+    order = np.argsort(places)
+    own = np.empty(len(members), np.uint16)
+    at = 0
+    for member in range(len(members)):
+        while places[order[at]] != members[member]:
+            at += 1
+        own[member] = tags[order[at]]
+        while at < len(order) and places[order[at]] == members[member]:  # others may have the ref
+            own[member] = min(own[member], tags[order[at]])
+            at += 1
+    return own
+
+
+@compiled
+def _meet_firsts(
+    members: npt.NDArray[np.uint64],
+    published: int,
+    count: int,
+    own: npt.NDArray[np.uint16],
+    counts: npt.NDArray[np.int64],
+    firsts: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.uint64],
+    found: int,
+) -> tuple[int, int]:
+    """Puts the pairs of new members and the first of their tag; takes out those that meet nobody else.
+
+    Returns how many pairs and how many members there are then. `counts` are zeros, and are so again.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    many = COPIES + COPIES * (count - published) // _TAGS
+    for tag in own:
+        counts[tag] += 1
+        firsts[tag] = -1
+    kept = published
+    for place in range(published, count):
+        tag = own[place - published]
+        first = firsts[tag]
+        if first < 0:
+            firsts[tag] = members[place] & low
+        else:
+            pairs[found] = np.uint64(first) << np.uint64(32) | members[place] & low
+            found += 1
+            if counts[tag] > many:
+                continue
+        members[kept] = members[place]
+        own[kept - published] = tag
+        kept += 1
+    for place in range(count - published):
+        counts[own[place]] = 0
+    return found, kept
+
+
+@compiled
+def _leaders(own: npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The first members of `LEADERS` different tags, at most. `counts` are zeros, and are so again."""
+    leaders = np.empty(LEADERS, np.int64)
+    found = 0
+    for member in range(len(own)):
+        if counts[own[member]] == 0:
+            counts[own[member]] = 1
+            leaders[found] = member
+            found += 1
+            if found == LEADERS:
+                break
+    leaders = leaders[:found]
+    for leader in leaders:
+        counts[own[leader]] = 0
+    return leaders
 
 
 @compiled

@@ -3,6 +3,9 @@
 Duplicates: records in the order of rank and id; one stays unless it is at least `threshold` like one that
 stays already. So nothing chains: whoever is dropped resembles, verifiably, somebody who is kept.
 
+Copies, new records whose sketches are the same, are one record here: what becomes of the first of them becomes of the
+others, which give way to it where it is kept. So nobody needs the edges of all of them.
+
 Units: kept records that are joined by look-alikes at `leak_threshold` go to one split together. A unit
 above a hundredth of the corpus is divided; look-alikes in two parts are then told apart by the split.
 
@@ -13,7 +16,7 @@ neither kept nor anybody's duplicate here, and takes no part in units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +88,7 @@ class _Graph:
 def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
     """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus."""
     graph = _graph(edges)
+    first, graph = _merge_copies(graph)
     like = _like(graph)
     barred = like >= LIKE_VAL
     kept_for, kept_similarity = np.full(len(like), -1, np.int64), np.zeros(len(like), np.float32)
@@ -92,6 +96,12 @@ def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
     later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
     order = np.lexsort((earlier, -similarity, later))
     _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    kept_for[copies] = np.where(
+        barred[first[copies]], -1, np.where(kept_for[first] < 0, first, kept_for[first])[copies]
+    )
+    kept_similarity[copies] = np.where(kept_for[copies] == first[copies], 1.0, kept_similarity[first[copies]])
+    like[copies], barred[copies] = like[first[copies]], barred[first[copies]]
     new = graph.published < 0
     kept = (kept_for < 0) & ~barred & new
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
@@ -164,6 +174,24 @@ def _graph(edges: pa.Table) -> _Graph:
         np.maximum(*sides),
         edges.column("similarity").to_numpy(),
     )
+
+
+def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int64], _Graph]:
+    """int64[N]: the first of the copies of each record; the graph with the edges of all of them at that one."""
+    count = len(graph.ids)
+    new = graph.published < 0
+    same = (graph.similarity == 1) & new[graph.a] & new[graph.b]
+    if not same.any():
+        return np.arange(count), graph
+    matrix = coo_array((np.ones(same.sum(), np.int8), (graph.a[same], graph.b[same])), shape=(count, count))
+    _, labels = connected_components(matrix, directed=False)
+    _, firsts = np.unique(labels, return_index=True)
+    first = firsts[labels]
+    a, b = first[graph.a[~same]], first[graph.b[~same]]
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    pairs, chosen = np.unique(low * count + high, return_index=True)  # copies are as similar as each other
+    chosen = chosen[pairs // count != pairs % count]
+    return first, replace(graph, a=low[chosen], b=high[chosen], similarity=graph.similarity[~same][chosen])
 
 
 def _like(graph: _Graph) -> npt.NDArray[np.int8]:

@@ -33,13 +33,14 @@ _SPREAD = 6  # code points that a byte of UTF-8 becomes at most (18 from the thr
 class Fingerprints(NamedTuple):
     """Of N conversations: R band hashes uint64[R] with the conversation of each int32[R], and their sketches.
 
-    `signatures` uint32[N, 2, P] hold the MinHash values of words and of grams, where they were asked for.
+    `tags` uint16[N] are equal where both sketches are. `signatures` uint32[N, 2, P] hold the MinHash values of words and of grams, where they were asked for.
     """
 
     bands: npt.NDArray[np.uint64]
     owners: npt.NDArray[np.int32]
     words: Sketches
     grams: Sketches
+    tags: npt.NDArray[np.uint16]
     signatures: npt.NDArray[np.uint32] | None = None
 
 
@@ -86,13 +87,14 @@ def fingerprint_messages(
         )  # fmt: skip
     if not parts:
         empty = Sketches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
-        return Fingerprints(np.zeros(0, np.uint64), np.zeros(0, np.int32), empty, empty)
-    bands, owners, word_sizes, words, gram_sizes, grams, signed = zip(*parts, strict=True)
+        return Fingerprints(np.zeros(0, np.uint64), np.zeros(0, np.int32), empty, empty, np.zeros(0, np.uint16))
+    bands, owners, word_sizes, words, gram_sizes, grams, tags, signed = zip(*parts, strict=True)
     return Fingerprints(
         np.concatenate(bands),
         np.concatenate(owners),
         Sketches.of(np.concatenate(word_sizes), np.concatenate(words)),
         Sketches.of(np.concatenate(gram_sizes), np.concatenate(grams)),
+        np.concatenate(tags),
         np.concatenate(signed) if signatures else None,
     )
 
@@ -350,6 +352,18 @@ def _distinct(
 
 
 @compiled
+def _tag(sketches: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> np.uint16:
+    """16 bits of both sketches of a record."""
+    value = np.uint64(0)
+    for scheme in range(2):
+        for place in range(starts[scheme], ends[scheme]):
+            value = (value ^ np.uint64(sketches[scheme, place])) * np.uint64(0x9E3779B97F4A7C15)
+            value ^= value >> np.uint64(32)
+        value += np.uint64(1)
+    return np.uint16((value * np.uint64(0xC4CEB9FE1A85EC53)) >> np.uint64(48))
+
+
+@compiled
 def _print_all(
     text: _Text,
     first: int,
@@ -370,6 +384,7 @@ def _print_all(
     npt.NDArray[np.uint32],
     npt.NDArray[np.int64],
     npt.NDArray[np.uint32],
+    npt.NDArray[np.uint16],
     npt.NDArray[np.uint32],
 ]:
     """Fingerprints of the conversations in [first, last)."""
@@ -396,6 +411,7 @@ def _print_all(
     sizes = np.zeros((2, rows), np.int64)
     sketches = np.empty((2, rows * most), np.uint32)
     ends = np.zeros(2, np.int64)
+    tags = np.empty(rows, np.uint16)
     signed = np.empty((rows if keep else 1, 2, len(permuted.a)), np.uint32)
     found = 0
     for row in range(rows):
@@ -430,6 +446,7 @@ def _print_all(
             end = sketch_set(distinct, unique, least, sketches[scheme], ends[scheme], ends[scheme] + most)
             sizes[scheme, row] = end - ends[scheme]
             ends[scheme] = end
+        tags[row] = _tag(sketches, ends - sizes[:, row], ends)
     return (
         bands[:found].copy(),
         owners[:found].copy(),
@@ -437,5 +454,6 @@ def _print_all(
         sketches[0, : ends[0]].copy(),
         sizes[1],
         sketches[1, : ends[1]].copy(),
+        tags,
         signed,
     )

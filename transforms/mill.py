@@ -263,7 +263,8 @@ def _write_signed(
     sketches = sketch_rows(distinct, prints)
     writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
     orders = orders_of(distinct.column("rank"))
-    if bands.append(prints.bands, refs_of(ids)[prints.owners], orders[prints.owners]):
+    owners = prints.owners
+    if bands.append(prints.bands, refs_of(ids)[owners], orders[owners], prints.tags[owners]):
         _put_bands(bands, options, writers)
 
 

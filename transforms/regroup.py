@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.bands import BandRows, unpack_bands
+from transforms.bands import BandRows, unpack_bands, unpack_tags
 from transforms.mill import row_keys
 from transforms.runs import Runs, RunWriter, Segment, segment_of
 
@@ -59,7 +59,9 @@ def _routed(
         return
     collected = BandRows()
     for batch in batches:
-        bands = unpack_bands(pa.Table.from_batches([batch]))
-        if collected.append(*(bands.column(name).to_numpy() for name in ("band", "ref", "order"))):
+        packed = pa.Table.from_batches([batch])
+        bands, tags = unpack_bands(packed), unpack_tags(packed)
+        keys, refs, orders = (bands.column(name).to_numpy() for name in ("band", "ref", "order"))
+        if collected.append(keys, refs, orders, tags):
             yield from collected.take(segments)
     yield from collected.take(segments)

@@ -31,6 +31,7 @@ BITS = 1024
 CAP = 1024  # shingles a level
 LEVEL_WORDS = 1 + BITS // 32
 ERRORS = 2.0  # standard errors
+ALMOST = 1 - 2.0**-20  # the most that is said of sketches that are not the same
 
 
 class Sketches(NamedTuple):
@@ -145,7 +146,8 @@ def estimate(
     differ = np.uint32(0)
     for word in range(1, LEVEL_WORDS):
         differ += _ones(left[a + word] ^ right[b + word])
-    return _index(signed(left[a]), signed(right[b]), signed(differ), signed(level))
+    index = _index(signed(left[a]), signed(right[b]), signed(differ), signed(level))
+    return index if left[start] == right[first] else min(index, ALMOST)
 
 
 @compiled
@@ -194,4 +196,4 @@ def _index(left: int, right: int, differ: int, level: int) -> float:
         middle = max(total - expected, 0.0) / (total + min(expected, np.float64(total)))
         sampling = ERRORS * ERRORS * middle * (1 - middle) * 2 / (total + apart) * (1 - 0.5**level)
         index = middle + math.sqrt((index - middle) ** 2 + sampling)
-    return 1.0 if index > 1.0 else index
+    return 1.0 if differ == 0 and left == right else min(index, ALMOST)

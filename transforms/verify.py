@@ -22,7 +22,7 @@ from transforms.bands import NEW, refs_of
 from transforms.compiled import compiled
 from transforms.exact import first_of_each, id_words
 from transforms.fingerprints import Fingerprints
-from transforms.sketches import Sketches, estimate
+from transforms.sketches import ALMOST, Sketches, estimate
 
 # What an edge needs to know of a record, beside the sketches that verify it.
 _ABOUT = [
@@ -44,7 +44,7 @@ SKETCHES = pa.schema(
 
 _SIDE = tuple(field.name for field in _ABOUT)
 
-# `similarity` is 1 only where the sets were compared whole, or sketches are the same.
+# `similarity` is 1 where all sketches of both are the same, and only there: what holds of one of them holds of the other.
 EDGES = pa.schema(
     [
         pa.field("a", pa.binary(16), nullable=False),
@@ -158,6 +158,23 @@ def compare_pairs(pairs: pa.Table, left: pa.Table, right: pa.Table, threshold: f
     return pa.table(columns, schema=EDGES)
 
 
+def drop_implied(edges: pa.Table) -> pa.Table:
+    """EDGES, all that there are of every `b`, without those that follow from others.
+
+    A new record with the same sketches as an earlier new one (similarity 1) keeps its edge to the first of these alone:
+    they share all bands, so whatever else it met, that one met too.
+    """
+    new = pc.and_(*(pc.less(edges.column(f"published_{side}"), 0) for side in "ab"))
+    copies = edges.filter(pc.and_(new, pc.equal(edges.column("similarity"), 1.0)))
+    if copies.num_rows == 0:
+        return edges
+    order = [(name, "ascending") for name in ("b", "rank_a", "a")]
+    copies = copies.take(pc.sort_indices(copies.select(["b", "rank_a", "a"]), sort_keys=order)).combine_chunks()
+    copies = copies.filter(pa.array(first_of_each(copies.column("b"))))
+    others = edges.filter(pc.invert(pc.is_in(edges.column("b"), value_set=copies.column("b").combine_chunks())))
+    return pa.concat_tables([others, copies]).combine_chunks()
+
+
 def sets_of(sketches: pa.Table, name: str) -> Sketches:
     """The `words` or `grams` of SKETCHES."""
     column = sketches.column(name).combine_chunks()
@@ -180,13 +197,31 @@ def similarity_of(
     words: Sketches, grams: Sketches, a: int, other_words: Sketches, other_grams: Sketches, b: int
 ) -> float:
     """The Jaccard index of records `a` and `b`: of their words where both have them, else of their grams."""
-    if words.offsets[a] < words.offsets[a + 1] and other_words.offsets[b] < other_words.offsets[b + 1]:
+    in_words = words.offsets[a] < words.offsets[a + 1] and other_words.offsets[b] < other_words.offsets[b + 1]
+    if in_words:
         left, right = words, other_words
     else:
         left, right = grams, other_grams
-    return estimate(
+    index = estimate(
         left.values, left.offsets[a], left.offsets[a + 1], right.values, right.offsets[b], right.offsets[b + 1]
     )
+    if index == 1.0:
+        same = _same(grams, a, other_grams, b) if in_words else _same(words, a, other_words, b)
+        return index if same else ALMOST
+    return index
+
+
+@compiled
+def _same(left: Sketches, a: int, right: Sketches, b: int) -> bool:
+    """Whether two sketches are the same."""
+    start, first = left.offsets[a], right.offsets[b]
+    count = left.offsets[a + 1] - start
+    if right.offsets[b + 1] - first != count:
+        return False
+    place = 0
+    while place < count and left.values[start + place] == right.values[first + place]:
+        place += 1
+    return bool(place == count)
 
 
 @compiled
