@@ -78,7 +78,7 @@ def _carried_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tu
         for row in pq.read_table(io.BytesIO(dataset.storage.read(uri)), columns=["shard", "kind"]).to_pylist()
         if row["kind"] == CORRECTIONS
     ]
-    mine = (pc.field("outcome") == Outcome.EVAL.value) | pc.field("shard").isin(decisions)
+    mine = (pc.field("outcome") == Outcome.EVAL.value) | pc.field("shard").isin(pa.array(decisions, pa.string()))
     folders: dict[str, list[str]] = {}
     for one in manifest["files"]:
         if one["kind"] == "lineage":
