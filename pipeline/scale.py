@@ -67,6 +67,7 @@ CLUSTER_HELD = 0.015  # bytes for each byte of text: 200 for an edge
 REFERENCE_BYTES = 24  # of a reference to a segment, through Beam
 READ_BYTES = 8 << 20  # that a request for an input asks for
 SINGLE = ("cluster",)  # stages of one task
+OUTPUT_KINDS = ("data", "jsonl", "lineage", "index")  # the other kinds are in the work folder
 UNIT_KINDS = ("texts", "facts", "sketches", "bands")
 
 
@@ -233,6 +234,7 @@ def estimate(corpus: Corpus, workers: int, price: float | None) -> dict[str, Any
     """The estimate as values. `price` is that of a worker of one core for an hour."""
     stages = estimate_stages(corpus)
     hours = sum(stage.hours(workers) for stage in stages)
+    output = sum(size for stage in stages for kind, size in stage.wrote.items() if kind in OUTPUT_KINDS)
     moved = sum(stage.read + stage.written for stage in stages)
     return {
         "size": corpus.size,
@@ -255,8 +257,8 @@ def estimate(corpus: Corpus, workers: int, price: float | None) -> dict[str, Any
             for stage in stages
         ],
         "shuffled_bytes": int(shuffled(stages)),
-        "work_bytes": int(sum(stage.written for stage in stages if stage.name != "merge")),
-        "output_bytes": int(sum(stage.written for stage in stages if stage.name == "merge")),
+        "work_bytes": int(sum(stage.written for stage in stages) - output),
+        "output_bytes": int(output),
         "gets": sum(stage.gets for stage in stages),
         "puts": sum(stage.puts for stage in stages),
         "worker_bytes": int(max(stage.held for stage in stages if stage.name not in SINGLE)),
