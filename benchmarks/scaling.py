@@ -28,7 +28,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.corpus import make_corpus
-from pipeline.scale import estimate_stages
+from pipeline.scale import Corpus, estimate_stages
+from pipeline.shape import shape_of
+
+SHARD_BYTES = 256 << 20  # of the default config
 
 # The command, with segments of text of another size than the mill's own.
 _MILL = "import sys; from pipeline import shape; shape.SEGMENT_BYTES = int(sys.argv.pop(1)); from pipeline.cli import main; main()"
@@ -83,8 +86,10 @@ def measure(output: Path, samples: list[tuple[float, float, int]]) -> dict[str, 
 
 def compare(found: dict[str, Any]) -> None:
     """Prints what was measured beside what the model says."""
-    size = found["input_bytes"]
-    stages = {stage.name: stage for stage in estimate_stages(size, redact=found["redact"])}
+    size, tasks = found["input_bytes"], found["tasks"]
+    shape = shape_of(size, tasks["mill"], SHARD_BYTES)
+    corpus = Corpus(size, tasks["mill"], tasks["merge"], shape, redact=found["redact"])
+    stages = {stage.name: stage for stage in estimate_stages(corpus)}
     print(f"\n{size / 1e6:,.0f} MB, {found['records']:,} records, {sum(found['seconds'].values()):,.0f} CPU s, "
           "measured and said")  # fmt: skip
     print(f"{'stage':<12} {'tasks':>11} {'CPU s':>17} {'ratio':>6} {'s/MB':>8} {'peak MB':>11}")
@@ -101,7 +106,7 @@ def compare(found: dict[str, Any]) -> None:
     print(f"{'kind':<12} {'MB':>17} {'ratio':>6} {'of input':>8}")
     wrote: dict[str, float] = {}
     for stage in stages.values():
-        wrote |= stage.writes
+        wrote |= stage.wrote
     for kind, measured in found["bytes"].items():
         if measured > size / 10_000:
             said = wrote.get(kind, 0.0)

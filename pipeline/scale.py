@@ -18,44 +18,56 @@ from pipeline.shape import Shape, shape_of
 # Bytes in the work folder and the output for each byte of text, and CPU seconds for each MB of text (10^6 bytes): made
 # chat logs of 1.4 kB a record with a fifth of copies, redaction off, one process, on the machine of the README.
 KINDS = {
-    "texts": 0.4185,
+    "texts": 0.4053,
     "facts": 0.0313,
-    "sketches": 0.9001,
-    "bands": 0.4110,
-    "pairs": 0.0591,
-    "met": 0.0083,
-    "sides": 0.2383,
+    "sketches": 0.0750,
+    "bands": 0.1077,
+    "pairs": 0.0123,
+    "met": 0.0011,
+    "sides": 0.0135,
     "edges": 0.0032,
     "verdicts": 0.0046,
-    "settled": 0.0230,
-    "data": 0.2953,
-    "jsonl": 0.7774,
-    "lineage": 0.0238,
+    "settled": 0.0227,
+    "seats": 0.0069,
+    "published": 0.0137,
+    "refs": 0.0021,
+    "index": 0.1706,
+    "data": 0.2956,
+    "jsonl": 0.7781,
+    "lineage": 0.0237,
 }
 RATES = {
-    "mill": 0.2282,
-    "count": 0.0004,
-    "candidates": 0.0069,
-    "attach": 0.0067,
-    "verify": 0.0055,
-    "cluster": 0.0007,
-    "settle": 0.0034,
-    "cut": 0.0001,
-    "merge": 0.0269,
+    "mill": 0.1386,
+    "count": 0.0009,
+    "candidates": 0.0110,
+    "attach": 0.0045,
+    "verify": 0.0098,
+    "cluster": 0.0018,
+    "settle": 0.0088,
+    "hold": 0.0020,
+    "search": 0.0107,
+    "merge": 0.0501,
+    "kept_refs": 0.0007,
+    "index_ids": 0.0047,
+    "index_bands": 0.0131,
 }
 REGROUP_RATE = 0.03  # CPU seconds for each MB of text
 REDACT_RATE = 0.5  # CPU seconds for each MB of text
 
 # What a process holds: this as it is, and by stage so much more, and so many bytes for each byte of text of the segment
 # that a task reads. Mill and Regroup hold buffers of one size, Cluster the edges of the whole corpus.
-BASE_BYTES = 420e6
+BASE_BYTES = 600e6
+KEPT_BYTES = 512e6  # of which refs are kept, at most: 4 bytes for each, or a bit for every one there can be
 HELD = {"mill": (180e6, 0.0), "regroup": (180e6, 0.0), "merge": (255e6, 3.3), "candidates": (0.0, 1.5),
-        "attach": (0.0, 0.5), "verify": (0.0, 0.5), "settle": (0.0, 0.7), "count": (0.0, 0.1)}  # fmt: skip
+        "attach": (0.0, 0.5), "verify": (0.0, 0.5), "settle": (0.0, 0.7), "count": (0.0, 0.1),
+        "regroup_index": (180e6, 0.0), "hold": (0.0, 0.5), "search": (0.0, 0.5), "kept_refs": (0.0, 0.1),
+        "index_ids": (0.0, 0.5), "index_bands": (0.0, 1.5)}  # fmt: skip
 CLUSTER_HELD = 0.015  # bytes for each byte of text: 200 for an edge
 
 REFERENCE_BYTES = 24  # of a reference to a segment, through Beam
 READ_BYTES = 8 << 20  # that a request for an input asks for
 SINGLE = ("cluster",)  # stages of one task
+OUTPUT_KINDS = ("data", "jsonl", "lineage", "index")  # the other kinds are in the work folder
 UNIT_KINDS = ("texts", "facts", "sketches", "bands")
 
 
@@ -138,9 +150,24 @@ def estimate_stages(corpus: Corpus) -> list[Stage]:
             reads = {"met": (1.0, ids * ids), "sides": (1.0, ids * ids), "sketches": (1.0, runs * ids)}
             yield stage("verify", ids, reads, ("edges",))
             yield stage("cluster", 1, {"edges": (1, ids)}, ("verdicts",))
-        yield stage("settle", ids, {"facts": (1, runs * ids), "verdicts": (1, ids)}, ("settled",))
+        settles = ("settled", "seats") if corpus.near else ("settled",)
+        yield stage("settle", ids, {"facts": (1, runs * ids), "verdicts": (1, ids)}, settles)
+        if corpus.near:
+            reads = {"sketches": (1.0, runs * ids), "seats": (1.0, ids * ids)}
+            yield stage("hold", ids, reads, ())
+            yield stage("search", ids, reads, ())
         reads = {"texts": (again, runs * overlaps), "settled": (again, overlaps)}
-        yield stage("merge", corpus.shards, reads, ("data", "jsonl", "lineage"))
+        yield stage("merge", corpus.shards, reads, ("data", "jsonl", "lineage", "published"))
+        noted = shape.blocks(corpus.shards) if shape.is_regrouped else corpus.shards
+        if shape.is_regrouped:
+            coarse = shape.unit_segments
+            yield stage("regroup_index", noted * coarse, {"published": (1, corpus.shards * coarse)}, ("published",))
+        yield stage("kept_refs", ids, {"published": (1, noted * ids)}, ("refs",))
+        reads = {"published": (1.0, noted * ids)}
+        reads |= {"sketches": (1.0, runs * ids)} if corpus.near else {}
+        yield stage("index_ids", ids, reads, ())
+        if corpus.near:  # each worker reads the refs once; nearly all of the index are bands
+            yield stage("index_bands", bands, {"bands": (1, runs * bands), "refs": (1, ids)}, ("index",))
 
     return list(parts())
 
@@ -165,7 +192,10 @@ def _requests(kind: str, most: int, corpus: Corpus) -> int:
 
 
 def _seconds(name: str, corpus: Corpus) -> float:
-    rate = REGROUP_RATE if name == "regroup" else RATES[name]
+    if name == "regroup_index":  # by the bytes that it moves: REGROUP_RATE is that of all that Mill writes
+        rate = REGROUP_RATE * KINDS["published"] / sum(KINDS[kind] for kind in UNIT_KINDS)
+    else:
+        rate = REGROUP_RATE if name == "regroup" else RATES[name]
     if name == "mill" and corpus.redact:
         rate += REDACT_RATE
     return rate * corpus.size / 1e6
@@ -175,8 +205,11 @@ def _held(name: str, corpus: Corpus) -> float:
     if name == "cluster":
         return BASE_BYTES + CLUSTER_HELD * corpus.size
     shape = corpus.shape
-    segments = {"merge": shape.text_segments, "candidates": shape.band_segments}.get(name, shape.segments)
+    by_band = dict.fromkeys(("candidates", "index_bands"), shape.band_segments)
+    segments = {"merge": shape.text_segments, **by_band}.get(name, shape.segments)
     fixed, factor = HELD[name]
+    if name == "index_bands":
+        fixed += min(KEPT_BYTES, _bytes("refs", corpus) * 2)  # packed on disk to half of what they are
     return BASE_BYTES + fixed + factor * corpus.size / segments
 
 
@@ -201,6 +234,7 @@ def estimate(corpus: Corpus, workers: int, price: float | None) -> dict[str, Any
     """The estimate as values. `price` is that of a worker of one core for an hour."""
     stages = estimate_stages(corpus)
     hours = sum(stage.hours(workers) for stage in stages)
+    output = sum(size for stage in stages for kind, size in stage.wrote.items() if kind in OUTPUT_KINDS)
     moved = sum(stage.read + stage.written for stage in stages)
     return {
         "size": corpus.size,
@@ -223,8 +257,8 @@ def estimate(corpus: Corpus, workers: int, price: float | None) -> dict[str, Any
             for stage in stages
         ],
         "shuffled_bytes": int(shuffled(stages)),
-        "work_bytes": int(sum(stage.written for stage in stages if stage.name != "merge")),
-        "output_bytes": int(sum(stage.written for stage in stages if stage.name == "merge")),
+        "work_bytes": int(sum(stage.written for stage in stages) - output),
+        "output_bytes": int(output),
         "gets": sum(stage.gets for stage in stages),
         "puts": sum(stage.puts for stage in stages),
         "worker_bytes": int(max(stage.held for stage in stages if stage.name not in SINGLE)),

@@ -6,6 +6,7 @@ A client waits and tries again for minutes, as it should in the middle of a run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 import fsspec
 
-PATIENCE = 12.0  # seconds
+PATIENCE = 20.0  # seconds
 CONNECT_SECONDS = 10
 READ_SECONDS = 30  # without a byte
 
@@ -165,7 +166,10 @@ def reach(uri: str, connect: Callable[[], tuple[Any, str]], *, patience: float =
 
     `connect` gives the file system of `uri` and the path in it.
     """
-    kind = KINDS[uri.partition("://")[0]]
+    scheme = uri.partition("://")[0]
+    kind = KINDS[scheme]
+    with contextlib.suppress(ImportError):  # which `connect` puts in words
+        fsspec.get_filesystem_class(scheme)  # beforehand: on a busy machine its import alone takes seconds
 
     def look() -> None:
         file_system, path = connect()

@@ -6,7 +6,6 @@ import json
 import re
 import runpy
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -185,11 +184,9 @@ def graph_labels(image: Path, proto: bytes) -> set[str]:
 def test_wrong_arguments_end_it_before_any_work(image, store, change, said):
     store.put("logs/chat.jsonl", b"{}\n")
     arguments = [change.get(one.partition("=")[0], one) for one in DATAFLOW]
-    start = time.monotonic()
     done = run(image, store, *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
-    assert time.monotonic() - start < 60
     assert store.names() == ["logs/chat.jsonl"]
 
 
