@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from transforms.read_ahead import ReadAhead
@@ -30,6 +29,7 @@ from transforms.stores import (
     MissingExtra,
     Reader,
     StorageError,
+    client_class,
     client_options,
     in_words,
     is_taken,
@@ -94,7 +94,7 @@ class Storage:
         kind = KINDS.get(scheme)
         try:
             options = client_options(kind, self.endpoint, self.profile)
-            client = fsspec.get_filesystem_class(scheme or "file")
+            client = client_class(scheme or "file")
         except ImportError as error:
             extra = f"make setup EXTRAS={kind}, or pip install 'corpusmill[{kind}]'" if kind else None
             raise MissingExtra(f"{scheme}:// needs a package that is not installed", extra) from error

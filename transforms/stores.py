@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import fsspec
 
-PATIENCE = 20.0  # seconds
+PATIENCE = 15.0  # seconds
 CONNECT_SECONDS = 10
 READ_SECONDS = 30  # without a byte
 
@@ -60,6 +60,14 @@ class MissingExtra(StorageError):
     """A scheme whose package is not installed."""
 
 
+def client_class(scheme: str) -> Any:
+    """The class of a scheme's client, `file` for local paths. Raises ImportError, ValueError where there is none."""
+    if KINDS.get(scheme) == "gcs":
+        # With these, which it looks for on its import, gcsfs asks for the type of every bucket: one more permission.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    return fsspec.get_filesystem_class(scheme)
+
+
 def client_options(kind: Kind | None, endpoint: str | None, profile: str | None) -> dict[str, Any]:
     """What the client of a kind of store is made with; credentials come from where it looks by itself."""
     options: dict[str, Any] = {}
@@ -76,8 +84,6 @@ def client_options(kind: Kind | None, endpoint: str | None, profile: str | None)
         if profile:
             options["profile"] = profile
     elif kind == "gcs":
-        # With these gcsfs asks for the type of every bucket, which needs one more permission.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs it raises too
         options["session_kwargs"] = {"timeout": _aiohttp_timeout()}
         if os.environ.get("STORAGE_EMULATOR_HOST"):
@@ -169,7 +175,7 @@ def reach(uri: str, connect: Callable[[], tuple[Any, str]], *, patience: float =
     scheme = uri.partition("://")[0]
     kind = KINDS[scheme]
     with contextlib.suppress(ImportError):  # which `connect` puts in words
-        fsspec.get_filesystem_class(scheme)  # beforehand: on a busy machine its import alone takes seconds
+        client_class(scheme)  # beforehand: on a busy machine its import alone takes seconds
 
     def look() -> None:
         file_system, path = connect()
