@@ -89,6 +89,27 @@ def test_whatever_a_pattern_matches_passes_the_gate(engine: str) -> None:
         assert matched > 100
 
 
+@pytest.mark.skipif(gate.hyperscan is None, reason="Hyperscan has no wheel here")
+@pytest.mark.parametrize(
+    ("expression", "once"),
+    [
+        (r"(?:[Bb][Cc]1|[13])[0-9A-Za-z]{25}", False),
+        (r"sk-[0-9a-z]{20,48}", False),
+        (r"\b[0-9]{19}", True),
+        (r"[0-9](?:[\x{20}\x{28}-\x{29}]{0,4}[0-9]){2}", True),
+    ],
+)
+def test_what_is_told_of_once_a_text(expression: str, once: bool) -> None:
+    assert bool(gate._once(expression)) == once
+    scanner = gate._Hyperscan([gate._Term(3, (expression,), ()), gate._Term(5, ("[a-z]{1,3}1",), ())], True)
+    text = (
+        b"sk-0123456789 0 (0) " + 50 * b"bc1aZ3sk-x0" + 40 * b"sk-a1b2c3d4e5f6a1b2c3d4e5f6 3aaaaaaaaaaaaaaaaaaaaaaaaaa "
+    )
+    assert (
+        scanner.scan(text + 30 * b"0123456789 " + 5 * b"0123456789") == 1 << 3 | 1 << 5
+    )  # told of many times or once: the same bits
+
+
 def test_rules_for_secrets_behind_the_gate() -> None:
     made = Gate(secret_sources())
     maker = Maker(Random(2), [Analyzer(RedactOptions())])

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,25 +208,34 @@ class _Hyperscan:
 
 def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
     """Expressions, their ids and flags. A source with words is a combination of quiet expressions."""
-    plain = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
+    plain = hyperscan.HS_FLAG_DOTALL
     if not only_ascii:
         plain |= hyperscan.HS_FLAG_UTF8
-    quiet = plain | hyperscan.HS_FLAG_QUIET
     rows: list[tuple[str, int, int]] = []
     free = max((term.number for term in terms), default=0) + 1
     subs: dict[str, int] = {}
     for term in terms:
         if not term.words:
-            rows += [(one, term.number, plain | hyperscan.HS_FLAG_PREFILTER) for one in term.patterns]
+            rows += [(one, term.number, plain | _once(one) | hyperscan.HS_FLAG_PREFILTER) for one in term.patterns]
             continue
         for one in (*term.patterns, *term.words):
             if one not in subs:
                 subs[one] = free + len(subs)
-                rows.append((one, subs[one], quiet))
+                rows.append((one, subs[one], plain | _once(one) | hyperscan.HS_FLAG_QUIET))
         either, words = ("|".join(str(subs[one]) for one in ones) for ones in (term.patterns, term.words))
         combination = hyperscan.HS_FLAG_COMBINATION | hyperscan.HS_FLAG_SINGLEMATCH
         rows.append((f"({either})&({words})", term.number, combination))
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+_LONG = 20  # of a letter: from there on Hyperscan walks through the rest of a long word anew for each further match
+_REPEAT = re.compile(r"(?<!\\x)\{(\d+)[,}]")  # not the number of a letter: relaxed expressions write `\x{20}`
+
+
+def _once(expression: str) -> int:
+    """The flag with which an expression is told of once a text; not where that takes time with the square of a word."""
+    repeats = map(int, _REPEAT.findall(expression))
+    return 0 if max(repeats, default=0) >= _LONG else int(hyperscan.HS_FLAG_SINGLEMATCH)
 
 
 # ------------------------------------------------------------------------------------------------ cache
