@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import regex
 
@@ -148,22 +148,25 @@ def reach(pattern: str, flags: int) -> Reach | None:
 _FAR = 400  # characters: with more around a candidate, a text is looked through whole
 
 
+def _inner(kind: Any, argument: Any) -> Iterable[Any]:
+    """What an item is made of, assertions left out."""
+    if kind is op.SUBPATTERN:
+        return (argument[3],)
+    if kind is op.BRANCH:
+        return cast(Iterable[Any], argument[1])
+    if kind in _REPEATS:
+        return (argument[2],)
+    return (argument,) if kind is op.ATOMIC_GROUP else ()
+
+
 def _beside(parsed: Any) -> int | None:
     """Characters that assertions look at, beside a match; None where they look at the text's ends."""
     total = 1
     for kind, argument in parsed:
-        inner: Iterable[Any] = ()
+        inner = _inner(kind, argument)
         if kind is op.AT and argument not in (op.AT_BOUNDARY, op.AT_NON_BOUNDARY):
             return None
-        if kind is op.SUBPATTERN:
-            inner = (argument[3],)
-        elif kind is op.BRANCH:
-            inner = argument[1]
-        elif kind in _REPEATS:
-            inner = (argument[2],)
-        elif kind is op.ATOMIC_GROUP:
-            inner = (argument,)
-        elif kind in (op.ASSERT, op.ASSERT_NOT):
+        if kind in (op.ASSERT, op.ASSERT_NOT):
             total += int(argument[1].getwidth()[1])
             inner = (argument[1],)
         elif kind is op.GROUPREF_EXISTS:
@@ -354,15 +357,7 @@ def _uncovered(branches: Sequence[list[Any]], folds: bool, anywhere: bool) -> li
 def _asserts(items: Iterable[Any]) -> bool:
     """Somewhere in the items is an assertion."""
     for kind, argument in items:
-        inner: Iterable[Any] = ()
-        if kind is op.SUBPATTERN:
-            inner = (argument[3],)
-        elif kind is op.BRANCH:
-            inner = argument[1]
-        elif kind in _REPEATS:
-            inner = (argument[2],)
-        elif kind is op.ATOMIC_GROUP:
-            inner = (argument,)
+        inner = _inner(kind, argument)
         if kind in _EMPTY or kind is op.GROUPREF_EXISTS or any(map(_asserts, inner)):
             return True
     return False
