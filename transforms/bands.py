@@ -97,11 +97,7 @@ def pack_bands(
     for target in targets.tolist():
         mine = slice(bounds[target], bounds[target + 1])
         part, part_orders = keys[mine], orders[order[mine]]
-        mean = float(part[-1] - part[0]) / len(part)
-        shift = max(0, int(math.log2(max(mean, 1.0) * math.log(2))))
-        words = np.zeros(2 + (len(part) * (shift + 1) + (int(part[-1] - part[0]) >> shift)) // 64, np.uint64)
-        bits = _pack_gaps(part, shift, words)
-        gaps = words[: -(-bits // 64)].astype("<u8").tobytes()
+        shift, gaps = _pack_keys(part)
         same = bool((part_orders == part_orders[0]).all())
         kept_orders = part_orders[:1] if same else part_orders
         kept = (refs[order[mine]].astype("<u4"), kept_orders.astype("<u4"), tags[order[mine]].astype("<u2"))
@@ -110,6 +106,15 @@ def pack_bands(
             column.append(value)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, PACKED, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=PACKED), targets.astype(np.int64)
+
+
+def _pack_keys(keys: npt.NDArray[np.uint64]) -> tuple[int, bytes]:
+    """`pack_sorted` of the upper bits of bands."""
+    span = int(keys[-1] - keys[0])
+    shift = max(0, int(math.log2(max(span / len(keys), 1.0) * math.log(2))))
+    words = np.zeros(2 + (len(keys) * (shift + 1) + (span >> shift)) // 64, np.uint64)
+    bits = _pack_gaps(keys, shift, words)
+    return shift, words[: -(-bits // 64)].astype("<u8").tobytes()
 
 
 def unpack_bands(packed: pa.Table) -> pa.Table:
@@ -153,12 +158,7 @@ def publish_bands(bands: pa.Table, kept: Kept) -> pa.Table:
 
 def pack_sorted(bands: npt.NDArray[np.uint64]) -> tuple[int, bytes]:
     """Sorted bands but for the first: the bits of a gap that are written as they are, and the gaps in Rice's code."""
-    keys = bands >> _LOW
-    span = int(keys[-1] - keys[0])
-    shift = max(0, int(math.log2(max(span / len(keys), 1.0) * math.log(2))))
-    words = np.zeros(2 + (len(keys) * (shift + 1) + (span >> shift)) // 64, np.uint64)
-    bits = _pack_gaps(keys, shift, words)
-    return shift, words[: -(-bits // 64)].astype("<u8").tobytes()
+    return _pack_keys(bands >> _LOW)
 
 
 def unpack_sorted(first: int, shift: int, gaps: bytes, rows: int) -> npt.NDArray[np.uint64]:
