@@ -14,16 +14,18 @@ whose result is in the work folder is skipped, so a retry or a second run of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from pipeline.tasks import Job, Tasks
 
+Results: TypeAlias = beam.PCollection[dict[str, Any]]
 Reference = tuple[int, int, int]  # transforms.runs.Segment as a plain tuple
 Keyed = tuple[int, Reference]
-Grouped = tuple[int, dict[str, Iterable[Reference]]]
+Tagged = tuple[int, tuple[str, Reference]]  # with the kind of run
+Spread = tuple[int, tuple[str, tuple[int, Reference]]]  # by shard
 
 UNIT_KINDS = ("bands", "sketches", "facts", "claims", "texts", "rejects")
 INDEX_KINDS = ("published", "owners")
@@ -40,33 +42,26 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     )
 
     runs = milled if not job.plan.shape.is_regrouped else milled | _regroup("Regroup", tasks, UNIT_KINDS)
-    bands, sketches, facts, claims, texts, rejects = (runs | _references(kind) for kind in UNIT_KINDS)
-    distinct = {"facts": facts} | _task("Count", tasks.count, result=int) | "Distinct" >> beam.CombineGlobally(sum)
+    distinct = {"facts": runs} | _task("Count", tasks.count, result=int)
 
     guards = root | "Guards" >> beam.Create(range(len(job.plan.guards)), reshuffle=False) | _map("Guard", tasks.guard)
-    eval_bands, eval_sketches = guards | _references("eval_bands"), guards | _references("eval_sketches")
-    found = {"bands": bands, "eval_bands": eval_bands} | _task("Candidates", tasks.candidates)
-    pairs = found | _references("pairs")
-    attached = {"pairs": pairs, "sketches": sketches, "eval_sketches": eval_sketches} | _task("Attach", tasks.attach)
-    sides, met = attached | _references("sides"), attached | _references("met")
-    verified = {"met": met, "sides": sides, "sketches": sketches, "eval_sketches": eval_sketches} | _task(
-        "Verify", tasks.verify
-    )
+    sketches = {"sketches": runs, "eval_sketches": guards}
+    found = {"bands": runs, "eval_bands": guards} | _task("Candidates", tasks.candidates)
+    attached = {"pairs": found, **sketches} | _task("Attach", tasks.attach)
+    verified = {"met": attached, "sides": attached, **sketches} | _task("Verify", tasks.verify)
     edges = verified | _references("edges")
 
-    clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsSingleton(distinct))
-    verdicts = clustered | _references("verdicts")
-    owned = {"claims": claims} | _task("Owners", tasks.owners) | _references("owned")
-    settled = {"facts": facts, "verdicts": verdicts, "owned": owned} | _task("Settle", tasks.settle)
-    totals = settled | _map("Sizes", tasks.sums) | "Totals" >> beam.CombineGlobally(_add_totals)
+    clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsIter(distinct))
+    owned = {"claims": runs} | _task("Owners", tasks.owners)
+    settled = {"facts": runs, "verdicts": clustered, "owned": owned} | _task("Settle", tasks.settle)
+    sizes = settled | _map("Sizes", tasks.sizes)
     counts = (
         settled
         | "Counts" >> beam.FlatMap(tasks.counts).with_output_types(tuple[int, bytes])
         | "Add counts" >> beam.CombinePerKey(tasks.add_counts)
     )
-    cut = root | _once("Cut", tasks.cut, AsIter(counts), AsSingleton(totals))
-    crowds, seats = found | _references("crowds"), settled | _references("seats")
-    members = {"crowds": crowds, "seats": seats, "sketches": sketches, "eval_sketches": eval_sketches}
+    cut = root | _once("Cut", tasks.cut, AsIter(counts), AsIter(sizes))
+    members = {"crowds": found, "seats": settled, **sketches}
     held = members | _task("Hold", tasks.hold, AsSingleton(cut))
     resolved = cut | "Resolve" >> beam.Map(
         tasks.resolve,
@@ -75,47 +70,34 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         AsIter(settled | _references("torn")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
-    sums = searched | "Sums" >> beam.CombineGlobally(tasks.add_searches)
-    looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsSingleton(sums)).with_output_types(dict)
+    told = searched | _map("Told", tasks.told)
+    looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsIter(told)).with_output_types(dict)
 
     size = AsSingleton(looked)
-    spread = {
-        kind: references
-        | f"Spread {kind}"
-        >> beam.FlatMap(tasks.spread, kind, size).with_output_types(tuple[int, tuple[int, Reference]])
-        for kind, references in {
-            "texts": texts,
-            "rejects": rejects,
-            "settled": settled | _references("settled"),
-            "drops": (resolved | _references("drops"), searched | "Searched" >> _references("drops")) | beam.Flatten(),
-        }.items()
-    }
-    spread["every"] = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(
-        tuple[int, tuple[int, Reference]]
-    )
+    spread = [
+        results | f"Spread {kinds[0]} {number}" >> beam.FlatMap(tasks.spread, kinds, size).with_output_types(Spread)
+        for number, (results, kinds) in enumerate(
+            [(runs, ("texts", "rejects")), (settled, ("settled",)), (resolved, ("drops",)), (searched, ("drops",))]
+        )
+    ]
+    every_shard = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(Spread)
     bases = root | _once("Line bases", tasks.line_bases, AsIter(milled | "Lines" >> beam.Map(tasks.lines)), result=list)
-    merged = spread | _task("Merge", tasks.merge, size, AsSingleton(bases))
-    count = (
-        merged
-        | "Numbers" >> beam.Map(tasks.number).with_output_types(int)
-        | "Merged" >> beam.combiners.Count.Globally()
+    merged = (
+        (*spread, every_shard)
+        | "For shards" >> beam.Flatten()
+        | "Merge"
+        >> _gather(("texts", "rejects", "settled", "drops", "every"), tasks.merge, dict, size, AsSingleton(bases))
     )
+    numbers = merged | "Numbers" >> beam.Map(tasks.number).with_output_types(int)
 
     noted = merged if not job.plan.shape.is_regrouped else merged | _regroup("Regroup index", tasks, INDEX_KINDS)
-    published, owners = (noted | _references(kind) for kind in INDEX_KINDS)
-    every = root | "Every" >> beam.Create(tasks.carried_segments(), reshuffle=False).with_output_types(Keyed)
-    refs = {"every": every, "published": published} | _task("Kept refs", tasks.kept_refs) | _references("refs")
-    by_id = {
-        "every": every,
-        "published": published,
-        "owners": owners,
-        "sketches": sketches,
-        "eval_sketches": eval_sketches,
-    }
+    every = root | "Every" >> beam.Create([tasks.carried_segments()], reshuffle=False).with_output_types(dict)
+    refs = {"every": every, "published": noted} | _task("Kept refs", tasks.kept_refs) | _references("refs")
+    by_id = {"every": every, "published": noted, "owners": noted, **sketches}
     ids = by_id | _task("Index ids", tasks.index_ids, result=int)
-    by_band = {"bands": bands, "eval_bands": eval_bands}
+    by_band = {"bands": runs, "eval_bands": guards}
     banded = by_band | _task("Index bands", tasks.index_bands, AsIter(refs), result=int)
-    _ = root | _once("Commit", tasks.commit, AsSingleton(count), size, AsIter(ids), AsIter(banded), result=int)
+    _ = root | _once("Commit", tasks.commit, AsIter(numbers), size, AsIter(ids), AsIter(banded), result=int)
 
 
 def _map(label: str, task: Callable[[Any], dict[str, Any]]) -> beam.ParDo:
@@ -134,27 +116,54 @@ def _references(kind: str) -> beam.ParDo:
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
-def _group_and_run(
-    kinds: dict[str, beam.PCollection[Keyed]], task: Callable[..., Any], result: type, *sides: Any
+def _gather(
+    tagged: beam.PCollection[Any], kinds: Sequence[str], task: Callable[..., Any], result: type, *sides: Any
 ) -> beam.PCollection[Any]:
-    """A task a segment, over the references of all kinds to it."""
-    return kinds | beam.CoGroupByKey() | beam.Map(task, *sides).with_output_types(result)
+    """A task a key, over what is tagged with each of the kinds.
+
+    CoGroupByKey would do the same with a step more for each kind and three of its own, and a small run
+    spends its time on steps.
+    """
+
+    run = "Run" >> beam.Map(lambda group, *sides: task(_by_kind(kinds, *group), *sides), *sides)
+    return tagged | beam.GroupByKey() | run.with_output_types(result)
 
 
-def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict) -> beam.PTransform:
-    return cast(beam.PTransform, label >> _group_and_run(task, result, *sides))
+def _by_kind(kinds: Sequence[str], key: int, members: Iterable[tuple[str, Any]]) -> tuple[int, dict[str, list[Any]]]:
+    of: dict[str, list[Any]] = {kind: [] for kind in kinds}
+    for kind, member in members:
+        of[kind].append(member)
+    return key, of
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
-def _group_blocks(
-    results: beam.PCollection[dict[str, Any]], tasks: Tasks, kinds: Sequence[str]
-) -> beam.PCollection[dict[str, Any]]:
-    references = {
-        kind: results
-        | f"Blocks of {kind}" >> beam.FlatMap(tasks.blocks, kind).with_output_types(tuple[int, tuple[int, int, int]])
-        for kind in kinds
-    }
-    return references | _task("Runs", tasks.regroup)
+def _gather_references(
+    of: dict[str, Results], task: Callable[..., Any], result: type, *sides: Any
+) -> beam.PCollection[Any]:
+    """A task a segment, over the references to it in the results that each kind of run is in."""
+
+    def references(result: dict[str, Any], kinds: Sequence[str]) -> Iterator[Tagged]:
+        for kind in kinds:
+            for writer, number, start, end in Tasks.references(result, kind):
+                yield number, (kind, (writer, start, end))
+
+    tagged = []
+    for results in dict.fromkeys(of.values()):
+        kinds = [kind for kind, one in of.items() if one is results]
+        label = f"References to {' and '.join(kinds)}"
+        tagged.append(results | label >> beam.FlatMap(references, kinds).with_output_types(Tagged))
+    together = tagged | beam.Flatten() if len(tagged) > 1 else tagged[0]
+    return together | _gather(tuple(of), task, result, *sides)
+
+
+def _task(label: str, task: Callable[..., Any], *sides: Any, result: type = dict) -> beam.PTransform:
+    return cast(beam.PTransform, label >> _gather_references(task, result, *sides))
+
+
+@beam.ptransform_fn  # type: ignore[untyped-decorator]
+def _group_blocks(results: Results, tasks: Tasks, kinds: Sequence[str]) -> Results:
+    blocks = results | "Blocks" >> beam.FlatMap(tasks.blocks, kinds).with_output_types(Tagged)
+    return cast(Results, blocks | _gather(kinds, tasks.regroup, dict))
 
 
 def _regroup(label: str, tasks: Tasks, kinds: Sequence[str]) -> beam.PTransform:
@@ -163,19 +172,10 @@ def _regroup(label: str, tasks: Tasks, kinds: Sequence[str]) -> beam.PTransform:
 
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
-def _create_and_run(root: beam.Pipeline, task: Callable[..., Any], result: type, *sides: Any) -> beam.PCollection[Any]:
+def _start_and_run(root: beam.Pipeline, task: Callable[..., Any], result: type, *sides: Any) -> beam.PCollection[Any]:
     """One task, over side inputs. Each has a source of its own: one for all would tie them into a circle."""
-    return root | beam.Create([0], reshuffle=False) | beam.Map(task, *sides).with_output_types(result)
+    return root | beam.Impulse() | "Run" >> beam.Map(lambda _, *sides: task(*sides), *sides).with_output_types(result)
 
 
 def _once(label: str, task: Callable[..., Any], *sides: Any, result: type = dict) -> beam.PTransform:
-    return cast(beam.PTransform, label >> _create_and_run(task, result, *sides))
-
-
-def _add_totals(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Kept records and their bytes, over segments; associative."""
-    kept, n_bytes, pinned = 0, 0, [0, 0, 0]
-    for result in results:
-        kept, n_bytes = kept + result["kept"], n_bytes + result["n_bytes"]
-        pinned = [one + more for one, more in zip(pinned, result["pinned"], strict=True)]
-    return {"kept": kept, "n_bytes": n_bytes, "pinned": pinned}
+    return cast(beam.PTransform, label >> _start_and_run(task, result, *sides))

@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 import apache_beam as beam
 import grpc
@@ -32,7 +33,18 @@ from pipeline.errors import UsageError
 from pipeline.tasks import Job
 
 _JOB_SERVER_SECONDS = 15.0
+View = TypeVar("View", bound=PipelineOptions)
 ONE_PROCESS_BYTES = 64 << 20  # 64 MiB: below it starting workers costs more than it gains
+
+
+class _Options(PipelineOptions):
+    """Options whose views are made once: Beam asks for a few of them at each step of a pipeline, and makes each anew."""
+
+    def view_as(self, cls: type[View]) -> View:
+        views = self.__dict__.setdefault("_views", {})  # as an attribute it would be an option
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return cast(View, views[cls])
 
 
 def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> PipelineOptions:
@@ -40,7 +52,7 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
 
     Raises UsageError on unknown ones, and where there is no job server.
     """
-    options = PipelineOptions(list(arguments))
+    options = _Options(list(arguments))
     _check_known(arguments, _job_server_options(options))
     if is_local(options):
         direct = options.view_as(DirectOptions)

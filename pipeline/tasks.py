@@ -10,7 +10,7 @@ import functools
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,11 +139,12 @@ class Tasks:
         Metrics.counter("corpusmill", "quarantined").inc(sum(result["quarantined"].values()))
         return result
 
-    def blocks(self, result: Result, kind: str) -> Iterator[tuple[int, Reference]]:
-        """References to a run, each keyed by its block of writers and its segment, as the number of a task."""
+    def blocks(self, result: Result, kinds: Sequence[str]) -> Iterator[tuple[int, tuple[str, Reference]]]:
+        """References to runs, each keyed by its block of writers and its segment, as the number of a task."""
         shape = self.job.plan.shape
-        for writer, number, start, end in self.references(result, kind):
-            yield writer // shape.block * shape.unit_segments + number, (writer, start, end)
+        for kind in kinds:
+            for writer, number, start, end in self.references(result, kind):
+                yield writer // shape.block * shape.unit_segments + number, (kind, (writer, start, end))
 
     def regroup(self, group: Grouped) -> Result:
         """The runs of a segment of a block of writers as one, cut finer."""
@@ -224,10 +225,11 @@ class Tasks:
 
         return self._once("verify", segment, make, segment)
 
-    def cluster(self, _: int, edges: Iterable[tuple[int, Reference]], distinct: int) -> Result:
+    def cluster(self, edges: Iterable[tuple[int, Reference]], counts: Iterable[int]) -> Result:
         """Verdicts on all records that resemble another, and the look-alikes in different units."""
 
         def make() -> Result:
+            distinct = sum(counts)
             table = self._runs("edges").table(_segments(reference for _, reference in edges))
             dedupe = self.job.options.dedupe
             clusters = cluster_edges(table, dedupe.threshold, distinct)
@@ -297,8 +299,8 @@ class Tasks:
         return self._once("settle", segment, make, segment)
 
     @staticmethod
-    def sums(result: Result) -> Result:
-        """What is added up of a segment: all of its result would be held by a combiner ten times over."""
+    def sizes(result: Result) -> Result:
+        """What is added up of a segment."""
         return {name: result[name] for name in ("kept", "pinned", "n_bytes")}
 
     @staticmethod
@@ -315,15 +317,23 @@ class Tasks:
             total += np.frombuffer(zlib.decompress(chunk), np.int64)
         return zlib.compress(total.tobytes(), 1)
 
-    def cut(self, _: int, chunks: Iterable[tuple[int, bytes]], totals: Result) -> Result:
+    def cut(self, chunks: Iterable[tuple[int, bytes]], sizes: Iterable[Result]) -> Result:
         """The cut of the splits, and what there is to cut."""
 
         def make() -> Result:
             counts = np.zeros((_CHUNKS, BINS // _CHUNKS), np.int64)
             for chunk, packed in chunks:
                 counts[chunk] = np.frombuffer(zlib.decompress(packed), np.int64)
-            cut = choose_cut(counts.ravel(), self.job.split, self.job.plan.base.settlement(totals["pinned"]))
-            return {"cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped, cut.frozen], **totals}
+            kept, n_bytes, pinned = 0, 0, [0, 0, 0]
+            for size in sizes:
+                kept, n_bytes = kept + size["kept"], n_bytes + size["n_bytes"]
+                pinned = [one + more for one, more in zip(pinned, size["pinned"], strict=True)]
+            cut = choose_cut(counts.ravel(), self.job.split, self.job.plan.base.settlement(pinned))
+            return {
+                "cut": [cut.eval_end, cut.val_end, list(cut.passed), cut.val_capped, cut.frozen],
+                "kept": kept,
+                "n_bytes": n_bytes,
+            }
 
         return self._once("cut", 0, make)
 
@@ -404,18 +414,17 @@ class Tasks:
         return self._once("search", segment, make, segment)
 
     @staticmethod
-    def add_searches(results: Iterable[Result]) -> Result:
-        """The sums of what searches tell; associative."""
-        sums = dict.fromkeys(("dropped", "dropped_bytes", "unsearched", "sampled", "recalled"), 0)
-        for result in results:
-            for name in sums:
-                sums[name] += result[name]
-        return sums
+    def told(result: Result) -> Result:
+        """What is added up of a search."""
+        return {name: result[name] for name in ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")}
 
-    def look_alikes(self, resolved: Result, searched: Result) -> Result:
+    def look_alikes(self, resolved: Result, searches: Iterable[Result]) -> Result:
         """What gave way to look-alikes in all, how well they were found, and the number of shards of what is left."""
 
         def make() -> Result:
+            searched = dict.fromkeys(("dropped", "dropped_bytes", "unsearched", "sampled", "recalled"), 0)
+            for told in searches:
+                searched = {name: count + told[name] for name, count in searched.items()}
             n_bytes = resolved["n_bytes"] - resolved["dropped_bytes"] - searched["dropped_bytes"]
             return {
                 **{name: resolved[name] for name in ("cut", "kept", "n_bytes")},
@@ -427,27 +436,28 @@ class Tasks:
         return self._once("look_alikes", 0, make)
 
     def spread(
-        self, keyed: tuple[int, Reference], kind: str, size: Result
-    ) -> Iterator[tuple[int, tuple[int, Reference]]]:
-        """A reference to a segment of keys, for each shard that reads the segment."""
-        segment, reference = keyed
+        self, result: Result, kinds: Sequence[str], size: Result
+    ) -> Iterator[tuple[int, tuple[str, tuple[int, Reference]]]]:
+        """The references to segments of keys, for each shard that reads the segment."""
         options = self.job.options
-        segments = options.segments if kind == "drops" else options.text_segments
-        for shard in shards_of(segment, segments, size["shards"]):
-            yield shard, (segment, reference)
+        for kind in kinds:
+            segments = options.segments if kind == "drops" else options.text_segments
+            for writer, segment, start, end in self.references(result, kind):
+                for shard in shards_of(segment, segments, size["shards"]):
+                    yield shard, (kind, (segment, (writer, start, end)))
 
     @staticmethod
-    def shards(size: Result) -> Iterator[tuple[int, tuple[int, Reference]]]:
+    def shards(size: Result) -> Iterator[tuple[int, tuple[str, tuple[int, Reference]]]]:
         """Every shard, so that each has its task even where it has no records."""
         for shard in range(size["shards"]):
-            yield shard, (0, (0, 0, 0))
+            yield shard, ("every", (0, (0, 0, 0)))
 
     @staticmethod
     def lines(result: Result) -> tuple[int, int]:
         """A work unit and its lines."""
         return result["unit"], result["lines"]
 
-    def line_bases(self, _: int, lines: Iterable[tuple[int, int]]) -> list[int]:
+    def line_bases(self, lines: Iterable[tuple[int, int]]) -> list[int]:
         """The line of its input that each work unit starts after."""
         counts = dict(lines)
         bases, shard, base = [], -1, 0
@@ -557,10 +567,10 @@ class Tasks:
 
         return self._once("kept_refs", segment, make, segment)
 
-    def carried_segments(self) -> list[tuple[int, Reference]]:
-        """Every segment of ids, with a reference to nothing, where a rebuild may take over what is in its index."""
+    def carried_segments(self) -> Result:
+        """As a run that is in every segment of ids, where a rebuild may take over what is in its index."""
         plan = self.job.plan
-        return [(segment, (0, 0, 0)) for segment in range(plan.shape.segments)] if plan.is_rebuild else []
+        return {"runs": {"every": list(range(plan.shape.segments + 1)) if plan.is_rebuild else [0]}}
 
     def _watched(self) -> list[str]:
         """Ids of which the report says what became of them."""
@@ -607,8 +617,9 @@ class Tasks:
         job = self.job
         return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
 
-    def commit(self, _: int, merged: int, size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
+    def commit(self, numbers: Iterable[int], size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""
+        merged = len(set(numbers))
         if merged != size["shards"]:
             raise RuntimeError(f"{merged} of {size['shards']} shards were merged")
         job = self.job

@@ -74,7 +74,7 @@ def coders_of(graph: protos.Pipeline, coder: str) -> Iterator[str]:
 
 
 def test_what_is_grouped_are_numbers_references_and_counts(graph):
-    """No record, and nothing pickled, which could be of any size; but for the few sums that a combiner makes."""
+    """No record, and nothing pickled, which could be of any size."""
     pickled = set()
     for transform in graph.components.transforms.values():
         if transform.spec.urn != GROUP:
@@ -83,7 +83,7 @@ def test_what_is_grouped_are_numbers_references_and_counts(graph):
         _, value = graph.components.coders[graph.components.pcollections[name].coder_id].component_coder_ids
         if any("pickled" in urn for urn in coders_of(graph, value)):
             pickled.add(transform.unique_name.split("/")[0])
-    assert pickled <= {"Deal", "Totals", "Sums"}  # the window of a unit's number; sums of segments
+    assert pickled <= {"Deal"}  # the window of a unit's number
     urns = {coder.spec.urn for coder in graph.components.coders.values()}
     assert not [urn for urn in urns if "RecordBatchCoder" in urn]
 
@@ -96,10 +96,10 @@ def test_side_inputs_are_what_one_task_made_or_a_number_a_task(graph):
             for tag in payload.side_inputs:
                 name = graph.components.pcollections[transform.inputs[tag]].unique_name
                 sides.add(name.lstrip("0123456789").split("/")[0].split(".")[0])
-    records = {"Mill", "References to texts", "References to bands", "References to sketches", "References to facts"}
-    assert sides
-    assert not sides & records
-    assert "References to pairs" not in sides
+    references = {f"References to {kind}" for kind in ("edges", "held", "torn", "refs")}
+    one_task = {"Cluster", "Cut", "Resolve", "LookAlikes", "Line bases"}
+    a_task = {"Lines", "Count", "Sizes", "Add counts", "Told", "Numbers", "Index ids", "Index bands"}
+    assert sides == references | one_task | a_task
 
 
 def stages_of(graph: protos.Pipeline) -> list[set[str]]:
@@ -122,11 +122,14 @@ def test_stages_fuse_as_intended(graph):
 
     mill = stage_of("Mill")
     assert not any(name.startswith("Units/") for name in mill)  # a listing that is fused with its work is one worker's
-    assert {"References to texts", "References to bands", "References to facts", "Lines"} <= mill
-    tasks = [one for one in graph.components.transforms.values() if one.unique_name.endswith("Map(merge)")]
-    assert tasks
-    assert stage_of("Merge/Map(merge)") is not mill
-    assert stage_of("Commit/Map(commit)") not in (mill, stage_of("Merge/Map(merge)"))
+    assert {
+        "Candidates/References to bands",
+        "Settle/References to facts",
+        "Owners/References to claims",
+        "Lines",
+    } <= mill
+    assert stage_of("Merge/Run") is not mill
+    assert stage_of("Commit/Run") not in (mill, stage_of("Merge/Run"))
 
 
 class _Outputs(PipelineVisitor):
