@@ -43,8 +43,8 @@ else
 	$(BIN)/corpusmill run --input $(INPUT) --output "$(OUTPUT)"
 endif
 
-test: $(DEV)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(DEV)  ## run the tests, a file of them a process at a time
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-stores: $(DEV)  ## test on MinIO, fake-gcs-server and Azurite, which it installs (needs go, npm)
 	$(BIN)/python -m tests.servers install stores
