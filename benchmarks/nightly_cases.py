@@ -96,9 +96,7 @@ class Judge:
         if other.outcome == "duplicate":
             return self._kept_alone(other, near)
         if other.outcome == "dropped":
-            held = [id_ for id_ in near if self.full[id_].outcome in ("val", "eval")]
-            moved = [id_ for id_ in held if self.mine[id_].outcome != self.full[id_].outcome]
-            return "what it gave way to in one build is not held out night by night" if held and held == moved else None
+            return self._not_dropped(one, mine, near)
         return self._split(one, mine, other, near)
 
     def _dropped(self, mine: Fate, near: Mapping[str, float]) -> str | None:
@@ -133,6 +131,17 @@ class Judge:
         # Had both been kept here, a duplicate would have been missed.
         return None if kept.kept else "what it resembles in one build came later, or gave way"
 
+    def _not_dropped(self, one: str, mine: Fate, near: Mapping[str, float]) -> str | None:
+        held = [id_ for id_ in near if self.full[id_].outcome in ("val", "eval")]
+        still = {self.mine[id_].outcome for id_ in held if self.mine[id_].outcome == self.full[id_].outcome}
+        if held and not still:
+            return "what it gave way to in one build is not held out night by night"
+        if still == {mine.outcome} and any(
+            night == mine.outcome != full for night, full in self._cuts(one, mine)
+        ):  # look-alikes within a split are no leak
+            return "its night was cut elsewhere, into the split of what it gave way to in one build"
+        return None
+
     def _split(self, one: str, mine: Fate, other: Fate, near: Mapping[str, float]) -> str | None:
         group = [fate for fate in self.mine.values() if mine.group and fate.group == mine.group and fate.kept]
         if any(fate.snapshot < mine.snapshot and fate.outcome == mine.outcome for fate in group):
@@ -140,14 +149,14 @@ class Judge:
         before = [id_ for id_ in near if self.mine[id_].outcome == "train" and self.mine[id_].snapshot < mine.snapshot]
         if mine.outcome == "train" and before:
             return "it resembles train, published before"
-        for unit in [mine.group] if mine.group else self._unit(one):
-            place = bin_of(bytes.fromhex(unit), self.keys)
-            if (_split_at(place, self.cuts[mine.snapshot]), _split_at(place, self.full_cut)) == (
-                mine.outcome,
-                other.outcome,
-            ):
-                return "its night was cut elsewhere than all nights together"
+        if (mine.outcome, other.outcome) in self._cuts(one, mine):
+            return "its night was cut elsewhere than all nights together"
         return None
+
+    def _cuts(self, one: str, mine: Fate) -> list[tuple[str, str]]:
+        """Where the cut of a record's night and that of the one build put each unit of splitting that it may be in."""
+        places = [bin_of(bytes.fromhex(unit), self.keys) for unit in ([mine.group] if mine.group else self._unit(one))]
+        return [(_split_at(place, self.cuts[mine.snapshot]), _split_at(place, self.full_cut)) for place in places]
 
     def _unit(self, one: str) -> list[str]:
         """The ids that may name a record's unit of splitting: all that it resembles, and that these do."""

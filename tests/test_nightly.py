@@ -120,6 +120,20 @@ def test_other_fates_have_a_cause_that_shows_or_none(mine, other, why):
     assert found is None if why is None else why in (found or "")
 
 
+@pytest.mark.parametrize(("night_cut", "found"), [((1, 0), True), ((1, 1), False), ((0, 0), False)])
+def test_a_look_alike_in_the_same_split_is_no_leak(night_cut, found):
+    """Only if the cut of its night, and that of no other, put it into the split of what it gave way to."""
+    keys, one, peer = Keys("x"), "0" * 32, "1" * 32
+    place = bin_of(bytes.fromhex(one), keys)
+    fates = {peer: fate("val", snapshot=2, group=None)}
+    night, full = (place, place + night_cut[0]), (place, place + night_cut[1])
+    judge = Judge(
+        {**fates, one: fate("val", group=None)}, {**fates, one: fate("dropped", "near_val", group=None)},
+        lambda id_: {peer: 0.75} if id_ == one else {}, keys, {2: (*night, True)}, (*full, True), 0.8, 0.7,
+    )  # fmt: skip
+    assert (judge.cause(one) is not None) == found
+
+
 def test_nights_reach_what_the_benchmark_asks_of_them(tmp_path, monkeypatch):
     """The whole simulation, small: thirty nights of it are `benchmarks/nightly.py`."""
     monkeypatch.setattr(nightly, "command", lambda *arguments: float(mill(*arguments)))
