@@ -50,7 +50,7 @@ from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
 from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
+from transforms.search import HELD, SEATS, hold_out, resolve_held, sample_of, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, TORN, drop_torn, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
@@ -344,7 +344,7 @@ class Tasks:
         def make() -> Result:
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             splits = seat_splits(seats, cut_of(cut))
-            sample = -(-SAMPLE // self.job.options.segments)
+            sample = sample_of(segment, self.job.options.segments)
             some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
             crowded = crowds.column("ref").to_numpy()
             sketches = self._sketches(segment, kinds, np.concatenate([crowded, some]), crowded)
