@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from transforms.compiled import compiled, signed
+
 MOST_SORTED = 1 << 27  # refs: from there on the bits are smaller
 _BITMAP_BYTES = 1 << 29
 
@@ -20,9 +22,10 @@ Refs = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Kept:
-    """Sorted refs, or a bitmap of them."""
+    """Sorted refs, and where those begin that share their upper bits; or a bitmap of them."""
 
     refs: Refs
+    starts: npt.NDArray[np.int32]
     bitmap: npt.NDArray[np.uint8] | None
 
     def has(self, refs: Refs) -> npt.NDArray[np.bool_]:
@@ -30,10 +33,9 @@ class Kept:
         if self.bitmap is not None:
             found = self.bitmap[refs >> np.uint32(3)] >> (refs & np.uint32(7)).astype(np.uint8)
             return np.asarray(found & 1, bool)
-        if len(self.refs) == 0:
-            return np.zeros(len(refs), bool)
-        places = np.searchsorted(self.refs, refs)
-        return np.asarray(self.refs[np.minimum(places, len(self.refs) - 1)] == refs)
+        had = np.empty(len(refs), bool)
+        _look_up(self.refs, self.starts, np.uint32(_shift(len(self.refs))), np.ascontiguousarray(refs), had)
+        return had
 
 
 def gather_kept(parts: Iterable[Refs], most_sorted: int = MOST_SORTED) -> Kept:
@@ -48,7 +50,27 @@ def gather_kept(parts: Iterable[Refs], most_sorted: int = MOST_SORTED) -> Kept:
             while sorted_parts:
                 _set_bits(bitmap, sorted_parts.pop())
     refs = np.concatenate([np.empty(0, np.uint32), *sorted_parts])
-    return Kept(refs, bitmap)
+    firsts = np.arange(1 << 32 - _shift(len(refs)), dtype=np.uint32) << np.uint32(_shift(len(refs)))
+    starts = np.concatenate([np.searchsorted(refs, firsts), [len(refs)]]).astype(np.int32)
+    return Kept(refs, starts, bitmap)
+
+
+def _shift(count: int) -> int:
+    """How far a ref is shifted to the number of its bucket: there are half as many as refs, or all of them."""
+    return 32 - max(1, count.bit_length() - 1)
+
+
+@compiled
+def _look_up(
+    refs: Refs, starts: npt.NDArray[np.int32], shift: np.uint32, asked: Refs, had: npt.NDArray[np.bool_]
+) -> None:
+    """As a search through the sorted refs, but in their bucket alone: refs are hashes, which fill buckets evenly."""
+    for row in range(len(asked)):
+        bucket = signed(asked[row] >> shift)
+        place, end = starts[bucket], starts[bucket + 1]
+        while place < end and refs[place] < asked[row]:
+            place += 1
+        had[row] = place < end and refs[place] == asked[row]
 
 
 def _set_bits(bitmap: npt.NDArray[np.uint8], refs: Refs) -> None:
