@@ -102,6 +102,19 @@ def expire_snapshots(
     return gone
 
 
+def remove_uncommitted(dataset: Dataset) -> int:
+    """Removes what no manifest lists of numbers that are taken, at once; returns how many files.
+
+    A run that still writes such files is not hurt: it can't commit any more.
+    """
+    listed = {one["path"] for manifest in kept_snapshots(dataset).values() for one in manifest["files"]}
+    left = [one for one, _ in _unlisted(dataset, listed, 0, math.inf, set())]
+    for one in left:
+        dataset.storage.remove(one.uri)
+    _remove_empty_folders(dataset)
+    return len(left)
+
+
 def _pins(dataset: Dataset) -> list[Stored]:
     return [one for one in dataset.storage.below(dataset.uri("snapshots")) if one.uri.endswith(".pin")]
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
+from pipeline.expire import remove_uncommitted
 from pipeline.rewrite import Entry, Rewrite, is_among, line_digests, read_columns
 from pipeline.snapshots import Dataset
 from transforms.bands import BANDS, refs_of
@@ -131,6 +132,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "suppressed": len(suppressed | set(wanted)),
         "removed": removed,
         "trial_removed": trial,
+        "uncommitted_removed": remove_uncommitted(dataset),  # a gate may have set records of theirs aside
         "search": found,
         "cost": rewrite.cost(),
         "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],

@@ -29,7 +29,7 @@ from pipeline.errors import OvertakenError, UsageError
 from pipeline.members import id_of_line
 from pipeline.plan import versions
 from pipeline.report import newest_report, put_report
-from pipeline.snapshots import Dataset, add_accounts, kept, origin_of, total
+from pipeline.snapshots import Dataset, add_accounts, folder_of_origin, kept, origin_of, total
 from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import content_digest
 from transforms.index import SCHEMAS, parts_of, put_part
@@ -82,7 +82,7 @@ class Rewrite:
     def copy_path(self, entry: Entry) -> str:
         """Where the copy of a file goes."""
         folder, name = entry["path"].split("/")[0], entry["path"].rsplit("/", 1)[1]
-        return join(folder, self.name, origin_of(entry["path"]), name)
+        return join(folder, self.name, folder_of_origin(entry["path"]), name)
 
     def writer(self, path: str, kind: str, split: str | None = None) -> FileWriter:
         """A file of the new snapshot, to be filled."""
@@ -175,7 +175,7 @@ class Rewrite:
         """Copies a part of the index with other rows."""
         (part,) = parts_of([entry["path"]])
         storage, root = self.dataset.storage, self.dataset.root
-        folder = join(self.name, origin_of(entry["path"]))
+        folder = join(self.name, folder_of_origin(entry["path"]))
         written = put_part(storage, root, folder, part.kind, part.number, part.count, rows.cast(SCHEMAS[part.kind]))
         self.replace(entry, written)
 
@@ -250,7 +250,9 @@ class Rewrite:
         }
 
     def _check_accounts(self) -> None:
-        """Raises RuntimeError where the accounts and the files don't agree."""
+        """Raises RuntimeError where the accounts and the files don't agree, or two files have one name."""
+        if len({one["path"] for one in self.files}) < len(self.files):
+            raise RuntimeError("a file was written over another")
         if self.accounting["read"] != total(self.accounting):
             raise RuntimeError("the accounts don't balance")
         for split in SPLITS:

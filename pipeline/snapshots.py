@@ -104,7 +104,22 @@ def origin_of(path: str) -> str:
     if folders == ["snapshots"]:
         found = re.fullmatch(r"(\d{6})(?:-[0-9a-f]{12})?-[a-z]+(?:-(\d{6}))?\.parquet", name, re.ASCII)
         return found[2] or found[1] if found else name[:6]
-    return folders[2] if len(folders) > 2 else folders[1][:6]
+    return folder_of_origin(path)[:6]
+
+
+def folder_of_origin(path: str) -> str:
+    """The folder that a copy of a file goes to, below that of the new snapshot; of a copy, the one that it is in.
+
+    A snapshot may have written files of one name to several folders; they stay apart.
+
+    >>> folder_of_origin("lineage/000002-0123456789ab-eval/part-00000-of-00001.parquet")
+    '000002-eval'
+    >>> folder_of_origin("lineage/000003-0123456789ab/000002-eval/part-00000-of-00001.parquet")
+    '000002-eval'
+    """
+    _, snapshot, *within, _ = path.split("/")
+    number, _, rest = snapshot.partition("-")
+    return within[0] if within else number + rest[12:]
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:

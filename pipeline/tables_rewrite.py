@@ -38,6 +38,8 @@ def forget_table(certificate: Mapping[str, Any]) -> Iterable[Table | Text]:
                    "of those given", style="yellow")  # fmt: skip
     if certificate["trial_removed"]:
         yield Text("the folder trial/ was removed too")
+    if certificate["uncommitted_removed"]:
+        yield Text(f"{certificate['uncommitted_removed']:,} files were removed that runs left and nobody had committed")
     if certificate["older_snapshots"]:
         yield Text(
             f"still on disk in {len(certificate['older_snapshots']):,} older snapshots, until they expire",

@@ -186,6 +186,49 @@ def test_forgetting_twice_copies_copies_and_says_when_nothing_is_left(people, ca
     assert mill("verify", people) == 0
 
 
+def test_after_a_rebuild_every_file_keeps_a_copy_of_its_own(people, made, tmp_path, capsys):
+    """A rebuild writes lineage, data and JSONL to several folders, with the same names in each."""
+    rows = live(people, "parquet")
+    splits = {one["id"]: one["outcome"] for one in live(people, "lineage") if one["outcome"] in SPLITS}
+    held = next(row["group"] for row in rows if splits[row["id"]] == "eval")
+    fixed = next(row for row in rows if splits[row["id"]] == "train")
+    said = [{"role": "user", "content": "What was corrected?"}, {"role": "assistant", "content": "Nearly all of it."}]
+    decisions = write_lines(tmp_path / "decisions.jsonl", [{"id": fixed["id"], "decision": "fix", "messages": said}])
+    assert mill("apply", people, decisions) == 0
+    again = ["run", "--input", made.parent / "logs.jsonl", "--output", people, *FAST]
+    again += ["--set", "split.group_by=metadata.user_id"]
+    assert mill(*again, "--set", "validate.max_chars=100000", "--rebuild") == 0
+    lines = len(live(people, "lineage"))
+    kept = {row["id"] for row in live(people, "parquet") if row["group"] not in (held, fixed["group"])}
+    certificate = forget(people, capsys, held, fixed["group"])
+    assert certificate["search"]["found"] == 0
+    assert mill("verify", people) == 0
+    assert len(live(people, "lineage")) == lines
+    left = [row["id"] for row in live(people, "parquet")]
+    assert len(left) == len(set(left))
+    assert set(left) == kept
+    paths = [one["path"] for one in Dataset(Storage(), str(people)).manifest()["files"]]
+    assert any("-eval/part" in path for path in paths)
+    assert any("-corrected/train" in path for path in paths)
+
+
+def test_what_a_gate_set_aside_goes_too(people, tmp_path, capsys):
+    logs = write_lines(
+        tmp_path / "more.jsonl", [chat(f"Something new of {n}", user_id=5) for n in range(9)] + [b"{"] * 9
+    )
+    gated = ["run", "--input", logs, "--output", people, *FAST, "--set", "split.group_by=metadata.user_id"]
+    assert mill(*gated, "--set", "write.shard_bytes=8192", "--set", "gates.max_quarantined=0.1") == 3
+    aside = [*people.glob("data/000002-*/*")]
+    assert aside
+    assert forget(people, capsys, "5")["uncommitted_removed"] > 0
+    assert not any(path.exists() for path in aside)
+    group = KEYS.group(b"5").hex().encode()
+    listed = {uri for n in (1, 2) for uri in (lambda d: d.files(d.manifest(n)))(Dataset(Storage(), str(people)))}
+    for path in people.rglob("*"):
+        if path.is_file() and str(path) not in listed:
+            assert group not in path.read_bytes()
+
+
 def test_the_same_request_gives_the_same_bytes_whatever_order_it_comes_in(people, made, tmp_path, capsys):
     other = Path(shutil.copytree(made, tmp_path / "other" / "out"))
     forget(people, capsys, "1", "2")

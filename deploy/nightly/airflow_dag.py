@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
 from kubernetes.client import models as k8s
 
 with DAG(
     dag_id="corpusmill",
-    schedule="30 2 * * *",
+    # With the interval before it, so that `ds` is the day that is over. A plain cron string would give the day of the run.
+    schedule=CronDataIntervalTimetable("30 2 * * *", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=True,
     max_active_runs=1,

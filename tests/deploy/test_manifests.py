@@ -138,7 +138,10 @@ def test_the_airflow_dag_runs_one_task_a_night(tools, tmp_path):
         "spec.loader.exec_module(module)\n"
         "(dag,) = made\n"
         "(task,) = dag.tasks\n"
-        "print(json.dumps([dag.dag_id, dag.max_active_runs, dag.catchup, list(task.arguments), task.image]))\n"
+        "import pendulum\n"
+        "night = dag.timetable.infer_manual_data_interval(run_after=pendulum.datetime(2026, 11, 28, 2, 30))\n"
+        "made = [dag.dag_id, dag.max_active_runs, dag.catchup, list(task.arguments), task.image, str(night.start.date())]\n"
+        "print(json.dumps(made))\n"
     )
     done = subprocess.run(
         [str(tools / "venv/bin/python"), "-c", script, str(DEPLOY / "nightly/airflow_dag.py")],
@@ -148,10 +151,11 @@ def test_the_airflow_dag_runs_one_task_a_night(tools, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    name, most, catchup, arguments, image = json.loads(done.stdout.splitlines()[-1])
+    name, most, catchup, arguments, image, night = json.loads(done.stdout.splitlines()[-1])
     assert (name, most, catchup) == ("corpusmill", 1, True)
     assert arguments[0] == "run"
     assert arguments[-2:] == ["--date", "{{ ds }}"]
+    assert night == "2026-11-27"  # what `ds` is in the run of the 28th
     assert image.startswith("corpusmill:")
 
 
