@@ -94,7 +94,8 @@ def _carried_lines(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[tu
 def _inputs(dataset: Dataset, manifest: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
     """Rows of an inputs file: of decisions as they are, of logs that lines of eval came from with those lines alone.
 
-    A log has two rows where it grew, or where a rebuild read it again: each has its own lines.
+    A log has two rows where it grew, or where a rebuild read it again: each has its own lines. That of eval's lines has
+    no digest, so a log that was not there for the rebuild counts as new when it is back.
     """
     listed = [one["path"] for one in manifest["files"] if one["kind"] == "inputs" and origin_of(one["path"]) == number]
     rows = []
@@ -103,7 +104,9 @@ def _inputs(dataset: Dataset, manifest: Mapping[str, Any], number: str) -> list[
         if row["kind"] == CORRECTIONS:
             rows.append(row)
         elif row[Outcome.EVAL]:
-            known = {name: row[name] for name in ("shard", "size", "etag", "digest", "kind")}
+            known = {name: row[name] for name in ("shard", "size", "etag", "kind")}
             account = add_accounts([{"read": row[Outcome.EVAL], Outcome.EVAL.value: row[Outcome.EVAL]}])
-            rows.append({**account, "quarantined": [], "dropped": [], **known, "corrupt": False, "notes": []})
+            rows.append(
+                {**account, "quarantined": [], "dropped": [], **known, "digest": "", "corrupt": False, "notes": []}
+            )
     return rows

@@ -222,6 +222,20 @@ def test_a_rebuild_keeps_published_splits_and_eval(nights, tmp_path, capsys):
     assert splits(out, 5) == after
 
 
+def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path):
+    out, logs = tmp_path / "out", nights / "logs"
+    shutil.copytree(nights / "out", out)
+    changed = ["--output", out, *GROUPED, "--set", "dedupe.shingle=4"]
+    later = [logs / "2026-11-02.jsonl", logs / "2026-11-03.jsonl"]
+    assert mill("run", "--input", *later, *changed, "--rebuild", "--accept") == 0
+    assert len(splits(out, 4)) < len(splits(out, 3))
+    assert mill("run", "--input", logs / "2026-11-01.jsonl", *changed) == 0
+    assert manifest(out, 5)["added"]["read"] == len((logs / "2026-11-01.jsonl").read_bytes().splitlines())
+    assert splits(out, 4).items() <= splits(out, 5).items()
+    assert len(splits(out, 5)) > len(splits(out, 4))
+    assert mill("verify", out) == 0
+
+
 def test_eval_is_filled_until_it_has_its_records(tmp_path):
     chooser = random.Random(8)
     for day in (1, 2, 3):
