@@ -67,6 +67,7 @@ from transforms.verify import (
 
 KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
+_ROWS = 65_536  # at a time, where rows are objects
 _CHUNKS = 64  # in which counts by bin travel
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
@@ -230,9 +231,9 @@ class Tasks:
 
         def make() -> Result:
             distinct = sum(counts)
-            table = self._runs("edges").table(_segments(reference for _, reference in edges))
+            found = self._runs("edges").read(_segments(reference for _, reference in edges))
             dedupe = self.job.options.dedupe
-            clusters = cluster_edges(table, dedupe.threshold, distinct)
+            clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct)
             targets = self._by_key(clusters.verdicts)
             return {
                 "runs": {
@@ -240,11 +241,11 @@ class Tasks:
                     "cross": self._write("cross", 0, clusters.cross),
                 },
                 "distinct": distinct,
-                "edges": table.num_rows,
+                "edges": clusters.edges,
                 "largest": clusters.largest,
                 "divided": clusters.divided,
-                "borderline": borderline_pairs(table, clusters.verdicts, dedupe.threshold),
-                "similarities": similarity_counts(table, clusters.verdicts, dedupe.leak_threshold),
+                "borderline": borderline_pairs(clusters, dedupe.threshold),
+                "similarities": similarity_counts(clusters, dedupe.leak_threshold),
             }
 
         return self._once("cluster", 0, make)
@@ -725,8 +726,13 @@ class Tasks:
         """uint64[N]: the shuffle keys of the ids."""
         if "key" in rows.column_names:
             return np.asarray(rows.column("key").to_numpy(), np.uint64)
-        keys = self.job.options.keys
-        return np.array([keys.shuffle_key(one) for one in rows.column("id").to_pylist()], np.uint64)
+        keys, found = self.job.options.keys, np.empty(rows.num_rows, np.uint64)
+        place = 0
+        for batch in rows.to_batches(max_chunksize=_ROWS):
+            for one in batch.column("id").to_pylist():
+                found[place] = keys.shuffle_key(one)
+                place += 1
+        return found
 
 
 def cut_of(result: Result) -> Cut:

@@ -6,6 +6,8 @@ stays already. So nothing chains: whoever is dropped resembles, verifiably, some
 Copies, new records whose sketches are the same, are one record here: what becomes of the first of them becomes of the
 others, which give way to it where it is kept. So nobody needs the edges of all of them.
 
+Edges are read a batch at a time and held as numbers, 12 bytes each beside what is known of each record.
+
 Units: kept records that are joined by look-alikes at `leak_threshold` go to one split together. A unit
 above a hundredth of the corpus is divided; look-alikes in two parts are then told apart by the split.
 
@@ -16,6 +18,7 @@ neither kept nor anybody's duplicate here, and takes no part in units.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -28,6 +31,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from transforms.compiled import compiled
 from transforms.exact import id_words, ids_of
+from transforms.numbering import Numbering
+from transforms.verify import EDGES
 
 # What is known of a new record that resembles another; all others are kept and units of their own.
 VERDICTS = pa.schema(
@@ -57,16 +62,22 @@ LIKE_TRAIN, LIKE_VAL, LIKE_EVAL = LIKE = (1, 2, 4)  # by split
 
 DIVIDED_SHARE = 0.01  # of the corpus: a larger unit is divided
 DIVIDED_FLOOR = 100  # records: a smaller unit never is, however small the corpus
+LARGEST = 20  # clusters that are told
 FAMILY = 0.5  # of a unit's records that one of them resembles, from which the cause is one text, not a chain
 
-_SIDE = ("rank", "group", "n_bytes", "published")
+# Look-alikes that both stay, whatever their units.
+CLOSE = pa.schema([EDGES.field(name) for name in ("a", "b", "similarity")])
+
+_ABOUT = pa.schema([EDGES.field(f"{name}_a").with_name(name) for name in ("rank", "group", "n_bytes", "published")])
 
 
 class Clusters(NamedTuple):
-    """Verdicts, cross edges, and what the report tells of the largest clusters and of units that were divided."""
+    """Verdicts, cross edges, close pairs, and what the report tells of the largest clusters and of divided units."""
 
     verdicts: pa.Table
     cross: pa.Table
+    close: pa.Table
+    edges: int  # that there are
     largest: list[dict[str, int | str]]
     divided: list[dict[str, Any]]
 
@@ -76,120 +87,119 @@ class _Graph:
     """Records as numbers, in order, and the edges among them: each once, `a` before `b`."""
 
     ids: npt.NDArray[np.uint64]
-    groups: pa.Array
+    groups: pa.ChunkedArray
     grouped: npt.NDArray[np.bool_]
     n_bytes: npt.NDArray[np.int64]
     published: npt.NDArray[np.int8]
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
+    a: npt.NDArray[np.int32]
+    b: npt.NDArray[np.int32]
     similarity: npt.NDArray[np.float32]
 
 
-def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
+def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: int) -> Clusters:
     """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus."""
-    graph = _graph(edges)
-    first, graph = _merge_copies(graph)
+    whole = _graph(edges)
+    first, graph = _merge_copies(whole)
     like = _like(graph)
     barred = like >= LIKE_VAL
-    kept_for, kept_similarity = np.full(len(like), -1, np.int64), np.zeros(len(like), np.float32)
+    kept_for, kept_similarity = np.full(len(like), -1, np.int32), np.zeros(len(like), np.float32)
     strong = graph.similarity >= np.float32(threshold)
     later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
     order = np.lexsort((earlier, -similarity, later))
     _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
     copies = np.flatnonzero(first != np.arange(len(first)))
-    kept_for[copies] = np.where(
-        barred[first[copies]], -1, np.where(kept_for[first] < 0, first, kept_for[first])[copies]
-    )
-    kept_similarity[copies] = np.where(kept_for[copies] == first[copies], 1.0, kept_similarity[first[copies]])
-    like[copies], barred[copies] = like[first[copies]], barred[first[copies]]
-    new = graph.published < 0
-    kept = (kept_for < 0) & ~barred & new
+    leaders = first[copies]
+    gone = kept_for[leaders] >= 0
+    kept_for[copies] = np.where(barred[leaders], -1, np.where(gone, kept_for[leaders], leaders))
+    kept_similarity[copies] = np.where(gone, kept_similarity[leaders], 1.0)
+    like[copies], barred[copies] = like[leaders], barred[leaders]
+    published = int((whole.published >= 0).sum())  # they come first
+    kept = (kept_for < 0) & ~barred
+    kept[:published] = False
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
     drawn = np.zeros(len(kept), bool)
     drawn[units[kept & (like == LIKE_TRAIN)]] = True
-    ids = ids_of(graph.ids)
-    unit_ids = ids.take(pa.array(units))
+    ids = ids_of(whole.ids)
+    new = slice(published, None)
+    stays = pa.array(kept_for[new], mask=kept_for[new] < 0)
     verdicts = pa.table(
         [
-            ids,
-            ids.take(pa.array(np.where(kept_for < 0, 0, kept_for), mask=kept_for < 0)),
-            pa.array(kept_similarity, pa.float32(), mask=kept_for < 0),
-            pc.if_else(pa.array(kept & ~graph.grouped), unit_ids, pa.scalar(None, pa.binary(16))),
-            pa.array(like),
-            pa.array(drawn[units] & kept),
+            ids[new],
+            ids.take(stays),
+            pa.array(kept_similarity[new], pa.float32(), mask=kept_for[new] < 0),
+            ids.take(pa.array(units[new], mask=~kept[new] | whole.grouped[new])),
+            pa.array(like[new]),
+            pa.array((drawn[units] & kept)[new]),
         ],
         schema=VERDICTS,
-    ).filter(pa.array(new))
-    owners = pc.coalesce(graph.groups, unit_ids)
-    both = kept[graph.a] & kept[graph.b]
-    a, b = pa.array(graph.a[both]), pa.array(graph.b[both])
-    sizes = pa.array(graph.n_bytes)
-    cross = pa.table(
-        [ids.take(a), ids.take(b), owners.take(a), owners.take(b), sizes.take(a), sizes.take(b)], schema=CROSS
     )
+    both = kept[graph.a] & kept[graph.b]
+    sides = graph.a[both], graph.b[both]
+    places = [pa.array(side) for side in sides]
+    owners = [
+        pc.coalesce(graph.groups.take(place), ids.take(pa.array(units[side])))
+        for place, side in zip(places, sides, strict=True)
+    ]
+    sizes = [pa.array(graph.n_bytes[side]) for side in sides]
+    cross = pa.table([*(ids.take(place) for place in places), *owners, *sizes], schema=CROSS)
     cross = cross.filter(pc.not_equal(cross.column("unit_a"), cross.column("unit_b")))
-    largest = _largest(ids, np.where(kept_for < 0, np.arange(len(kept)), kept_for))
-    return Clusters(verdicts, cross, largest, divided)
+    both = kept[whole.a] & kept[whole.b]
+    ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
+    close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
+    return Clusters(verdicts, cross, close, len(whole.a), _largest(whole.ids, kept_for), divided)
 
 
-def _graph(edges: pa.Table) -> _Graph:
+def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
     """The records of EDGES in order, each once, whichever sides it is on."""
-    edges = edges.combine_chunks()
-    count = edges.num_rows
-    words = np.concatenate([id_words(edges.column(side)) for side in "ab"])
-    by_id = np.lexsort((words[:, 1], words[:, 0]))
-    sorted_words = words[by_id]
-    first = np.ones(len(words), bool)
-    first[1:] = (sorted_words[1:] != sorted_words[:-1]).any(axis=1)
-    numbers = np.empty(len(words), np.int64)
-    numbers[by_id] = np.cumsum(first) - 1
-    chosen = by_id[first]  # a place of each record among both sides
-
-    def about(name: str) -> pa.Array:
-        sides = pa.chunked_array([edges.column(f"{name}_{side}").combine_chunks() for side in "ab"])
-        taken = sides.take(pa.array(chosen))
-        return taken.combine_chunks() if taken.num_chunks != 1 else taken.chunk(0)
-
-    if count == 0:
-        nothing = np.empty(0, np.int64)
-        return _Graph(words, pa.nulls(0, pa.binary(16)), np.empty(0, bool), nothing, np.empty(0, np.int8), nothing,
-                      nothing, np.empty(0, np.float32))  # fmt: skip
-    ranks = about("rank").dictionary_encode()
-    rank_order = np.argsort(np.array(ranks.dictionary.to_pylist(), object), kind="stable")
-    rank_places = np.empty(len(rank_order), np.int64)
-    rank_places[rank_order] = np.arange(len(rank_order))
-    published = about("published").to_numpy()
-    order = np.lexsort((rank_places[ranks.indices.to_numpy()], published < 0))  # stable: by id among equals
-    place = np.empty(len(order), np.int64)
+    numbering = Numbering()
+    about: list[pa.RecordBatch] = []
+    ends: tuple[list[npt.NDArray[np.int32]], ...] = ([np.empty(0, np.int32)], [np.empty(0, np.int32)])
+    similarity = [np.empty(0, np.float32)]
+    for batch in edges:
+        for side, numbers in zip("ab", ends, strict=True):
+            known = len(numbering)
+            numbers.append(numbering.number(id_words(batch.column(side))))
+            highest = np.maximum.accumulate(np.concatenate(([known - 1], numbers[-1])))
+            fresh = pa.array(np.diff(highest) > 0)
+            columns = [batch.column(f"{name}_{side}").filter(fresh) for name in _ABOUT.names]
+            about.append(pa.RecordBatch.from_arrays(columns, schema=_ABOUT))
+        similarity.append(batch.column("similarity").to_numpy())
+    records = pa.Table.from_batches(about, _ABOUT).combine_chunks()
+    published = records.column("published").to_numpy()
+    ranks = pc.rank(records.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
+    order = np.lexsort((numbering.ids[:, 1], numbering.ids[:, 0], ranks, published < 0))
+    place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order))
-    sides = place[numbers[:count]], place[numbers[count:]]
-    groups = about("group").take(pa.array(order))
+    sides = [place[np.concatenate(numbers)] for numbers in ends]
+    groups = records.column("group").take(pa.array(order))
     return _Graph(
-        words[chosen][order],
+        numbering.ids[order],
         groups,
-        np.asarray(groups.is_valid().to_numpy(zero_copy_only=False), bool),
-        about("n_bytes").to_numpy()[order],
+        np.asarray(groups.is_valid().to_numpy(), bool),
+        records.column("n_bytes").to_numpy()[order],
         published[order],
         np.minimum(*sides),
         np.maximum(*sides),
-        edges.column("similarity").to_numpy(),
+        np.concatenate(similarity),
     )
 
 
-def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int64], _Graph]:
-    """int64[N]: the first of the copies of each record; the graph with the edges of all of them at that one."""
+def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
+    """int32[N]: the first of the copies of each record; the graph with the edges of all of them at that one."""
     count = len(graph.ids)
     new = graph.published < 0
     same = (graph.similarity == 1) & new[graph.a] & new[graph.b]
     if not same.any():
-        return np.arange(count), graph
+        return np.arange(count, dtype=np.int32), graph
     matrix = coo_array((np.ones(same.sum(), np.int8), (graph.a[same], graph.b[same])), shape=(count, count))
-    _, labels = connected_components(matrix, directed=False)
-    _, firsts = np.unique(labels, return_index=True)
+    components, labels = connected_components(matrix, directed=False)
+    firsts = np.empty(components, np.int32)
+    firsts[labels[::-1]] = np.arange(count)[::-1]  # the one that is put last stays
     first = firsts[labels]
     a, b = first[graph.a[~same]], first[graph.b[~same]]
     low, high = np.minimum(a, b), np.maximum(a, b)
-    pairs, chosen = np.unique(low * count + high, return_index=True)  # copies are as similar as each other
+    # Copies are as similar as each other, so any of the edges between two of their firsts will do.
+    pairs, chosen = np.unique(low.astype(np.int64) * count + high, return_index=True)
     chosen = chosen[pairs // count != pairs % count]
     return first, replace(graph, a=low[chosen], b=high[chosen], similarity=graph.similarity[~same][chosen])
 
@@ -206,11 +216,11 @@ def _like(graph: _Graph) -> npt.NDArray[np.int8]:
 
 @compiled
 def _drop_duplicates(
-    later: npt.NDArray[np.int64],
-    earlier: npt.NDArray[np.int64],
+    later: npt.NDArray[np.int32],
+    earlier: npt.NDArray[np.int32],
     similarity: npt.NDArray[np.float32],
     barred: npt.NDArray[np.bool_],
-    kept_for: npt.NDArray[np.int64],
+    kept_for: npt.NDArray[np.int32],
     kept_similarity: npt.NDArray[np.float32],
 ) -> None:
     """Puts the kept record that each gives way to: the most similar one, the first in order among equals.
@@ -276,12 +286,12 @@ def _divide(
     }
 
 
-def _largest(
-    ids: pa.FixedSizeBinaryArray, kept_for: npt.NDArray[np.int64], most: int = 20
-) -> list[dict[str, int | str]]:
+def _largest(ids: npt.NDArray[np.uint64], kept_for: npt.NDArray[np.int32]) -> list[dict[str, int | str]]:
     """The kept records that most gave way to, with the number of records in their cluster."""
-    leaders, counts = np.unique(kept_for, return_counts=True)
-    chosen = np.lexsort((leaders, -counts))[:most]
+    counts = np.bincount(kept_for[kept_for >= 0], minlength=1)
+    leaders = np.flatnonzero(counts)
+    chosen = leaders[np.lexsort((ids[leaders, 1], ids[leaders, 0], -counts[leaders]))[:LARGEST]]
     return [
-        {"id": ids[int(leaders[one])].as_py().hex(), "records": int(counts[one])} for one in chosen if counts[one] > 1
+        {"id": one.hex(), "records": int(count) + 1}
+        for one, count in zip(ids_of(ids[chosen]).to_pylist(), counts[chosen], strict=True)
     ]
