@@ -178,10 +178,13 @@ class Tasks:
 
         def make() -> Result:
             packed = self._runs("bands").table(_segments(kinds["bands"]))
-            bands = unpack_bands(packed)
+            bands, tags = unpack_bands(packed), unpack_tags(packed)
+            del packed
             asked = bands.column("band").to_numpy()
             published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
-            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks(), unpack_tags(packed))
+            if published.num_rows:
+                bands = pa.concat_tables([bands, published]).combine_chunks()
+            found = find_candidates(bands, tags)
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
@@ -196,7 +199,8 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
+            found = self._runs("pairs").read(_segments(kinds["pairs"]))
+            pairs = pairs_of(pair_words(batch) for _, batch in found)
             if pairs.num_rows == 0:
                 return {"runs": {}}
             sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
