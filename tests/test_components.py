@@ -117,7 +117,7 @@ def test_pairs_and_families_need_no_labels():
     star = {(0, number): 0.9 for number in range(1, RECORDS)}
     for drawn in (family, star):
         edges = edge_table(
-            drawn, {number: int(number >= 60 or drawn is star and number > 0) for number in range(RECORDS)}, {}, {}
+            drawn, {number: int(number >= 60 or (drawn is star and number > 0)) for number in range(RECORDS)}, {}, {}
         )
         assert labels_of(edges, 16, 16).num_rows == 0
         assert len(set(label_keys(edges, LABELS.empty_table()).tolist())) == len(set(edges.column("a").to_pylist()))

@@ -68,7 +68,7 @@ FAMILY = 0.5  # of a unit's records that one of them resembles, from which the c
 # Look-alikes that both stay, whatever their units.
 CLOSE = pa.schema([EDGES.field(name) for name in ("a", "b", "similarity")])
 
-_ABOUT = pa.schema([EDGES.field(f"{name}_a").with_name(name) for name in ("rank", "group", "n_bytes", "published")])
+_ABOUT = pa.schema([EDGES.field(f"{name}_a").with_name(name) for name in ("rank", "n_bytes", "published")])
 
 
 class Clusters(NamedTuple):
@@ -87,8 +87,8 @@ class _Graph:
     """Records as numbers, in order, and the edges among them: each once, `a` before `b`."""
 
     ids: npt.NDArray[np.uint64]
-    groups: pa.ChunkedArray
-    grouped: npt.NDArray[np.bool_]
+    group: npt.NDArray[np.int32]  # its number, -1 for none
+    groups: npt.NDArray[np.uint64]  # by number, as ids
     n_bytes: npt.NDArray[np.int64]
     published: npt.NDArray[np.int8]
     a: npt.NDArray[np.int32]
@@ -101,48 +101,26 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
     whole = _graph(edges)
     first, graph = _merge_copies(whole)
     like = _like(graph)
-    barred = like >= LIKE_VAL
-    kept_for, kept_similarity = np.full(len(like), -1, np.int32), np.zeros(len(like), np.float32)
-    strong = graph.similarity >= np.float32(threshold)
-    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
-    order = np.lexsort((earlier, -similarity, later))
-    _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
-    copies = np.flatnonzero(first != np.arange(len(first)))
-    leaders = first[copies]
-    gone = kept_for[leaders] >= 0
-    kept_for[copies] = np.where(barred[leaders], -1, np.where(gone, kept_for[leaders], leaders))
-    kept_similarity[copies] = np.where(gone, kept_similarity[leaders], 1.0)
-    like[copies], barred[copies] = like[leaders], barred[leaders]
-    published = int((whole.published >= 0).sum())  # they come first
-    kept = (kept_for < 0) & ~barred
-    kept[:published] = False
+    kept_for, kept_similarity = _give_way(graph, like >= LIKE_VAL, threshold)
+    _repeat_for_copies(first, like, kept_for, kept_similarity)
+    kept = (kept_for < 0) & (like < LIKE_VAL) & (whole.published < 0)
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
     drawn = np.zeros(len(kept), bool)
     drawn[units[kept & (like == LIKE_TRAIN)]] = True
     ids = ids_of(whole.ids)
-    new = slice(published, None)
-    stays = pa.array(kept_for[new], mask=kept_for[new] < 0)
+    new = slice(int((whole.published >= 0).sum()), None)  # published ones come first
     verdicts = pa.table(
         [
             ids[new],
-            ids.take(stays),
+            ids.take(pa.array(kept_for[new], mask=kept_for[new] < 0)),
             pa.array(kept_similarity[new], pa.float32(), mask=kept_for[new] < 0),
-            ids.take(pa.array(units[new], mask=~kept[new] | whole.grouped[new])),
+            ids.take(pa.array(units[new], mask=~kept[new] | (whole.group[new] >= 0))),
             pa.array(like[new]),
             pa.array((drawn[units] & kept)[new]),
         ],
         schema=VERDICTS,
     )
-    both = kept[graph.a] & kept[graph.b]
-    sides = graph.a[both], graph.b[both]
-    places = [pa.array(side) for side in sides]
-    owners = [
-        pc.coalesce(graph.groups.take(place), ids.take(pa.array(units[side])))
-        for place, side in zip(places, sides, strict=True)
-    ]
-    sizes = [pa.array(graph.n_bytes[side]) for side in sides]
-    cross = pa.table([*(ids.take(place) for place in places), *owners, *sizes], schema=CROSS)
-    cross = cross.filter(pc.not_equal(cross.column("unit_a"), cross.column("unit_b")))
+    cross = _cross(graph, kept, units)
     both = kept[whole.a] & kept[whole.b]
     ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
     close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
@@ -151,32 +129,35 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
 
 def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
     """The records of EDGES in order, each once, whichever sides it is on."""
-    numbering = Numbering()
+    records, groups = Numbering(), Numbering()
     about: list[pa.RecordBatch] = []
+    group = [np.empty(0, np.int32)]
     ends: tuple[list[npt.NDArray[np.int32]], ...] = ([np.empty(0, np.int32)], [np.empty(0, np.int32)])
     similarity = [np.empty(0, np.float32)]
     for batch in edges:
         for side, numbers in zip("ab", ends, strict=True):
-            known = len(numbering)
-            numbers.append(numbering.number(id_words(batch.column(side))))
+            known = len(records)
+            numbers.append(records.number(id_words(batch.column(side))))
             highest = np.maximum.accumulate(np.concatenate(([known - 1], numbers[-1])))
             fresh = pa.array(np.diff(highest) > 0)
             columns = [batch.column(f"{name}_{side}").filter(fresh) for name in _ABOUT.names]
             about.append(pa.RecordBatch.from_arrays(columns, schema=_ABOUT))
+            named = batch.column(f"group_{side}").filter(fresh)
+            group.append(np.full(len(named), -1, np.int32))
+            group[-1][named.is_valid().to_numpy(zero_copy_only=False)] = groups.number(id_words(named.drop_null()))
         similarity.append(batch.column("similarity").to_numpy())
-    records = pa.Table.from_batches(about, _ABOUT).combine_chunks()
-    published = records.column("published").to_numpy()
-    ranks = pc.rank(records.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
-    order = np.lexsort((numbering.ids[:, 1], numbering.ids[:, 0], ranks, published < 0))
+    known_of = pa.Table.from_batches(about, _ABOUT)
+    published = known_of.column("published").to_numpy()
+    ranks = pc.rank(known_of.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
+    order = np.lexsort((records.ids[:, 1], records.ids[:, 0], ranks, published < 0))
     place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order))
+    place[order] = np.arange(len(order), dtype=np.int32)
     sides = [place[np.concatenate(numbers)] for numbers in ends]
-    groups = records.column("group").take(pa.array(order))
     return _Graph(
-        numbering.ids[order],
-        groups,
-        np.asarray(groups.is_valid().to_numpy(), bool),
-        records.column("n_bytes").to_numpy()[order],
+        records.ids[order],
+        np.concatenate(group)[order],
+        groups.ids,
+        known_of.column("n_bytes").to_numpy()[order],
         published[order],
         np.minimum(*sides),
         np.maximum(*sides),
@@ -214,6 +195,47 @@ def _like(graph: _Graph) -> npt.NDArray[np.int8]:
     return like
 
 
+def _give_way(
+    graph: _Graph, barred: npt.NDArray[np.bool_], threshold: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """int32[N] the kept record that each gives way to, -1 for none, and how similar they are (float32[N])."""
+    kept_for, kept_similarity = np.full(len(graph.ids), -1, np.int32), np.zeros(len(graph.ids), np.float32)
+    strong = graph.similarity >= np.float32(threshold)
+    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
+    order = np.lexsort((earlier, -similarity, later))
+    _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
+    return kept_for, kept_similarity
+
+
+def _repeat_for_copies(
+    first: npt.NDArray[np.int32],
+    like: npt.NDArray[np.int8],
+    kept_for: npt.NDArray[np.int32],
+    kept_similarity: npt.NDArray[np.float32],
+) -> None:
+    """Puts what becomes of the first of copies for the others: where it is kept they give way to it."""
+    copies = np.flatnonzero(first != np.arange(len(first), dtype=np.int32))
+    leaders = first[copies]
+    gone = kept_for[leaders] >= 0
+    like[copies] = like[leaders]
+    kept_for[copies] = np.where(gone, kept_for[leaders], np.where(like[leaders] >= LIKE_VAL, -1, leaders))
+    kept_similarity[copies] = np.where(gone, kept_similarity[leaders], 1.0)
+
+
+def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int32]) -> pa.Table:
+    """CROSS."""
+    both = kept[graph.a] & kept[graph.b]
+    sides = graph.a[both], graph.b[both]
+    owners = []
+    for side in sides:
+        owner, group = graph.ids[units[side]], graph.group[side]
+        owner[group >= 0] = graph.groups[group[group >= 0]]
+        owners.append(owner)
+    apart = (owners[0] != owners[1]).any(axis=1)
+    ids = [ids_of(words[apart]) for words in (*(graph.ids[side] for side in sides), *owners)]
+    return pa.table([*ids, *(pa.array(graph.n_bytes[side[apart]]) for side in sides)], schema=CROSS)
+
+
 @compiled
 def _drop_duplicates(
     later: npt.NDArray[np.int32],
@@ -236,14 +258,14 @@ def _drop_duplicates(
 
 def _units(
     graph: _Graph, kept: npt.NDArray[np.bool_], largest: int
-) -> tuple[npt.NDArray[np.int64], list[dict[str, Any]]]:
-    """int64[N] the record that names the unit of each; what is to be told of units that were divided.
+) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
+    """int32[N] the record that names the unit of each; what is to be told of units that were divided.
 
     The name is the member with the smallest id; of a divided unit, that of each part. Records with a group
     join nobody: the group is their unit.
     """
     count = len(graph.ids)
-    alone = ~graph.grouped & kept
+    alone = (graph.group < 0) & kept
     both = alone[graph.a] & alone[graph.b]
     edges = (graph.a[both], graph.b[both])
     matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()
@@ -251,7 +273,7 @@ def _units(
     sizes = np.bincount(labels, minlength=1)
     order = np.lexsort((graph.ids[:, 1], graph.ids[:, 0], labels))
     starts = np.cumsum(sizes) - sizes
-    names = np.empty(count, np.int64)
+    names = np.empty(count, np.int32)
     names[order] = np.repeat(order[starts[sizes > 0]], sizes[sizes > 0])
     divided = []
     for label in np.flatnonzero(sizes > largest).tolist():
@@ -261,7 +283,7 @@ def _units(
 
 
 def _divide(
-    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int64]
+    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int32]
 ) -> dict[str, Any]:
     """Names the parts of a unit, `members` in the order of ids; returns its size, parts and cause.
 
