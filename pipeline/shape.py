@@ -18,7 +18,7 @@ MOST_TEXT_SEGMENTS = 65_536
 MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly
 MAX_PAIRS = 4_000_000  # unit x segment pairs of a kind of run, each of which is a read
 MAX_READS = 1 << 24  # the same after Regroup
-PART_BYTES = 64 << 30  # 64 GiB of text, whose clusters one task finds
+PART_BYTES = 32 << 30  # 32 GiB of text, whose clusters one task finds
 MOST_PARTS = 1024  # Route writes to each of them
 BLOCK = 64  # units a block, at least
 
