@@ -50,7 +50,7 @@ from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
-from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
+from transforms.runs import FLUSH_BYTES, Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.search import HELD, SAMPLE, SEATS, hold_out, resolve_held, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, TORN, drop_torn, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
@@ -712,7 +712,7 @@ class Tasks:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
         segments = 1 if keys is None else segments or self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
-        batches = rows.to_batches()
+        batches = rows.to_batches(max_chunksize=max(1, FLUSH_BYTES * rows.num_rows // max(rows.nbytes, 1)))
         starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
         parts = (keys[start:end] for start, end in itertools.pairwise(starts))
         return self._put(kind, writer, zip(batches, parts, strict=True), segments)
