@@ -71,7 +71,7 @@ def run_engine(corpus: Path, work: Path) -> tuple[dict[str, Any], npt.NDArray[np
     attached = timed("attach", lambda: _each(tasks.attach, pairs=found, sketches=signed))
     verified = timed("verify", lambda: _each(tasks.verify, met=attached, sides=attached, sketches=signed))
     edges = [(number, reference) for result in verified for number, reference in _references(result, "edges")]
-    clustered = timed("cluster", lambda: tasks.cluster(0, edges, count))
+    clustered = timed("cluster", lambda: tasks.cluster(edges, [count]))
     verdicts = Runs(storage, str(work), "verdicts", VERDICTS).table(
         Segment(*reference) for _, reference in _references(clustered, "verdicts")
     )

@@ -7,6 +7,8 @@
                   │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─ LookAlikes
                   └─ texts, rejects ──────────────────────────────── Merge (a task a shard) ─ Commit
 
+Of very many edges Cluster is Join (a label for each component), Route (edges by label) and a task a part, summed up.
+
 Every grouping is a barrier and holds references (a segment of a run: three integers) or counts. A task
 whose result is in the work folder is skipped, so a retry or a second run of the plan resumes.
 """
@@ -48,12 +50,12 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     sketches = {"sketches": runs, "eval_sketches": guards}
     found = {"bands": runs, "eval_bands": guards} | _task("Candidates", tasks.candidates)
     attached = {"pairs": found, **sketches} | _task("Attach", tasks.attach)
-    verified = {"met": attached, "sides": attached, **sketches} | _task("Verify", tasks.verify)
-    edges = verified | _references("edges")
+    compared = {"met": attached, "sides": attached, "leads": attached, **sketches}
+    verified = compared | _task("Verify", tasks.verify)
 
-    clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsIter(distinct))
+    clusters, clustered = _cluster(root, tasks, verified, distinct)
     owned = {"claims": runs} | _task("Owners", tasks.owners)
-    settled = {"facts": runs, "verdicts": clustered, "owned": owned} | _task("Settle", tasks.settle)
+    settled = {"facts": runs, "verdicts": clusters, "owned": owned} | _task("Settle", tasks.settle)
     sizes = settled | _map("Sizes", tasks.sizes)
     counts = (
         settled
@@ -98,6 +100,21 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     by_band = {"bands": runs, "eval_bands": guards}
     banded = by_band | _task("Index bands", tasks.index_bands, AsIter(refs), result=int)
     _ = root | _once("Commit", tasks.commit, AsIter(numbers), size, AsIter(ids), AsIter(banded), result=int)
+
+
+def _cluster(
+    root: beam.Pipeline, tasks: Tasks, verified: Results, distinct: beam.PCollection[int]
+) -> tuple[Results, Results]:
+    """The clusters of all edges, and what is told of them; of very many edges in parts with whole components each."""
+    if not tasks.job.plan.shape.is_parted:
+        edges = verified | _references("edges")
+        clustered = root | _once("Cluster", tasks.cluster, AsIter(edges), AsIter(distinct))
+        return clustered, clustered
+    joined = root | _once("Join", tasks.join, AsIter(verified | _references("forests")))
+    routed = {"edges": verified, "labels": joined} | _task("Route", tasks.route)
+    parts = {"routed": routed} | _task("Cluster parts", tasks.cluster_part, AsIter(distinct))
+    numbers = parts | "Parts" >> beam.Map(tasks.number).with_output_types(int)
+    return parts, root | _once("Cluster", tasks.add_clusters, AsIter(numbers), AsIter(distinct))
 
 
 def _map(label: str, task: Callable[[Any], dict[str, Any]]) -> beam.ParDo:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.plan import Plan
 from transforms.once import Work
 
-_STAGES = ("mill", "count", "candidates", "attach", "verify", "cluster", "settle", "cut", "hold", "resolve", "search",
+_STAGES = ("mill", "count", "candidates", "attach", "verify", "join", "route", "cluster", "settle", "cut", "hold", "resolve", "search",
            "look_alikes", "merge")  # fmt: skip
 _EVERY = 0.5  # seconds between looks, on a local disk
 _EVERY_REMOTE = 10.0
@@ -75,5 +75,5 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
     return (
         current,
         done,
-        plan.shape.segments if current in ("count", "attach", "verify", "settle", "hold", "search") else None,
+        plan.shape.segments if current in ("count", "attach", "verify", "route", "settle", "hold", "search") else None,
     )

@@ -4,6 +4,7 @@ units      what is read at a time; each writes one run of a kind, cut into `unit
 Regroup    where units x segments would be too many reads: the runs of `block` units become one run for each of
            their segments, cut finer; each byte is written and read once more, and so many times fewer reads are made
 segments   what a later task reads: of ids and keys, of bands, and of texts, which are cut as fine as shards
+parts      of clusters, where one task that holds all verified pairs would be too large: whole components each
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ MOST_TEXT_SEGMENTS = 65_536
 MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly
 MAX_PAIRS = 4_000_000  # unit x segment pairs of a kind of run, each of which is a read
 MAX_READS = 1 << 24  # the same after Regroup
+PART_BYTES = 32 << 30  # 32 GiB of text, whose clusters one task finds
+MOST_PARTS = 1024  # Route writes to each of them
 BLOCK = 64  # units a block, at least
 
 
@@ -29,10 +32,15 @@ class Shape:
     text_segments: int
     unit_segments: int  # at most, in the runs of a unit
     block: int
+    parts: int  # of clusters; 1 where a single task finds all
 
     @property
     def is_regrouped(self) -> bool:
         return self.block > 1
+
+    @property
+    def is_parted(self) -> bool:
+        return self.parts > 1
 
     def blocks(self, units: int) -> int:
         return -(-units // self.block)
@@ -41,16 +49,17 @@ class Shape:
 def shape_of(weight: int, units: int, shard_bytes: int) -> Shape:
     """The cut of `weight` bytes of text in `units` work units, for shards of `shard_bytes`."""
     most = MAX_PAIRS // max(units, 1)
+    parts = min(_above(weight, PART_BYTES), MOST_PARTS)
     if -(-weight // HELD_BYTES) <= most:
         segments = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
         bands = min(_above(weight, SEGMENT_BYTES), MOST_SEGMENTS, _below(most))
-        return Shape(segments, bands, segments, max(segments, bands), 1)
+        return Shape(segments, bands, segments, max(segments, bands), 1, parts)
     wanted = _above(weight, HELD_BYTES // 2)
     segments, texts = min(wanted, MOST_SEGMENTS), min(wanted, MOST_TEXT_SEGMENTS)
     block = BLOCK
     while -(-units // block) * texts > MAX_READS:
         block *= 2
-    return Shape(segments, segments, texts, min(segments, MOST_UNIT_SEGMENTS, _below(most)), block)
+    return Shape(segments, segments, texts, min(segments, MOST_UNIT_SEGMENTS, _below(most)), block, parts)
 
 
 def _above(weight: int, target: int) -> int:

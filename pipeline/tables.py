@@ -141,7 +141,7 @@ def estimate_table(found: Mapping[str, Any]) -> Iterable[Table | Text]:
         ("hours", f"{found['hours']:,.1f}{cost}: CPU alone, where the store gives each worker "
                   f"{human_bytes(int(found['bytes_per_second_a_worker']))} a second"),
         ("memory", f"{human_bytes(found['worker_bytes'])} a worker, {human_bytes(found['single_bytes'])} "
-                   "for the task that clusters"),
+                   "for the one task that clusters, or joins clusters"),
         ("through Beam", f"{human_bytes(found['shuffled_bytes'])} of references"),
         ("holds", f"{human_bytes(found['work_bytes'])} in the work folder, {human_bytes(found['output_bytes'])} in the dataset"),
         ("requests", f"{found['gets']:,} reads, {found['puts']:,} writes"),

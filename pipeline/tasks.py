@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import os
 import zlib
 from collections import defaultdict
@@ -25,9 +26,9 @@ from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_tags
-from transforms.borderline import borderline_pairs, similarity_counts
 from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
+from transforms.components import LABELS, forest_of, join_labels, label_keys
 from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
 from transforms.exact import elect_records, id_words
 from transforms.hashing import Keys
@@ -49,11 +50,12 @@ from transforms.once import TaskFault, Work
 from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
-from transforms.runs import Runs, RunWriter, Segment, segment_of, segments_of
+from transforms.runs import FLUSH_BYTES, Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.search import HELD, SEATS, hold_out, resolve_held, sample_of, search_segment, seat_splits, seats_of
 from transforms.settle import SETTLED, TORN, drop_torn, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
+from transforms.told import add_told, tell_clusters
 from transforms.verify import (
     EDGES,
     SKETCHES,
@@ -67,10 +69,12 @@ from transforms.verify import (
 
 KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
+_ROWS = 65_536  # at a time, where rows are objects
 _CHUNKS = 64  # in which counts by bin travel
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
-         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "edges": EDGES, "verdicts": VERDICTS,
+         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
+         "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
          "drops": DROPS}  # fmt: skip
 
@@ -177,10 +181,13 @@ class Tasks:
 
         def make() -> Result:
             packed = self._runs("bands").table(_segments(kinds["bands"]))
-            bands = unpack_bands(packed)
+            bands, tags = unpack_bands(packed), unpack_tags(packed)
+            del packed
             asked = bands.column("band").to_numpy()
             published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
-            found = find_candidates(pa.concat_tables([bands, published]).combine_chunks(), unpack_tags(packed))
+            if published.num_rows:
+                bands = pa.concat_tables([bands, published]).combine_chunks()
+            found = find_candidates(bands, tags)
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
@@ -195,18 +202,21 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            pairs = pairs_of([pair_words(self._runs("pairs").table(_segments(kinds["pairs"])))])
+            found = self._runs("pairs").read(_segments(kinds["pairs"]))
+            pairs = pairs_of(pair_words(batch) for _, batch in found)
             if pairs.num_rows == 0:
                 return {"runs": {}}
             sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
             sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
-            return {
-                "runs": {
-                    "met": self._write("met", segment, pairs, _by_ref(pairs, "b")),
-                    "sides": self._write("sides", segment, sides, keys),
-                }
+            runs = {
+                "met": self._write("met", segment, pairs, _by_ref(pairs, "b")),
+                "sides": self._write("sides", segment, sides, keys),
             }
+            if self.job.plan.shape.is_parted:
+                leads = pa.table([pc.unique(pairs.column("a"))], schema=REFS)
+                runs["leads"] = self._write("leads", segment, leads)
+            return {"runs": runs, "first": {"leads": segment}}
 
         return self._once("attach", segment, make, segment)
 
@@ -221,31 +231,74 @@ class Tasks:
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
             right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
             edges = drop_implied(compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold))
-            return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
+            if not self.job.plan.shape.is_parted:
+                return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
+            leads = self._runs("leads").table(_segments(kinds["leads"]))
+            forest = forest_of(edges, leads.column("ref").to_numpy())
+            return {
+                "runs": {
+                    "edges": self._write("edges", segment, edges, id_words(edges.column("a"))[:, 0]),
+                    "forests": self._write("forests", segment, forest),
+                },
+                "pairs": pairs.num_rows,
+            }
 
         return self._once("verify", segment, make, segment)
 
-    def cluster(self, edges: Iterable[tuple[int, Reference]], counts: Iterable[int]) -> Result:
-        """Verdicts on all records that resemble another, and the look-alikes in different units."""
+    def join(self, forests: Iterable[tuple[int, Reference]]) -> Result:
+        """The labels of leaders, by the leader."""
 
         def make() -> Result:
-            distinct = sum(counts)
-            table = self._runs("edges").table(_segments(reference for _, reference in edges))
-            dedupe = self.job.options.dedupe
-            clusters = cluster_edges(table, dedupe.threshold, distinct)
-            targets = self._by_key(clusters.verdicts)
-            return {
-                "runs": {
-                    "verdicts": self._write("verdicts", 0, clusters.verdicts, targets),
-                    "cross": self._write("cross", 0, clusters.cross),
-                },
-                "distinct": distinct,
-                "edges": table.num_rows,
-                "largest": clusters.largest,
-                "divided": clusters.divided,
-                "borderline": borderline_pairs(table, clusters.verdicts, dedupe.threshold),
-                "similarities": similarity_counts(table, clusters.verdicts, dedupe.leak_threshold),
-            }
+            found = self._runs("forests").read(_segments(reference for _, reference in forests))
+            labels = join_labels(batch for _, batch in found)
+            keyed = ((batch, id_words(batch.column("id"))[:, 0]) for batch in labels)
+            return {"runs": {"labels": self._put("labels", 0, keyed, self.job.options.segments)}}
+
+        return self._once("join", 0, make)
+
+    def route(self, group: Grouped) -> Result:
+        """Edges whose leader is in the segment, by part."""
+        segment, kinds = group
+
+        def make() -> Result:
+            edges, labels = (self._runs(kind).table(_segments(kinds[kind])) for kind in ("edges", "labels"))
+            parts = self.job.plan.shape.parts
+            return {"runs": {"routed": self._write("routed", segment, edges, label_keys(edges, labels), parts)}}
+
+        return self._once("route", segment, make, segment)
+
+    def cluster(self, edges: Iterable[tuple[int, Reference]], counts: Iterable[int]) -> Result:
+        """Verdicts on all records that resemble another, and the look-alikes in different units."""
+        return self._once("cluster", 0, lambda: self._cluster(0, "edges", (one for _, one in edges), counts))
+
+    def cluster_part(self, group: Grouped, counts: Iterable[int]) -> Result:
+        """The same of a part of the edges; parts count from 1 here."""
+        part, kinds = group
+        number = 1 + part
+        return self._once("cluster", number, lambda: self._cluster(number, "routed", kinds["routed"], counts), number)
+
+    def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
+        distinct, dedupe = sum(counts), self.job.options.dedupe
+        found = self._runs(kind).read(_segments(edges))
+        clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct)
+        return {
+            "runs": {
+                "verdicts": self._write("verdicts", number, clusters.verdicts, self._by_key(clusters.verdicts)),
+                "cross": self._write("cross", number, clusters.cross),
+            },
+            "parts": [number],
+            "distinct": distinct,
+            **tell_clusters(clusters, dedupe),
+        }
+
+    def add_clusters(self, numbers: Iterable[int], counts: Iterable[int]) -> Result:
+        """What is told of the clusters of all parts, as if they had been found by one task."""
+
+        def make() -> Result:
+            distinct, dedupe = sum(counts), self.job.options.dedupe
+            nothing, parts = tell_clusters(cluster_edges((), dedupe.threshold, distinct), dedupe), sorted(numbers)
+            results = Work(self.job.storage, self.job.work).results(("cluster", number) for number in parts)
+            return {"runs": {}, "parts": parts, "distinct": distinct, **add_told([nothing, *results], dedupe)}
 
         return self._once("cluster", 0, make)
 
@@ -364,13 +417,13 @@ class Tasks:
 
         def make() -> Result:
             options = self.job.options
-            cross = self._runs("cross").table(_all_segments(clustered, "cross"))
+            cross = pa.Table.from_batches(self._written("cross", "cluster", clustered["parts"]), CROSS)
             table, undecided = (
                 self._runs(kind).table(_segments(reference for _, reference in references))
                 for kind, references in (("held", held), ("torn", torn))
             )
             words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
-            batches = self._written("seats", "settle", options.segments) if len(words) else ()
+            batches = self._written("seats", "settle", range(options.segments)) if len(words) else ()
             seated = pa.Table.from_batches(
                 (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for batch in batches), SEATS
             ).sort_by("word")
@@ -659,12 +712,20 @@ class Tasks:
         """Puts a run; its rows go to the segments of `keys`, or all to one."""
         segments = 1 if keys is None else segments or self.job.options.segments
         keys = np.zeros(rows.num_rows, np.uint64) if keys is None else keys
-        with RunWriter(rows.schema, segments, self.job.storage.spool(self.job.work)) as run:
-            position = 0
-            for batch in rows.to_batches():
-                run.append(batch, segment_of(keys[position : position + batch.num_rows], segments))
-                position += batch.num_rows
-            return run.finish(self._runs(kind), writer)
+        batches = rows.to_batches(max_chunksize=max(1, FLUSH_BYTES * rows.num_rows // max(rows.nbytes, 1)))
+        starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
+        parts = (keys[start:end] for start, end in itertools.pairwise(starts))
+        return self._put(kind, writer, zip(batches, parts, strict=True), segments)
+
+    def _put(
+        self, kind: str, writer: int, keyed: Iterable[tuple[pa.RecordBatch, npt.NDArray[np.uint64]]], segments: int
+    ) -> list[int]:
+        """Puts a run of batches, each with the keys of its rows (uint64[N])."""
+        runs = self._runs(kind)
+        with RunWriter(runs.schema, segments, self.job.storage.spool(self.job.work)) as run:
+            for batch, keys in keyed:
+                run.append(batch, segment_of(keys, segments))
+            return run.finish(runs, writer)
 
     def _sketches(
         self,
@@ -685,13 +746,13 @@ class Tasks:
         chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         return elect_sketches(mark_sketches(pa.Table.from_batches(chosen, SKETCHES), is_replaced(self._decided)))
 
-    def _written(self, kind: str, stage: str, tasks: int) -> Iterator[pa.RecordBatch]:
-        """All that the tasks of a stage, which are done, wrote of a kind.
+    def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        """All that some tasks of a stage wrote of a kind, those that are done.
 
         By their results, a task at a time: so many references would be too large for a side input.
         """
         done = Work(self.job.storage, self.job.work)
-        for task in range(tasks):
+        for task in tasks:
             result = done.result(stage, task)
             if result is not None:
                 yield from (
@@ -725,8 +786,13 @@ class Tasks:
         """uint64[N]: the shuffle keys of the ids."""
         if "key" in rows.column_names:
             return np.asarray(rows.column("key").to_numpy(), np.uint64)
-        keys = self.job.options.keys
-        return np.array([keys.shuffle_key(one) for one in rows.column("id").to_pylist()], np.uint64)
+        keys, found = self.job.options.keys, np.empty(rows.num_rows, np.uint64)
+        place = 0
+        for batch in rows.to_batches(max_chunksize=_ROWS):
+            for one in batch.column("id").to_pylist():
+                found[place] = keys.shuffle_key(one)
+                place += 1
+        return found
 
 
 def cut_of(result: Result) -> Cut:

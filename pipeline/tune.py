@@ -182,7 +182,7 @@ def find_edges(records: pa.Table, options: DedupeOptions, keys: Keys) -> pa.Tabl
 
 def outcome_at(edges: pa.Table, ids: pa.ChunkedArray, threshold: float) -> Outcome:
     """What a threshold does to the records with these ids."""
-    verdicts = cluster_edges(edges, threshold, len(ids)).verdicts
+    verdicts = cluster_edges(edges.to_batches(), threshold, len(ids)).verdicts
     dropped = verdicts.filter(verdicts.column("kept_id").is_valid())
     above = _side(ids, dropped.column("kept_id"), dropped.column("id"), dropped.column("similarity"))
     gone = dropped.column("id").combine_chunks()

@@ -11,6 +11,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from transforms.canonical import canonical_json
+from transforms.cluster import Clusters, cluster_edges
 from transforms.schema import MESSAGES, RECORDS, ROLES
 
 WORDS = [
@@ -132,3 +133,8 @@ def write_lines(path: Path, records: Iterable[Any]) -> Path:
             out.write(record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode())
             out.write(b"\n")
     return path
+
+
+def clusters_of(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
+    """`cluster_edges` of a few edges at a time."""
+    return cluster_edges(edges.to_batches(max_chunksize=5), threshold, distinct)

@@ -1,12 +1,15 @@
 """Borderline: pairs beside the threshold, and what the report shows of them."""
 
+import random
+
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report import MOST_PAIRS, borderline, look_alikes
-from transforms.borderline import NEAREST, borderline_pairs, similarity_counts
-from transforms.cluster import VERDICTS, cluster_edges
+from tests.records import clusters_of
+from transforms.borderline import NEAREST, borderline_pairs, nearest_pairs, similarity_counts
 from transforms.verify import EDGES
 
 THRESHOLD = 0.8
@@ -34,10 +37,9 @@ def edge_table(drawn) -> pa.Table:
 
 @given(drawn_edges, st.randoms())
 def test_pairs_are_on_their_side_of_the_threshold_whatever_the_order(drawn, shuffled):
-    edges = edge_table(drawn)
-    verdicts = cluster_edges(edges, THRESHOLD, 16).verdicts
-    gone = {row["id"].hex() for row in verdicts.to_pylist() if row["kept_id"] is not None}
-    pairs = borderline_pairs(edges, verdicts, THRESHOLD)
+    clusters = clusters_of(edge_table(drawn), THRESHOLD, 16)
+    gone = {row["id"].hex() for row in clusters.verdicts.to_pylist() if row["kept_id"] is not None}
+    pairs = borderline_pairs(clusters, THRESHOLD)
     for pair in pairs:
         assert pair["dropped"] == (pair["similarity"] >= THRESHOLD - 1e-6)
         assert (pair["a"] in gone, pair["b"] in gone) == (False, pair["dropped"])
@@ -47,25 +49,36 @@ def test_pairs_are_on_their_side_of_the_threshold_whatever_the_order(drawn, shuf
     assert sum(pair["dropped"] for pair in pairs) == len(gone)
     items = list(drawn.items())
     shuffled.shuffle(items)
-    assert borderline_pairs(edge_table(dict(items)), verdicts, THRESHOLD) == pairs
+    assert borderline_pairs(clusters_of(edge_table(dict(items)), THRESHOLD, 16), THRESHOLD) == pairs
 
 
 @given(drawn_edges)
 def test_every_pair_is_counted_once(drawn):
-    edges = edge_table(drawn)
-    verdicts = cluster_edges(edges, THRESHOLD, 16).verdicts
-    counts = similarity_counts(edges, verdicts, 0.7)
+    clusters = clusters_of(edge_table(drawn), THRESHOLD, 16)
+    counts = similarity_counts(clusters, 0.7)
     assert [one["from"] for one in counts] == [round(0.7 + 0.02 * step, 2) for step in range(15)]
-    pairs = borderline_pairs(edges, verdicts, THRESHOLD)
+    pairs = borderline_pairs(clusters, THRESHOLD)
     for name, dropped in (("dropped", True), ("kept", False)):
         assert sum(one[name] for one in counts) == sum(pair["dropped"] == dropped for pair in pairs)
 
 
 def test_no_edges_no_pairs():
-    assert borderline_pairs(EDGES.empty_table(), VERDICTS.empty_table(), THRESHOLD) == []
-    assert not any(
-        one["dropped"] or one["kept"] for one in similarity_counts(EDGES.empty_table(), VERDICTS.empty_table(), 0.7)
-    )
+    clusters = clusters_of(EDGES.empty_table(), THRESHOLD, 0)
+    assert borderline_pairs(clusters, THRESHOLD) == []
+    assert not any(one["dropped"] or one["kept"] for one in similarity_counts(clusters, 0.7))
+
+
+def test_of_many_pairs_the_nearest_are_told_whatever_their_cut():
+    chooser = random.Random(3)
+    drawn = {(number, number + 1): chooser.uniform(0.7, 1.0) for number in range(0, 600, 2)}
+    clusters = clusters_of(edge_table(drawn), THRESHOLD, 600)
+    pairs = borderline_pairs(clusters, THRESHOLD)
+    assert [pair["dropped"] for pair in pairs] == [True] * NEAREST + [False] * NEAREST
+    nearest = sorted(abs(index - THRESHOLD) for index in drawn.values() if index >= THRESHOLD)[:NEAREST]
+    assert [abs(pair["similarity"] - THRESHOLD) for pair in pairs[:NEAREST]] == pytest.approx(nearest, abs=1e-6)
+    halves = [dict(list(drawn.items())[place::2]) for place in range(2)]
+    told = [borderline_pairs(clusters_of(edge_table(half), THRESHOLD, 600), THRESHOLD) for half in halves]
+    assert nearest_pairs([*told[0], *told[1]], THRESHOLD) == pairs
 
 
 def test_the_report_shows_train_and_what_gave_way_to_it_alone():

@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import conversations, records_batch
+from tests.records import clusters_of, conversations, records_batch
 from transforms.bands import NEW
-from transforms.cluster import LIKE, cluster_edges
+from transforms.cluster import LIKE
 from transforms.exact import FACTS, elect_records, id_words, ids_of
 from transforms.hashing import Keys
 from transforms.minhash import permutations, sign
@@ -163,7 +163,7 @@ def number_of(one: bytes) -> int:
 
 @given(edge_lists, st.dictionaries(st.integers(0, 15), st.integers(0, 2)))
 def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(drawn, ranks):
-    clusters = cluster_edges(edge_table(drawn, ranks), 0.8, 16)
+    clusters = clusters_of(edge_table(drawn, ranks), 0.8, 16)
     kept_for = {
         number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"]) for row in clusters.verdicts.to_pylist()
     }
@@ -181,8 +181,8 @@ def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(dra
 def test_clusters_don_t_depend_on_the_order_of_edges(drawn, shuffled):
     pairs = list(drawn)
     shuffled.shuffle(pairs)
-    again = cluster_edges(edge_table({pair: drawn[pair] for pair in pairs}), 0.8, 16)
-    first = cluster_edges(edge_table(drawn), 0.8, 16)
+    again = clusters_of(edge_table({pair: drawn[pair] for pair in pairs}), 0.8, 16)
+    first = clusters_of(edge_table(drawn), 0.8, 16)
     assert first.verdicts.equals(again.verdicts)
     assert first.cross.sort_by([("a", "ascending"), ("b", "ascending")]).equals(
         again.cross.sort_by([("a", "ascending"), ("b", "ascending")])
@@ -191,7 +191,7 @@ def test_clusters_don_t_depend_on_the_order_of_edges(drawn, shuffled):
 
 @given(edge_lists)
 def test_kept_look_alikes_share_a_unit(drawn):
-    clusters = cluster_edges(edge_table(drawn), 0.8, 16)
+    clusters = clusters_of(edge_table(drawn), 0.8, 16)
     units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
     assert clusters.cross.num_rows == 0
     for a, b in drawn:
@@ -200,7 +200,7 @@ def test_kept_look_alikes_share_a_unit(drawn):
 
 def test_groups_are_units_and_their_look_alikes_cross():
     groups = {1: one_id(91), 2: one_id(92)}
-    clusters = cluster_edges(edge_table({(1, 2): 0.75, (2, 3): 0.7}, groups=groups), 0.8, 16)
+    clusters = clusters_of(edge_table({(1, 2): 0.75, (2, 3): 0.7}, groups=groups), 0.8, 16)
     units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
     assert units == {1: None, 2: None, 3: one_id(3)}
     assert clusters.cross.num_rows == 2
@@ -208,9 +208,9 @@ def test_groups_are_units_and_their_look_alikes_cross():
 
 def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
     chain = {(number, number + 1): 0.75 for number in range(249)}
-    whole = cluster_edges(edge_table(chain), 0.8, 1_000_000)
+    whole = clusters_of(edge_table(chain), 0.8, 1_000_000)
     assert whole.divided == []
-    parts = cluster_edges(edge_table(chain), 0.8, 10_000)
+    parts = clusters_of(edge_table(chain), 0.8, 10_000)
     (told,) = parts.divided
     assert (told["records"], told["parts"], told["cause"], told["hub_look_alikes"]) == (250, 3, "chain", 2)
     units = {number_of(row["id"]): row["unit"] for row in parts.verdicts.to_pylist()}
@@ -218,7 +218,7 @@ def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
     assert max(list(units.values()).count(unit) for unit in units.values()) <= 100
     assert parts.cross.num_rows == 2  # parts are stretches of the chain
     star = {(0, number): 0.75 for number in range(1, 250)}
-    (told,) = cluster_edges(edge_table(star), 0.8, 10_000).divided
+    (told,) = clusters_of(edge_table(star), 0.8, 10_000).divided
     assert (told["cause"], told["hub"]) == ("family", one_id(0).hex())
 
 
@@ -229,7 +229,7 @@ def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
 )
 def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
     drawn = {pair: index for pair, index in drawn.items() if not (pair[0] in published and pair[1] in published)}
-    clusters = cluster_edges(edge_table(drawn, ranks, published=published), 0.8, 16)
+    clusters = clusters_of(edge_table(drawn, ranks, published=published), 0.8, 16)
     verdicts = {number_of(row["id"]): row for row in clusters.verdicts.to_pylist()}
     assert not verdicts.keys() & published.keys()
     similar = {frozenset(pair): index for pair, index in drawn.items()}
@@ -286,7 +286,7 @@ def test_one_of_each_id_is_elected_whatever_the_order(rows, shuffled):
 
 def test_settling_counts_only_what_is_kept():
     table = fact_table([(1, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)], range(4))
-    verdicts = cluster_edges(edge_table({(2, 3): 0.9}), 0.8, 3).verdicts
+    verdicts = clusters_of(edge_table({(2, 3): 0.9}), 0.8, 3).verdicts
     settled = settle_records(table, verdicts, KEYS, exact=True)
     assert settled.counts.sum() == 2
     assert settled.n_bytes == 20
@@ -302,7 +302,7 @@ def test_settling_counts_only_what_is_kept():
 
 def test_without_exact_every_copy_is_kept():
     table = fact_table([(1, 0, 0), (1, 0, 0)], range(2))
-    no_verdicts = cluster_edges(EDGES.empty_table(), 0.8, 2).verdicts
+    no_verdicts = clusters_of(EDGES.empty_table(), 0.8, 2).verdicts
     assert settle_records(table, no_verdicts, KEYS, exact=False).counts.sum() == 2
 
 

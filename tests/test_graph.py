@@ -57,9 +57,11 @@ def made(count: int, words: int) -> list[Any]:
     return records
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> protos.Pipeline:
-    job = job_of(tmp_path_factory.mktemp("graph"), made(20, 20), 4)
+@pytest.fixture(scope="module", params=[shapes.PART_BYTES, 1024], ids=["whole", "parts"])
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> protos.Pipeline:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "PART_BYTES", request.param)
+        job = job_of(tmp_path_factory.mktemp("graph"), made(20, 20), 4)
     pipeline = beam.Pipeline(runner=FnApiRunner())
     build(pipeline, job, range(len(job.plan.units)))
     return pipeline.to_runner_api()
@@ -88,7 +90,7 @@ def test_what_is_grouped_are_numbers_references_and_counts(graph):
     assert not [urn for urn in urns if "RecordBatchCoder" in urn]
 
 
-def test_side_inputs_are_what_one_task_made_or_a_number_a_task(graph):
+def test_side_inputs_are_what_one_task_made_or_a_number_a_task(graph, request):
     sides = set()
     for transform in graph.components.transforms.values():
         if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
@@ -96,7 +98,8 @@ def test_side_inputs_are_what_one_task_made_or_a_number_a_task(graph):
             for tag in payload.side_inputs:
                 name = graph.components.pcollections[transform.inputs[tag]].unique_name
                 sides.add(name.lstrip("0123456789").split("/")[0].split(".")[0])
-    references = {f"References to {kind}" for kind in ("edges", "held", "torn", "refs")}
+    edges, parts = ("forests", {"Parts"}) if "parts" in request.node.name else ("edges", set())
+    references = {f"References to {kind}" for kind in (edges, "held", "torn", "refs")} | parts
     one_task = {"Cluster", "Cut", "Resolve", "LookAlikes", "Line bases"}
     a_task = {"Lines", "Count", "Sizes", "Add counts", "Told", "Numbers", "Index ids", "Index bands"}
     assert sides == references | one_task | a_task

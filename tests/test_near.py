@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import WORDS, records_batch
+from tests.records import WORDS, clusters_of, records_batch
 from transforms import candidates
 from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands, unpack_tags
 from transforms.candidates import LEADERS, PAIRS, find_candidates, pair_words, pairs_of
-from transforms.cluster import CROSS, cluster_edges
+from transforms.cluster import CROSS
 from transforms.exact import id_words
 from transforms.hashing import Keys
 from transforms.kept import gather_kept
@@ -113,7 +113,9 @@ def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuf
     assert {tuple(row.values()) for row in crowds.to_pylist()} == crowded
     assert pairs.num_rows == len(expected)
     shuffled.shuffle(drawn)
-    again = find_candidates(*tagged(drawn, tags))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "FEW", 3)  # at a time
+        again = find_candidates(*tagged(drawn, tags))
     assert again.pairs.equals(pairs)
     assert again.crowds.equals(crowds)
 
@@ -258,7 +260,7 @@ def test_what_is_left_out_of_edges_follows_from_the_rest(small):
     copies = {max(pair) for pair, index in truth.items() if index == 1.0}
     assert copies
     assert few.num_rows < edges.num_rows
-    first, second = (cluster_edges(one, OPTIONS.threshold, len(texts)) for one in (edges, few))
+    first, second = (clusters_of(one, OPTIONS.threshold, len(texts)) for one in (edges, few))
     assert first.verdicts.sort_by("id").equals(second.verdicts.sort_by("id"))
     order = [("a", "ascending"), ("b", "ascending")]
     assert first.cross.sort_by(order).equals(second.cross.sort_by(order))
@@ -287,7 +289,7 @@ def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
     ids = signed.column("id").to_pylist()
     copies = set(ids[beside:])
     assert sum(row["b"] in copies for row in edges.to_pylist()) <= 299 + beside
-    verdicts = {row["id"]: row for row in cluster_edges(edges, OPTIONS.threshold, len(said)).verdicts.to_pylist()}
+    verdicts = {row["id"]: row for row in clusters_of(edges, OPTIONS.threshold, len(said)).verdicts.to_pylist()}
     kept = [one for one in copies if verdicts[one]["kept_id"] is None]
     assert len(kept) == (0 if {verdicts[one]["kept_id"] for one in copies} - copies - {None} else 1)
     assert len({verdicts[one]["kept_id"] for one in copies - set(kept)}) == 1
@@ -296,7 +298,7 @@ def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
 def test_every_drop_is_justified_by_exact_jaccard(small):
     texts, truth, edges = small
     place = {one: row for row, one in enumerate(signed_of(texts).column("id").to_pylist())}
-    verdicts = cluster_edges(edges, OPTIONS.threshold, len(texts)).verdicts.to_pylist()
+    verdicts = clusters_of(edges, OPTIONS.threshold, len(texts)).verdicts.to_pylist()
     gave_way = {place[row["id"]]: place[row["kept_id"]] for row in verdicts if row["kept_id"] is not None}
     assert len(gave_way) > 60
     for record, leader in gave_way.items():
@@ -318,7 +320,7 @@ def test_edges_don_t_depend_on_order_sharding_or_segments(small, shuffled, segme
     again, _, _ = stage([*texts, *texts[:50]], cuts, segments, band_segments)
     order = [("a", "ascending"), ("b", "ascending")]
     assert again.sort_by(order).equals(edges.sort_by(order))
-    first, second = (cluster_edges(one, OPTIONS.threshold, len(texts)) for one in (edges, again))
+    first, second = (clusters_of(one, OPTIONS.threshold, len(texts)) for one in (edges, again))
     assert first.verdicts.sort_by("id").equals(second.verdicts.sort_by("id"))
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import shape as shapes
 from pipeline.errors import UsageError
 from pipeline.scale import KINDS, Corpus, estimate, estimate_stages, shuffled, size_of
 from tests.records import chat, write_lines
@@ -51,6 +52,16 @@ def test_memory_of_a_worker_stays():
     assert held[2] <= 5e9
 
 
+def test_what_one_task_holds_of_the_whole_corpus_is_little():
+    stages = {stage.name: stage for stage in estimate_stages(Corpus.sized(10**13, UNIT, SHARD))}
+    assert [name for name, stage in stages.items() if stage.is_single] == ["join"]
+    assert stages["join"].held <= 5e9
+    assert stages["cluster"].held <= 1.6e9
+    assert [stage.name for stage in estimate_stages(Corpus.sized(10**10, UNIT, SHARD)) if stage.is_single] == [
+        "cluster"
+    ]
+
+
 def test_hours_are_whole_tasks():
     corpus = Corpus.sized(10**12, UNIT, SHARD)
     one, many = (estimate(corpus, workers, 2.0) for workers in (1, 10**6))
@@ -76,10 +87,12 @@ def test_the_command_says_it_of_a_corpus_that_is_not_there(capsys):
     assert "add --workers N" in capsys.readouterr().err
 
 
-def test_the_model_knows_every_kind_of_run(tmp_path, capsys):
+@pytest.mark.parametrize("part_bytes", [shapes.PART_BYTES, 1024])
+def test_the_model_knows_every_kind_of_run(part_bytes, tmp_path, capsys, monkeypatch):
     """A stage that writes something new must be put into the model too."""
-    logs = write_lines(tmp_path / "a.jsonl", [chat(f"What is {number} and one? Tell me in ten words or so, please.") for number in range(40)])  # fmt: skip
+    logs = write_lines(tmp_path / "a.jsonl", [chat(f"What is {number} and one? Tell me in ten words or so, please, as you told all the others before me, and mind to say which of them asked for the very same sum.") for number in range(40)])  # fmt: skip
     out = tmp_path / "out"
+    monkeypatch.setattr(shapes, "PART_BYTES", part_bytes)
     assert mill("plan", "--input", logs, "--output", out, *FAST, "--workers", "2", "--json") == 0
     assert json.loads(capsys.readouterr().out)["estimate"]["units"] == 1
     assert mill("run", "--input", logs, "--output", out, "--keep-work", *FAST) == 0

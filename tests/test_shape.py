@@ -1,11 +1,22 @@
 """How corpora are cut, and that a run whose units are regrouped gives the same bytes."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import shape as shapes
-from pipeline.shape import HELD_BYTES, MAX_PAIRS, MAX_READS, MOST_SEGMENTS, MOST_TEXT_SEGMENTS, shape_of
+from pipeline.shape import (
+    HELD_BYTES,
+    MAX_PAIRS,
+    MAX_READS,
+    MOST_PARTS,
+    MOST_SEGMENTS,
+    MOST_TEXT_SEGMENTS,
+    PART_BYTES,
+    shape_of,
+)
 from tests.test_run import FAST, corpus, cut, digests, manifest_of, mill  # noqa: F401  (a fixture)
 from transforms.merge import shards_of
 
@@ -16,11 +27,12 @@ SHARD = 256 << 20
 @given(st.integers(0, 10**15), st.integers(1, 3_000_000), st.integers(1, 1 << 30))
 def test_what_a_cut_keeps_to(weight, units, shard_bytes):
     shape = shape_of(weight, units, shard_bytes)
-    counts = (shape.segments, shape.band_segments, shape.text_segments, shape.unit_segments, shape.block)
+    counts = (shape.segments, shape.band_segments, shape.text_segments, shape.unit_segments, shape.block, shape.parts)
     assert all(count & (count - 1) == 0 and count > 0 for count in counts)
     assert max(shape.segments, shape.band_segments) <= MOST_SEGMENTS
     assert shape.segments <= shape.text_segments <= MOST_TEXT_SEGMENTS
     assert units * min(shape.unit_segments, shape.text_segments) <= max(MAX_PAIRS, units)
+    assert weight <= shape.parts * PART_BYTES or shape.parts == MOST_PARTS
     assert shape.blocks(units) * shape.text_segments <= MAX_READS
     if shape.is_regrouped:
         assert shape.unit_segments <= min(shape.segments, shape.band_segments)
@@ -52,4 +64,18 @@ def test_a_regrouped_run_gives_the_same_bytes(corpus, tmp_path, monkeypatch):  #
     assert list(tmp_path.glob("out/work/*/done/regroup_owners/*"))
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
     assert manifest_of(tmp_path / "out")["accounting"] == manifest_of(tmp_path / "plain")["accounting"]
+    assert mill("verify", tmp_path / "out") == 0
+
+
+def test_a_run_whose_clusters_are_found_in_parts_gives_the_same_bytes(corpus, tmp_path, monkeypatch):  # noqa: F811
+    inputs = cut(corpus, tmp_path / "logs", 7, 5)
+    options = [*FAST, "--set", "write.shard_bytes=40000", "--set", "read.unit_bytes=5000", "--keep-work"]
+    assert mill("run", "--input", inputs, "--output", tmp_path / "plain", *options) == 0
+    for name, value in {"SEGMENT_BYTES": 8192, "PART_BYTES": 8192}.items():
+        monkeypatch.setattr(shapes, name, value)
+    assert mill("run", "--input", inputs, "--output", tmp_path / "out", *options) == 0
+    assert len(list(tmp_path.glob("out/work/*/done/cluster/*"))) > 4
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+    told = [json.loads(next(tmp_path.glob(f"{one}/report/*/report.json")).read_bytes()) for one in ("out", "plain")]
+    assert told[0]["duplicates"] == told[1]["duplicates"]
     assert mill("verify", tmp_path / "out") == 0

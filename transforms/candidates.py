@@ -16,6 +16,7 @@ already counts as published. Rows of one band must not be spread over calls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.
 CROWDS = pa.schema([pa.field("ref", pa.uint32(), nullable=False), pa.field("band", pa.uint64(), nullable=False)])
 
 LEADERS = 16
+FEW = 1 << 20  # rows or pairs that are gone through at a time
 COPIES = 32  # records of one tag in a band, beside `COPIES` times as many as chance gives, that are many
 _TAGS = 1 << 16
 
@@ -46,19 +48,30 @@ def find_candidates(bands: pa.Table, tags: npt.NDArray[np.uint16]) -> Candidates
     """The candidates among all rows of some bands (BANDS), the first of which, all that are new, have `tags`."""
     values = bands.column("band").to_numpy()
     rows = _repeated(values)
-    values, places = values[rows], _places(bands, rows)
-    order = np.argsort(values, kind="stable")
-    values, places, rows = values[order], places[order], rows[order]
-    own = np.zeros(len(rows), np.uint16)
-    own[rows < len(tags)] = tags[rows[rows < len(tags)]]
-    crowds = np.empty((2, len(values)), np.uint64)
-    pairs, crowded = _meet(values, places, own, np.empty(len(values), np.uint64), crowds)
-    return Candidates(pairs_of([pairs]), _crowds(crowds[:, :crowded]))
+    found, crowds = [], [np.empty((2, 0), np.uint64)]
+    for part in _some_bands(values, rows):
+        some = part[np.argsort(values[part], kind="stable")]
+        own = np.zeros(len(some), np.uint16)
+        own[some < len(tags)] = tags[some[some < len(tags)]]
+        crowd = np.empty((2, len(some)), np.uint64)
+        pairs, crowded = _meet(values[some], _places(bands, some), own, np.empty(len(some), np.uint64), crowd)
+        found.append(distinct_words(pairs))
+        crowds.append(crowd[:, :crowded].copy())
+    return Candidates(pairs_of(found), _crowds(np.concatenate(crowds, axis=1)))
 
 
-def pairs_of(parts: list[npt.NDArray[np.uint64]]) -> pa.Table:
-    """Distinct PAIRS, sorted, of the leader in the upper and the follower in the lower half of each word."""
-    pairs = distinct_words(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
+def pairs_of(parts: Iterable[npt.NDArray[np.uint64]]) -> pa.Table:
+    """Distinct PAIRS, sorted, of the leader in the upper and the follower in the lower half of each word.
+
+    Parts are merged as they come, so a pair that is in many of them, as copies share all bands, is held once.
+    """
+    pairs, waiting, more = np.empty(0, np.uint64), [], 0
+    for part in parts:
+        waiting.append(part)
+        more += len(part)
+        if more > max(len(pairs) // 2, FEW):
+            pairs, waiting, more = _merged(pairs, waiting), [], 0
+    pairs = _merged(pairs, waiting)
     return pa.table(
         [pa.array((pairs >> np.uint64(32)).astype(np.uint32)), pa.array(pairs.astype(np.uint32))], schema=PAIRS
     )
@@ -66,13 +79,28 @@ def pairs_of(parts: list[npt.NDArray[np.uint64]]) -> pa.Table:
 
 def distinct_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Sorted, each once; many times as fast as numpy.unique, which hashes."""
-    words = np.sort(words)
-    fresh = np.ones(len(words), bool)
-    fresh[1:] = words[1:] != words[:-1]
-    return words[fresh]
+    return _merged(words, [])
 
 
-def pair_words(pairs: pa.Table) -> npt.NDArray[np.uint64]:
+def _merged(words: npt.NDArray[np.uint64], more: list[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    """The distinct of all words, sorted."""
+    merged = np.concatenate([words, *more])
+    merged.sort()
+    return merged[: _keep_distinct(merged)]
+
+
+@compiled
+def _keep_distinct(words: npt.NDArray[np.uint64]) -> int:
+    """Puts the distinct of sorted words first; returns their number."""
+    kept = 0
+    for word in words:
+        if kept == 0 or word != words[kept - 1]:
+            words[kept] = word
+            kept += 1
+    return kept
+
+
+def pair_words(pairs: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]:
     """uint64[N]: leader and follower of each of PAIRS in one word."""
     a, b = (pairs.column(name).to_numpy().astype(np.uint64) for name in ("a", "b"))
     return np.asarray(a << np.uint64(32) | b, np.uint64)
@@ -86,10 +114,25 @@ def _crowds(rows: npt.NDArray[np.uint64]) -> pa.Table:
 
 def _places(bands: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """uint64[N] that sort as records do within a band: published ones first, then by order and ref."""
-    is_new = (bands.column("published").to_numpy()[rows] < 0).astype(np.uint64)
-    orders = bands.column("order").to_numpy()[rows].astype(np.uint64)
-    refs = bands.column("ref").to_numpy()[rows].astype(np.uint64)
-    return np.asarray(is_new << np.uint64(63) | orders << np.uint64(32) | refs, np.uint64)
+    places = (bands.column("published").to_numpy()[rows] < 0).astype(np.uint64)
+    places <<= np.uint64(31)
+    places |= bands.column("order").to_numpy()[rows]
+    places <<= np.uint64(32)
+    places |= bands.column("ref").to_numpy()[rows]
+    return np.asarray(places)
+
+
+def _some_bands(values: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows in parts of about `FEW`, each with whole bands: these are spread evenly."""
+    count = len(rows) // FEW + 1
+    if count == 1:
+        yield rows
+        return
+    mine = values[rows]
+    bounds = np.linspace(float(mine.min()), float(mine.max()), count + 1)[1:-1]
+    part = np.searchsorted(bounds, mine).astype(np.int32)
+    for number in range(count):
+        yield rows[part == number]
 
 
 def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,8 @@ stays already. So nothing chains: whoever is dropped resembles, verifiably, some
 Copies, new records whose sketches are the same, are one record here: what becomes of the first of them becomes of the
 others, which give way to it where it is kept. So nobody needs the edges of all of them.
 
+Edges are read a batch at a time and held as numbers, 12 bytes each beside what is known of each record.
+
 Units: kept records that are joined by look-alikes at `leak_threshold` go to one split together. A unit
 above a hundredth of the corpus is divided; look-alikes in two parts are then told apart by the split.
 
@@ -16,6 +18,7 @@ neither kept nor anybody's duplicate here, and takes no part in units.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -28,6 +31,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from transforms.compiled import compiled
 from transforms.exact import id_words, ids_of
+from transforms.numbering import Numbering
+from transforms.verify import EDGES
 
 # What is known of a new record that resembles another; all others are kept and units of their own.
 VERDICTS = pa.schema(
@@ -57,16 +62,22 @@ LIKE_TRAIN, LIKE_VAL, LIKE_EVAL = LIKE = (1, 2, 4)  # by split
 
 DIVIDED_SHARE = 0.01  # of the corpus: a larger unit is divided
 DIVIDED_FLOOR = 100  # records: a smaller unit never is, however small the corpus
+LARGEST = 20  # clusters that are told
 FAMILY = 0.5  # of a unit's records that one of them resembles, from which the cause is one text, not a chain
 
-_SIDE = ("rank", "group", "n_bytes", "published")
+# Look-alikes that both stay, whatever their units.
+CLOSE = pa.schema([EDGES.field(name) for name in ("a", "b", "similarity")])
+
+_ABOUT = pa.schema([EDGES.field(f"{name}_a").with_name(name) for name in ("rank", "n_bytes", "published")])
 
 
 class Clusters(NamedTuple):
-    """Verdicts, cross edges, and what the report tells of the largest clusters and of units that were divided."""
+    """Verdicts, cross edges, close pairs, and what the report tells of the largest clusters and of divided units."""
 
     verdicts: pa.Table
     cross: pa.Table
+    close: pa.Table
+    edges: int  # that there are
     largest: list[dict[str, int | str]]
     divided: list[dict[str, Any]]
 
@@ -76,120 +87,100 @@ class _Graph:
     """Records as numbers, in order, and the edges among them: each once, `a` before `b`."""
 
     ids: npt.NDArray[np.uint64]
-    groups: pa.Array
-    grouped: npt.NDArray[np.bool_]
+    group: npt.NDArray[np.int32]  # its number, -1 for none
+    groups: npt.NDArray[np.uint64]  # by number, as ids
     n_bytes: npt.NDArray[np.int64]
     published: npt.NDArray[np.int8]
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
+    a: npt.NDArray[np.int32]
+    b: npt.NDArray[np.int32]
     similarity: npt.NDArray[np.float32]
 
 
-def cluster_edges(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
+def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: int) -> Clusters:
     """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus."""
-    graph = _graph(edges)
-    first, graph = _merge_copies(graph)
+    whole = _graph(edges)
+    first, graph = _merge_copies(whole)
     like = _like(graph)
-    barred = like >= LIKE_VAL
-    kept_for, kept_similarity = np.full(len(like), -1, np.int64), np.zeros(len(like), np.float32)
-    strong = graph.similarity >= np.float32(threshold)
-    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
-    order = np.lexsort((earlier, -similarity, later))
-    _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
-    copies = np.flatnonzero(first != np.arange(len(first)))
-    kept_for[copies] = np.where(
-        barred[first[copies]], -1, np.where(kept_for[first] < 0, first, kept_for[first])[copies]
-    )
-    kept_similarity[copies] = np.where(kept_for[copies] == first[copies], 1.0, kept_similarity[first[copies]])
-    like[copies], barred[copies] = like[first[copies]], barred[first[copies]]
-    new = graph.published < 0
-    kept = (kept_for < 0) & ~barred & new
+    kept_for, kept_similarity = _give_way(graph, like >= LIKE_VAL, threshold)
+    _repeat_for_copies(first, like, kept_for, kept_similarity)
+    kept = (kept_for < 0) & (like < LIKE_VAL) & (whole.published < 0)
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
     drawn = np.zeros(len(kept), bool)
     drawn[units[kept & (like == LIKE_TRAIN)]] = True
-    ids = ids_of(graph.ids)
-    unit_ids = ids.take(pa.array(units))
+    ids = ids_of(whole.ids)
+    new = slice(int((whole.published >= 0).sum()), None)  # published ones come first
     verdicts = pa.table(
         [
-            ids,
-            ids.take(pa.array(np.where(kept_for < 0, 0, kept_for), mask=kept_for < 0)),
-            pa.array(kept_similarity, pa.float32(), mask=kept_for < 0),
-            pc.if_else(pa.array(kept & ~graph.grouped), unit_ids, pa.scalar(None, pa.binary(16))),
-            pa.array(like),
-            pa.array(drawn[units] & kept),
+            ids[new],
+            ids.take(pa.array(kept_for[new], mask=kept_for[new] < 0)),
+            pa.array(kept_similarity[new], pa.float32(), mask=kept_for[new] < 0),
+            ids.take(pa.array(units[new], mask=~kept[new] | (whole.group[new] >= 0))),
+            pa.array(like[new]),
+            pa.array((drawn[units] & kept)[new]),
         ],
         schema=VERDICTS,
-    ).filter(pa.array(new))
-    owners = pc.coalesce(graph.groups, unit_ids)
-    both = kept[graph.a] & kept[graph.b]
-    a, b = pa.array(graph.a[both]), pa.array(graph.b[both])
-    sizes = pa.array(graph.n_bytes)
-    cross = pa.table(
-        [ids.take(a), ids.take(b), owners.take(a), owners.take(b), sizes.take(a), sizes.take(b)], schema=CROSS
     )
-    cross = cross.filter(pc.not_equal(cross.column("unit_a"), cross.column("unit_b")))
-    largest = _largest(ids, np.where(kept_for < 0, np.arange(len(kept)), kept_for))
-    return Clusters(verdicts, cross, largest, divided)
+    cross = _cross(graph, kept, units)
+    both = kept[whole.a] & kept[whole.b]
+    ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
+    close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
+    return Clusters(verdicts, cross, close, len(whole.a), _largest(whole.ids, kept_for), divided)
 
 
-def _graph(edges: pa.Table) -> _Graph:
+def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
     """The records of EDGES in order, each once, whichever sides it is on."""
-    edges = edges.combine_chunks()
-    count = edges.num_rows
-    words = np.concatenate([id_words(edges.column(side)) for side in "ab"])
-    by_id = np.lexsort((words[:, 1], words[:, 0]))
-    sorted_words = words[by_id]
-    first = np.ones(len(words), bool)
-    first[1:] = (sorted_words[1:] != sorted_words[:-1]).any(axis=1)
-    numbers = np.empty(len(words), np.int64)
-    numbers[by_id] = np.cumsum(first) - 1
-    chosen = by_id[first]  # a place of each record among both sides
-
-    def about(name: str) -> pa.Array:
-        sides = pa.chunked_array([edges.column(f"{name}_{side}").combine_chunks() for side in "ab"])
-        taken = sides.take(pa.array(chosen))
-        return taken.combine_chunks() if taken.num_chunks != 1 else taken.chunk(0)
-
-    if count == 0:
-        nothing = np.empty(0, np.int64)
-        return _Graph(words, pa.nulls(0, pa.binary(16)), np.empty(0, bool), nothing, np.empty(0, np.int8), nothing,
-                      nothing, np.empty(0, np.float32))  # fmt: skip
-    ranks = about("rank").dictionary_encode()
-    rank_order = np.argsort(np.array(ranks.dictionary.to_pylist(), object), kind="stable")
-    rank_places = np.empty(len(rank_order), np.int64)
-    rank_places[rank_order] = np.arange(len(rank_order))
-    published = about("published").to_numpy()
-    order = np.lexsort((rank_places[ranks.indices.to_numpy()], published < 0))  # stable: by id among equals
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    sides = place[numbers[:count]], place[numbers[count:]]
-    groups = about("group").take(pa.array(order))
+    records, groups = Numbering(), Numbering()
+    about: list[pa.RecordBatch] = []
+    group = [np.empty(0, np.int32)]
+    ends: tuple[list[npt.NDArray[np.int32]], ...] = ([np.empty(0, np.int32)], [np.empty(0, np.int32)])
+    similarity = [np.empty(0, np.float32)]
+    for batch in edges:
+        for side, numbers in zip("ab", ends, strict=True):
+            known = len(records)
+            numbers.append(records.number(id_words(batch.column(side))))
+            highest = np.maximum.accumulate(np.concatenate(([known - 1], numbers[-1])))
+            fresh = pa.array(np.diff(highest) > 0)
+            columns = [batch.column(f"{name}_{side}").filter(fresh) for name in _ABOUT.names]
+            about.append(pa.RecordBatch.from_arrays(columns, schema=_ABOUT))
+            named = batch.column(f"group_{side}").filter(fresh)
+            group.append(np.full(len(named), -1, np.int32))
+            group[-1][named.is_valid().to_numpy(zero_copy_only=False)] = groups.number(id_words(named.drop_null()))
+        similarity.append(batch.column("similarity").to_numpy())
+    known_of = pa.Table.from_batches(about, _ABOUT)
+    published = known_of.column("published").to_numpy()
+    ranks = pc.rank(known_of.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
+    order = np.lexsort((records.ids[:, 1], records.ids[:, 0], ranks, published < 0))
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    sides = [place[np.concatenate(numbers)] for numbers in ends]
     return _Graph(
-        words[chosen][order],
-        groups,
-        np.asarray(groups.is_valid().to_numpy(zero_copy_only=False), bool),
-        about("n_bytes").to_numpy()[order],
+        records.ids[order],
+        np.concatenate(group)[order],
+        groups.ids,
+        known_of.column("n_bytes").to_numpy()[order],
         published[order],
         np.minimum(*sides),
         np.maximum(*sides),
-        edges.column("similarity").to_numpy(),
+        np.concatenate(similarity),
     )
 
 
-def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int64], _Graph]:
-    """int64[N]: the first of the copies of each record; the graph with the edges of all of them at that one."""
+def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
+    """int32[N]: the first of the copies of each record; the graph with the edges of all of them at that one."""
     count = len(graph.ids)
     new = graph.published < 0
     same = (graph.similarity == 1) & new[graph.a] & new[graph.b]
     if not same.any():
-        return np.arange(count), graph
+        return np.arange(count, dtype=np.int32), graph
     matrix = coo_array((np.ones(same.sum(), np.int8), (graph.a[same], graph.b[same])), shape=(count, count))
-    _, labels = connected_components(matrix, directed=False)
-    _, firsts = np.unique(labels, return_index=True)
+    components, labels = connected_components(matrix, directed=False)
+    firsts = np.empty(components, np.int32)
+    firsts[labels[::-1]] = np.arange(count)[::-1]  # the one that is put last stays
     first = firsts[labels]
     a, b = first[graph.a[~same]], first[graph.b[~same]]
     low, high = np.minimum(a, b), np.maximum(a, b)
-    pairs, chosen = np.unique(low * count + high, return_index=True)  # copies are as similar as each other
+    # Copies are as similar as each other, so any of the edges between two of their firsts will do.
+    pairs, chosen = np.unique(low.astype(np.int64) * count + high, return_index=True)
     chosen = chosen[pairs // count != pairs % count]
     return first, replace(graph, a=low[chosen], b=high[chosen], similarity=graph.similarity[~same][chosen])
 
@@ -204,13 +195,54 @@ def _like(graph: _Graph) -> npt.NDArray[np.int8]:
     return like
 
 
+def _give_way(
+    graph: _Graph, barred: npt.NDArray[np.bool_], threshold: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """int32[N] the kept record that each gives way to, -1 for none, and how similar they are (float32[N])."""
+    kept_for, kept_similarity = np.full(len(graph.ids), -1, np.int32), np.zeros(len(graph.ids), np.float32)
+    strong = graph.similarity >= np.float32(threshold)
+    later, earlier, similarity = graph.b[strong], graph.a[strong], graph.similarity[strong]
+    order = np.lexsort((earlier, -similarity, later))
+    _drop_duplicates(later[order], earlier[order], similarity[order], barred, kept_for, kept_similarity)
+    return kept_for, kept_similarity
+
+
+def _repeat_for_copies(
+    first: npt.NDArray[np.int32],
+    like: npt.NDArray[np.int8],
+    kept_for: npt.NDArray[np.int32],
+    kept_similarity: npt.NDArray[np.float32],
+) -> None:
+    """Puts what becomes of the first of copies for the others: where it is kept they give way to it."""
+    copies = np.flatnonzero(first != np.arange(len(first), dtype=np.int32))
+    leaders = first[copies]
+    gone = kept_for[leaders] >= 0
+    like[copies] = like[leaders]
+    kept_for[copies] = np.where(gone, kept_for[leaders], np.where(like[leaders] >= LIKE_VAL, -1, leaders))
+    kept_similarity[copies] = np.where(gone, kept_similarity[leaders], 1.0)
+
+
+def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int32]) -> pa.Table:
+    """CROSS."""
+    both = kept[graph.a] & kept[graph.b]
+    sides = graph.a[both], graph.b[both]
+    owners = []
+    for side in sides:
+        owner, group = graph.ids[units[side]], graph.group[side]
+        owner[group >= 0] = graph.groups[group[group >= 0]]
+        owners.append(owner)
+    apart = (owners[0] != owners[1]).any(axis=1)
+    ids = [ids_of(words[apart]) for words in (*(graph.ids[side] for side in sides), *owners)]
+    return pa.table([*ids, *(pa.array(graph.n_bytes[side[apart]]) for side in sides)], schema=CROSS)
+
+
 @compiled
 def _drop_duplicates(
-    later: npt.NDArray[np.int64],
-    earlier: npt.NDArray[np.int64],
+    later: npt.NDArray[np.int32],
+    earlier: npt.NDArray[np.int32],
     similarity: npt.NDArray[np.float32],
     barred: npt.NDArray[np.bool_],
-    kept_for: npt.NDArray[np.int64],
+    kept_for: npt.NDArray[np.int32],
     kept_similarity: npt.NDArray[np.float32],
 ) -> None:
     """Puts the kept record that each gives way to: the most similar one, the first in order among equals.
@@ -226,14 +258,14 @@ def _drop_duplicates(
 
 def _units(
     graph: _Graph, kept: npt.NDArray[np.bool_], largest: int
-) -> tuple[npt.NDArray[np.int64], list[dict[str, Any]]]:
-    """int64[N] the record that names the unit of each; what is to be told of units that were divided.
+) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
+    """int32[N] the record that names the unit of each; what is to be told of units that were divided.
 
     The name is the member with the smallest id; of a divided unit, that of each part. Records with a group
     join nobody: the group is their unit.
     """
     count = len(graph.ids)
-    alone = ~graph.grouped & kept
+    alone = (graph.group < 0) & kept
     both = alone[graph.a] & alone[graph.b]
     edges = (graph.a[both], graph.b[both])
     matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()
@@ -241,7 +273,7 @@ def _units(
     sizes = np.bincount(labels, minlength=1)
     order = np.lexsort((graph.ids[:, 1], graph.ids[:, 0], labels))
     starts = np.cumsum(sizes) - sizes
-    names = np.empty(count, np.int64)
+    names = np.empty(count, np.int32)
     names[order] = np.repeat(order[starts[sizes > 0]], sizes[sizes > 0])
     divided = []
     for label in np.flatnonzero(sizes > largest).tolist():
@@ -251,7 +283,7 @@ def _units(
 
 
 def _divide(
-    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int64]
+    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int32]
 ) -> dict[str, Any]:
     """Names the parts of a unit, `members` in the order of ids; returns its size, parts and cause.
 
@@ -276,12 +308,12 @@ def _divide(
     }
 
 
-def _largest(
-    ids: pa.FixedSizeBinaryArray, kept_for: npt.NDArray[np.int64], most: int = 20
-) -> list[dict[str, int | str]]:
+def _largest(ids: npt.NDArray[np.uint64], kept_for: npt.NDArray[np.int32]) -> list[dict[str, int | str]]:
     """The kept records that most gave way to, with the number of records in their cluster."""
-    leaders, counts = np.unique(kept_for, return_counts=True)
-    chosen = np.lexsort((leaders, -counts))[:most]
+    counts = np.bincount(kept_for[kept_for >= 0], minlength=1)
+    leaders = np.flatnonzero(counts)
+    chosen = leaders[np.lexsort((ids[leaders, 1], ids[leaders, 0], -counts[leaders]))[:LARGEST]]
     return [
-        {"id": ids[int(leaders[one])].as_py().hex(), "records": int(counts[one])} for one in chosen if counts[one] > 1
+        {"id": one.hex(), "records": int(count) + 1}
+        for one, count in zip(ids_of(ids[chosen]).to_pylist(), counts[chosen], strict=True)
     ]

@@ -65,7 +65,7 @@ def ids_of(words: npt.NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
     >>> ids_of(id_words(pa.array([b"0123456789abcdef"], pa.binary(16)))).to_pylist()
     [b'0123456789abcdef']
     """
-    content = np.ascontiguousarray(words.astype(">u8")).tobytes()
+    content = np.ascontiguousarray(words, ">u8")
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(words), [None, pa.py_buffer(content)])
 
 

@@ -116,19 +116,17 @@ def sketch_refs(sketches: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint32]:
 
 
 def attach_sketches(pairs: pa.Table, sketches: pa.Table, segments: int) -> Sides:
-    """The sketches of the leaders of PAIRS; `sketches` holds each once, sorted by id. Raises KeyError where one is missing."""
+    """The sketches of the leaders of sorted PAIRS; `sketches` holds each once, sorted by id. Raises KeyError where one is missing."""
     bits = segments.bit_length() - 1
-    targets = pairs.column("b").to_numpy().astype(np.uint64) >> np.uint64(32 - bits)
-    words = pairs.column("a").to_numpy().astype(np.uint64) << np.uint64(32) | targets
-    fresh = np.ones(len(words), bool)
-    words = np.sort(words)
-    fresh[1:] = words[1:] != words[:-1]
-    words = words[fresh]
-    first, last = _rows_of(sketches, (words >> np.uint64(32)).astype(np.uint32))
+    leaders, followers = (pairs.column(name).to_numpy() for name in ("a", "b"))
+    targets = followers >> np.uint32(1) >> np.uint32(31 - bits)  # no shift by 32, which is undefined
+    fresh = np.ones(len(leaders), bool)
+    fresh[1:] = (leaders[1:] != leaders[:-1]) | (targets[1:] != targets[:-1])
+    first, last = _rows_of(sketches, leaders[fresh])
     counts = last - first
     rows = np.repeat(first - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
     chosen = sketches.take(pa.array(rows))
-    return Sides(chosen, np.repeat((words & np.uint64(0xFFFFFFFF)).astype(np.int64), counts))
+    return Sides(chosen, np.repeat(targets[fresh].astype(np.int64), counts))
 
 
 def compare_pairs(pairs: pa.Table, left: pa.Table, right: pa.Table, threshold: float) -> pa.Table:
