@@ -8,8 +8,11 @@ few or too many for any number that could be valid there is not parsed; a parse 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from re import _constants as op  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import phonenumbers
@@ -17,6 +20,8 @@ import re2
 from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
+
+from transforms.relax import characters, digits_beyond_ascii
 
 REMEMBERED = 1 << 14  # candidates whose parse is remembered
 _LEAST_ABROAD = 6  # digits of the shortest number with its country's code: +43, +49 and +98 have four more
@@ -36,10 +41,86 @@ _WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b](?:[{_WITHIN}]|[^\x00-\x7f])*"
 
 
 def phone_pattern(regions: Sequence[str]) -> str:
-    """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number."""
-    least = min([_LEAST_ABROAD + 1, *(min(_lengths(region)) for region in regions)])
+    """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number.
+
+    The digits of a valid national number follow each other in the text, with punctuation between them, whatever
+    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country.
+    """
+    shapes: set[_Shape] = set()
+    for region in regions:
+        metadata: Any = PhoneMetadata.metadata_for_region(region, None)
+        abroad = _shapes(parser.parse(getattr(metadata, "international_prefix", None) or ""))
+        shapes |= {shape + (_ANY,) * _LEAST_ABROAD for shape in abroad.values()}
+        if getattr(metadata, "national_prefix_transform_rule", None):  # puts digits where there were none
+            shapes.add((_ANY,) * min(_lengths(region)))
+        else:
+            shapes |= set(_national_shapes(phonenumbers.country_code_for_region(region)).values())
+    ordered = sorted(shapes, key=lambda shape: (len(shape), *map(sorted, shape)))
+    kept = [one for place, one in enumerate(ordered) if not any(_holds(one, other) for other in ordered[:place])]
     sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{2}}"
-    return rf"{sign}|\d(?:{_PUNCTUATION}\d){{{least - 1}}}"
+    return "|".join([sign, *map(_spaced, kept)])
+
+
+_Shape = tuple[frozenset[str], ...]  # of digits that follow each other: which may stand at each place
+_ANY = frozenset("0123456789")
+
+
+def _holds(long: _Shape, short: _Shape) -> bool:
+    """Digits of the one shape hold some of the other."""
+    starts = range(len(long) - len(short) + 1)
+    return any(all(map(frozenset.issuperset, short, long[start:])) for start in starts)
+
+
+def _spaced(shape: _Shape) -> str:
+    first, *rest = (f"[{''.join(sorted(digits))}{_OTHER_DIGITS}]" for digits in shape)
+    runs = ((f"(?:{_PUNCTUATION}{digit})", len(list(run))) for digit, run in itertools.groupby(rest))
+    return first + "".join(f"{digit}{{{count}}}" if count > 1 else digit for digit, count in runs)
+
+
+_OTHER_DIGITS = "".join(f"{chr(first)}-{chr(last)}" for first, last in digits_beyond_ascii())
+
+
+@functools.cache
+def _national_shapes(code: int) -> dict[int, _Shape]:
+    """Of the national numbers that are valid in some region of a country code, by their length."""
+    shapes: dict[int, _Shape] = {}
+    for pattern in _national_patterns(code):
+        shapes = _either(shapes, _shapes(parser.parse(pattern)))
+    return shapes
+
+
+def _shapes(parsed: Any) -> dict[int, _Shape]:
+    """What the digits that a pattern matches may be, by their number: assertions and what goes with what forgotten."""
+    shapes: dict[int, _Shape] = {0: ()}
+    for kind, argument in parsed:
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            least, most, body = argument
+            once, repeated = _shapes(body), {0: ()} if least == 0 else {}
+            some: dict[int, _Shape] = {0: ()}
+            for count in range(1, int(most) + 1):
+                some = _both(some, once)
+                repeated = _either(repeated, some) if count >= least else repeated
+            shapes = _both(shapes, repeated)
+        elif kind is op.BRANCH:
+            shapes = _both(shapes, functools.reduce(_either, map(_shapes, argument[1])))
+        elif kind is op.SUBPATTERN:
+            shapes = _both(shapes, _shapes(argument[3]))
+        elif kind not in (op.AT, op.ASSERT, op.ASSERT_NOT):
+            shapes = _both(shapes, {1: (frozenset(map(chr, characters(kind, argument, False).ascii)),)})
+    return shapes
+
+
+def _either(one: dict[int, _Shape], other: dict[int, _Shape]) -> dict[int, _Shape]:
+    met = {length: tuple(map(frozenset.union, one[length], other[length])) for length in one.keys() & other.keys()}
+    return one | other | met
+
+
+def _both(one: dict[int, _Shape], other: dict[int, _Shape]) -> dict[int, _Shape]:
+    """One after the other."""
+    followed: dict[int, _Shape] = {}
+    for first, second in itertools.product(one.values(), other.values()):
+        followed = _either(followed, {len(first) + len(second): first + second})
+    return followed
 
 
 @functools.cache
@@ -61,14 +142,20 @@ _TYPES = (
 
 
 @functools.cache
-def _national(code: int) -> Any:
-    """RE2 of the national numbers that are valid in some region of a country code."""
+def _national_patterns(code: int) -> list[str]:
+    """Patterns of the national numbers that are valid in some region of a country code."""
     patterns = set()
     for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
         descriptions = [getattr(metadata, kind, None) for kind in _TYPES]
         patterns |= {one.national_number_pattern for one in descriptions if one and one.national_number_pattern}
-    return re2.compile("|".join(f"(?:{one})" for one in sorted(patterns)) or "[^\\x00-\\x{10FFFF}]")
+    return sorted(patterns)
+
+
+@functools.cache
+def _national(code: int) -> Any:
+    """RE2 of the same."""
+    return re2.compile("|".join(f"(?:{one})" for one in _national_patterns(code)) or "[^\\x00-\\x{10FFFF}]")
 
 
 class _Region:
