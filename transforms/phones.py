@@ -141,10 +141,13 @@ _TYPES = (
 )
 
 
+_FICTION = r"7700900\d{3}"  # mobile numbers that Ofcom keeps for drama: not valid, but `policy` takes them for numbers
+
+
 @functools.cache
 def _national_patterns(code: int) -> list[str]:
-    """Patterns of the national numbers that are valid in some region of a country code."""
-    patterns = set()
+    """Patterns of the national numbers that are valid in some region of a country code, or pass for valid ones."""
+    patterns = {_FICTION} if code == 44 else set()
     for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
         descriptions = [getattr(metadata, kind, None) for kind in _TYPES]
@@ -168,9 +171,8 @@ class _Region:
         code = phonenumbers.country_code_for_region(region)
         self.code = str(code)
         self._national = _national(code)
-        prefix = getattr(metadata, "national_prefix_for_parsing", None)
-        simple = prefix is None or (prefix.isdigit() and not getattr(metadata, "national_prefix_transform_rule", None))
-        self._prefix = (prefix or "") if simple else None
+        prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
+        self._prefix = None if getattr(metadata, "national_prefix_transform_rule", None) else re.compile(prefix)
         first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
         own = first == region and metadata is not None and metadata.leading_digits is None
         self._valid = re.compile(_valid_pattern(metadata) if own else "(?!)")
@@ -189,16 +191,16 @@ class _Region:
         coded = digits.startswith(self.code)
         if len(digits) > _MOST_DIGITS and not coded:
             return ""
-        prefixed = self._prefix and digits.startswith(self._prefix)
+        prefixed = self._prefix.match(digits)
         if not coded and not prefixed and digits[0] != "0" and self._bare and self._valid.fullmatch(digits):
             return digits
         if prefixed and not coded and self._national.fullmatch(digits) is None:
-            rest = digits[len(self._prefix) :]
+            rest = digits[prefixed.end() :]
             if len(rest) in self._parsed_lengths and rest[0] != "0" and self._valid.fullmatch(rest):
                 return rest
         rests = {digits, digits.removeprefix(self.code)}
         for _ in range(2):  # a parse takes it from what follows the country's code, and once more
-            rests |= {rest.removeprefix(self._prefix) for rest in rests}
+            rests |= {rest[match.end() :] for rest in rests if (match := self._prefix.match(rest))}
         return None if any(self._national.fullmatch(rest) is not None for rest in rests) else ""
 
 
