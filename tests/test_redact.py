@@ -367,13 +367,13 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
 
     def all_of(records: pa.RecordBatch, _: object) -> Screened:
         some = np.ones(records.num_rows, np.bool_)
-        return Screened(some, some, np.ones(len(records.column("messages").flatten()), np.bool_))
+        return Screened(some, some, [1] * len(records.column("messages").flatten()))
 
     monkeypatch.setattr(redactor, "screen", all_of)
 
 
 def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(text: str) -> list[Finding]:
+    def fail(text: str, _: int) -> list[Finding]:
         if "bad" in text:
             raise ValueError("quotes canary")
         return []
@@ -390,14 +390,14 @@ def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_never_settles_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_scan(monkeypatch, lambda text: [Finding(0, 1, "US_SSN", 1.0)] if text else [])
+    replace_scan(monkeypatch, lambda text, _: [Finding(0, 1, "US_SSN", 1.0)] if text else [])
     (row,) = redacted({"messages": [message("user", "aaaaaaaaaa")]})
     assert row["reasons"] == [Reason.REDACTION_UNSTABLE]
     assert row["messages"] is None
 
 
 def test_a_time_out_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    def time_out(text: str) -> list[Finding]:
+    def time_out(text: str, _: int) -> list[Finding]:
         raise RedactionTimeout(str(len(text)))
 
     replace_scan(monkeypatch, time_out)

@@ -59,6 +59,8 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     [(0, 9, 'A', 0.5, False)]
     """
     findings = sorted(findings)
+    if len(findings) < 2:
+        return findings
     hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
     if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
         findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
