@@ -95,8 +95,9 @@ def _shapes(parsed: Any) -> dict[int, _Shape]:
     for kind, argument in parsed:
         if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
             least, most, body = argument
-            once, repeated = _shapes(body), {0: ()} if least == 0 else {}
+            once = _shapes(body)
             some: dict[int, _Shape] = {0: ()}
+            repeated = some if least == 0 else {}
             for count in range(1, int(most) + 1):
                 some = _both(some, once)
                 repeated = _either(repeated, some) if count >= least else repeated
@@ -287,15 +288,15 @@ class PhoneFinder:
 
     def __init__(self, regions: Sequence[str]) -> None:
         self._regions = tuple(regions)
-        self._fewest = min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
+        self._fewest = fewest_digits(self._regions)
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Spans of the first region, in order, then those of the next: with repeats.
+    def spans(self, text: str, windows: Sequence[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
+        """Spans of the first region, in order, then those of the next: with repeats. `windows`: those of the text.
 
         >>> PhoneFinder(["US"]).spans("call 212-555-0199 or +44 20 7946 0958")
         [(5, 17), (21, 37)]
         """
-        windows = list(phone_windows(text, self._fewest))
+        windows = list(phone_windows(text, self._fewest)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
         return [span for region in self._regions for span in self._of_region(text, windows, region, candidates)]
 
@@ -336,7 +337,13 @@ class PhoneFinder:
         return None
 
 
-def phone_windows(text: str, fewest: int = 3) -> Iterator[tuple[int, int]]:
+@functools.cache
+def fewest_digits(regions: tuple[str, ...]) -> int:
+    """The least digits of a number that is valid when it is dialled in one of the regions."""
+    return min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
+
+
+def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
     """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
     for window in _WINDOW.finditer(text):
         start, end = window.span()

@@ -21,8 +21,8 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import parsed, phone_windows
-from transforms.placeholders import interface
+from transforms.phones import fewest_digits, parsed, phone_windows
+from transforms.placeholders import Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
     EntityRecognizer,
@@ -89,7 +89,7 @@ _STOP_WORDS = _words(
 
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
-_NEAR = 300  # characters before a value in which they are looked for first
+_NEAR = (96, 300)  # characters before a value in which they are looked for first
 
 
 class LocalTokens:
@@ -97,34 +97,33 @@ class LocalTokens:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._asked: dict[int, list[str]] = {}
+        self._left = len(text)  # characters that may be looked at for some places, before the whole text is
 
-    def before(self, start: int) -> list[str]:
-        """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
-        if start in self._asked:
-            return self._asked[start]
-        near = None if len(self._asked) * _NEAR > len(self.text) else self._near(start)
-        if near is not None:
-            self._asked[start] = near
-        if near is not None:
-            return near
+    def before(self, start: int) -> Iterator[list[str]]:
+        """The last lemmas up to the token that `start` lies in: some, then more, then `_LEMMAS` or all."""
+        for reach in _NEAR:
+            if self._left <= 0:
+                break
+            self._left -= reach
+            lemmas, whole = self._near(start, reach)
+            yield lemmas
+            if whole:
+                return
         starts, tokens = self._whole
         index = bisect.bisect_right(starts, start)
-        return tokens[max(0, index - _LEMMAS) : index]
+        yield tokens[max(0, index - _LEMMAS) : index]
 
-    def _near(self, start: int) -> list[str] | None:
-        """None where that takes a longer look."""
+    def _near(self, start: int, reach: int) -> tuple[list[str], bool]:
+        """Lemmas within `reach` characters before `start`, and whether there are no more to look at."""
         text = self.text
-        first = max(0, start - _NEAR)
+        first = max(0, start - reach)
         while first and first < start and text[first].isalnum():
             first += 1
-        end = _LETTERS.match(text, start, start + _NEAR).end()  # type: ignore[union-attr]
-        if (first and first == start) or end == start + _NEAR:
-            return None
+        end = _LETTERS.match(text, start, start + reach).end()  # type: ignore[union-attr]
+        if (first and first == start) or end == start + reach:
+            return [], False
         tokens = _TOKEN.findall(text, first, max(end, start + 1))
-        if first and len(tokens) <= _LEMMAS:
-            return None
-        return [token.lower() for token in tokens[-_LEMMAS:]]
+        return [token.lower() for token in tokens[-_LEMMAS:]], not first or len(tokens) > _LEMMAS
 
     @functools.cached_property
     def _whole(self) -> tuple[list[int], list[str]]:
@@ -136,12 +135,12 @@ class LocalTokens:
 _LETTERS = re.compile(r"[^\W_]*")
 
 
-def lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
-    """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+def _lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> Iterator[list[str]]:
     if isinstance(artifacts, LocalTokens):
-        return artifacts.before(start)
+        yield from artifacts.before(start)
+        return
     index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
-    return list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
+    yield list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
 
 class RegexTokenizer(NlpEngine):  # type: ignore[misc]
@@ -245,37 +244,47 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         by_id = {recognizer.id: recognizer for recognizer in recognizers}
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
-            words = self._words_before(nlp_artifacts, result.start)
-            words = _after_other(words)
-            supported = _supported(words, _context(tuple(recognizer.context or ())))
-            result.score = _judge(result, text, words, supported)
+            finding = Finding(result.start, result.end, result.entity_type, result.score)
+            result.score = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ())))
         return [result for result in raw_results if result.score > 0.0]
 
-    def _words_before(self, artifacts: NlpArtifacts, start: int) -> list[str]:
-        """The words before `start`, and the one it lies in, stop words and marks passed over."""
-        words: list[str] = []
-        for lemma in lemmas_before(artifacts, start)[::-1]:
+
+def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, context: Context) -> float:
+    """The score of a finding where it stands: 0 where the policy takes it for something else."""
+    words = _after_other(_words_before(artifacts, finding.start))
+    return _judge(finding, text, words, _supported(words, context))
+
+
+def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
+    """The words before `start`, and the one it lies in, stop words and marks passed over."""
+    words: list[str] = []
+    for lemmas in _lemmas_before(artifacts, start):
+        words.clear()
+        for lemma in reversed(lemmas):
             if lemma[0].isalnum() and lemma not in _STOP_WORDS:
                 words.append(lemma)
-                if len(words) > self.context_prefix_count:
-                    break
-        return words[::-1]
+                if len(words) > _BEFORE:
+                    return words[::-1]
+    return words[::-1]
 
 
-class _Context(NamedTuple):
+class Context(NamedTuple):
+    """Words and phrases that say what stands after them."""
+
     words: frozenset[str]
     phrases: tuple[str, ...]
 
 
 @functools.cache
-def _context(context: tuple[str, ...]) -> _Context:
+def context_of(context: tuple[str, ...]) -> Context:
+    """The words and phrases of a recognizer's context."""
     plain = [word.lower().strip() for word in context]
-    return _Context(
+    return Context(
         frozenset(word for word in plain if word.isalnum()), tuple(f" {word} " for word in plain if not word.isalnum())
     )
 
 
-def _supported(words: Sequence[str], context: _Context) -> bool:
+def _supported(words: Sequence[str], context: Context) -> bool:
     """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
     singular = [word.removesuffix("s") for word in words]
     if not (context.words.isdisjoint(words) and context.words.isdisjoint(singular)):
@@ -292,12 +301,10 @@ def _after_other(words: list[str]) -> list[str]:
     return words[cut:] if cut >= 0 else words
 
 
-def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> float:
-    """The score of a finding in its context: 0 where the policy takes it for something else."""
-    entity: str = result.entity_type
-    value = text[result.start : result.end]
-    score = float(result.score)
-    before, after = text[max(0, result.start - 4) : result.start], text[result.end : result.end + 3]
+def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+    start, end, entity, score, _ = finding
+    value = text[start:end]
+    before, after = text[max(0, start - 4) : start], text[end : end + 3]
     last = words[:-1][-3:]
     if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
         return 0.0
@@ -315,7 +322,7 @@ def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> flo
             return 0.05
         if entity == "UK_NHS":
             return 0.4 if re.fullmatch(r"\d{3}([ -])\d{3}\1\d{4}", value) else 0.05  # as a phone number of its shape
-    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, result.end)):
+    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
@@ -354,21 +361,26 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     `matched` stands in for phonenumbers' matcher where it is set: it finds the same.
     """
 
-    matched: Callable[[str], list[tuple[int, int]]] | None = None
+    matched: Callable[[str, list[tuple[int, int]]], list[tuple[int, int]]] | None = None
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
-        found = self.matched(text) if self.matched is not None else self._matched(text)
+        return [
+            self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
+            for start, end in dict.fromkeys(self.spans(text))
+        ]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the numbers are, with repeats."""
+        windows = list(phone_windows(text, fewest_digits(tuple(self.supported_regions))))
+        found = self.matched(text, windows) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
-        for match in (one for window in phone_windows(text) for one in _WRITTEN_PHONE.finditer(text, *window)):
+        for match in (one for window in windows for one in _WRITTEN_PHONE.finditer(text, *window)):
             before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
             if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
-        return [
-            self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
-            for start, end in dict.fromkeys(found)
-        ]
+        return found
 
     def _matched(self, text: str) -> list[tuple[int, int]]:
         return [

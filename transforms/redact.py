@@ -108,7 +108,7 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     for row, clean in zip(raw, _clean(records, screened, looked), strict=True):
         try:
             row, found = redactor.redact_row(row, kept, known, clean=clean)
-            entities += found
+            entities.update(found)
             rows.append(row | {"reasons": []})
         except (RedactionTimeout, MemoryError):
             raise
@@ -256,9 +256,7 @@ class Redactor:
     def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
         return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
-    def _settle(
-        self, slots: Sequence[Slot], known: dict[Slot, Template], fired: Mapping[int, int]
-    ) -> list[Template]:
+    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template], fired: Mapping[int, int]) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable.
 
         `fired` are what a gate says of slots, by their places; 0 where nothing is found.
@@ -399,9 +397,7 @@ class Redactor:
             found += find_secrets(text, secrets)
         return found
 
-    def _spread(
-        self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]
-    ) -> list[Template]:
+    def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
         least = min(map(len, values))
         kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
