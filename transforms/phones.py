@@ -315,7 +315,7 @@ class PhoneFinder:
                 if found is None:
                     break
                 start, candidate = found
-                span = _match(text, start, candidate, region)
+                span = _match(text, start, candidate, region, self._fewest)
                 if span is not None:
                     yield span
                 index = span[1] if span is not None else start + len(candidate)
@@ -351,12 +351,12 @@ def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
-def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int] | None:
-    """The number that a candidate is, or the first within it."""
-    if upstream._SLASH_SEPARATED_DATES.search(candidate):
+def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
+    """The number that a candidate is, or the first within it, of at least `fewest` digits."""
+    if "/" in candidate and upstream._SLASH_SEPARATED_DATES.search(candidate):
         return None
     end = start + len(candidate)
-    if upstream._TIME_STAMPS.search(candidate) and upstream._TIME_STAMPS_SUFFIX.match(text, end):
+    if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
     if _stands(text, start, candidate, region):
         return start, end
@@ -366,14 +366,16 @@ def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int
         group = pattern.search(candidate)
         if group is None:
             continue
-        before = _without_end(candidate[: group.start()])
-        if _stands(text, start, before, region):
-            return start, start + len(before)
+        if group.start() >= fewest:
+            before = _without_end(candidate[: group.start()])
+            if _stands(text, start, before, region):
+                return start, start + len(before)
         while group is not None:
-            inner = _without_end(group.group(1))
-            first = start + group.start(1)
-            if _stands(text, first, inner, region):
-                return first, first + len(inner)
+            first, last = group.span(1)
+            if last - first >= fewest:
+                inner = _without_end(group.group(1))
+                if _stands(text, start + first, inner, region):
+                    return start + first, start + first + len(inner)
             group = pattern.search(candidate, group.start() + 1)
     return None
 

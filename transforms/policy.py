@@ -93,25 +93,26 @@ _NEAR = (96, 300)  # characters before a value in which they are looked for firs
 
 
 class LocalTokens:
-    """The tokens before a place in a text, without those of the rest of it; all of them once many places are asked."""
+    """The words before a place in a text, without those of the rest of it; all of them once many places are asked."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._left = len(text)  # characters that may be looked at for some places, before the whole text is
 
-    def before(self, start: int) -> Iterator[list[str]]:
-        """The last lemmas up to the token that `start` lies in: some, then more, then `_LEMMAS` or all."""
+    def words_before(self, start: int) -> list[str]:
+        """As `_last_words` of the tokens up to the one that `start` lies in."""
         for reach in _NEAR:
             if self._left <= 0:
                 break
             self._left -= reach
             lemmas, whole = self._near(start, reach)
-            yield lemmas
-            if whole:
-                return
-        starts, tokens = self._whole
-        index = bisect.bisect_right(starts, start)
-        yield tokens[max(0, index - _LEMMAS) : index]
+            words = _last_words(lemmas)
+            if whole or len(words) > _BEFORE:
+                return words
+        tokens, starts, words, places = self._whole
+        end = bisect.bisect_right(starts, start)
+        first = bisect.bisect_right(places, bisect.bisect_right(tokens, start) - 1 - _LEMMAS, max(0, end - _MOST), end)
+        return words[first:end]
 
     def _near(self, start: int, reach: int) -> tuple[list[str], bool]:
         """Lemmas within `reach` characters before `start`, and whether there are no more to look at."""
@@ -126,21 +127,36 @@ class LocalTokens:
         return [token.lower() for token in tokens[-_LEMMAS:]], not first or len(tokens) > _LEMMAS
 
     @functools.cached_property
-    def _whole(self) -> tuple[list[int], list[str]]:
+    def _whole(self) -> tuple[list[int], list[int], list[str], list[int]]:
+        """Where the tokens start; where its words start, the words, and which of the tokens they are."""
         # No list of matches: that many objects at once set the garbage collector going.
-        starts = [match.start() for match in _TOKEN.finditer(self.text)]
-        return starts, [token.lower() for token in _TOKEN.findall(self.text)]
+        tokens = [match.start() for match in _TOKEN.finditer(self.text)]
+        lemmas = [token.lower() for token in _TOKEN.findall(self.text)]
+        places = [place for place, lemma in enumerate(lemmas) if _is_word(lemma)]
+        return tokens, [tokens[place] for place in places], [lemmas[place] for place in places], places
 
 
 _LETTERS = re.compile(r"[^\W_]*")
+_BEFORE = 5  # words of context
+_MOST = _BEFORE + 1  # and the one that a value lies in
 
 
-def _lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> Iterator[list[str]]:
+def _is_word(lemma: str) -> bool:
+    return lemma[0].isalnum() and lemma not in _STOP_WORDS
+
+
+def _last_words(lemmas: Sequence[str]) -> list[str]:
+    """At most `_MOST` of the last lemmas, stop words and marks passed over."""
+    words = list(itertools.islice(filter(_is_word, reversed(lemmas)), _MOST))
+    return words[::-1]
+
+
+def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
+    """The words before `start`, and the one it lies in."""
     if isinstance(artifacts, LocalTokens):
-        yield from artifacts.before(start)
-        return
+        return artifacts.words_before(start)
     index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
-    yield list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
+    return _last_words(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
 
 class RegexTokenizer(NlpEngine):  # type: ignore[misc]
@@ -222,7 +238,6 @@ _CONTEXT_ONLY = (
     *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
 )
 _RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
-_BEFORE = 5  # words of context
 _ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context
 
 
@@ -253,19 +268,6 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
     """The score of a finding where it stands: 0 where the policy takes it for something else."""
     words = _after_other(_words_before(artifacts, finding.start))
     return _judge(finding, text, words, _supported(words, context))
-
-
-def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
-    """The words before `start`, and the one it lies in, stop words and marks passed over."""
-    words: list[str] = []
-    for lemmas in _lemmas_before(artifacts, start):
-        words.clear()
-        for lemma in reversed(lemmas):
-            if lemma[0].isalnum() and lemma not in _STOP_WORDS:
-                words.append(lemma)
-                if len(words) > _BEFORE:
-                    return words[::-1]
-    return words[::-1]
 
 
 class Context(NamedTuple):
@@ -458,8 +460,15 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        digits = re.sub(r"\D", "", pattern_text)
-        return bool(_CARD.fullmatch(digits)) and len(set(digits)) > 1 and bool(super().validate_result(digits))
+        return _is_card(re.sub(r"\D", "", pattern_text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_card(digits: str) -> bool:
+    if not _CARD.fullmatch(digits) or len(set(digits)) == 1:
+        return False
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0  # Luhn's (ISO/IEC 7812-1)
 
 
 # Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
@@ -503,23 +512,33 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
         self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None, regex_flags: int | None = None
     ) -> list[Any]:
         found: list[Any] = super().analyze(text, entities, nlp_artifacts, regex_flags)
+        taken = sorted((one.start, one.end) for one in found)
+        reach = list(itertools.accumulate((end for _, end in taken), max))
         reached = 0
         for head in _IBAN_START.finditer(text):
             start = head.start()
-            if start < reached or any(one.start <= start < one.end for one in found):
+            before = bisect.bisect_right(taken, (start, len(text)))
+            if start < reached or (before and reach[before - 1] > start):
                 continue
             tail = _IBAN_TAIL.match(text, head.end())
-            for end in range(tail.end() if tail else 0, start + 14, -1):
-                ends = end == len(text) or not (text[end].isascii() and text[end].isalnum())
-                if (
-                    ends
-                    and _IBAN_SHAPE.fullmatch(text, start, end)
-                    and self.validate_result(text[start:end]) is not False
-                ):
-                    found.append(self._result(start, end))
-                    reached = end
-                    break
+            if tail and (length := self._length(text[start : tail.end() + 1], tail.end() - start)):
+                reached = start + length
+                found.append(self._result(start, reached))
         return found
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
+    def validate_result(self, pattern_text: str) -> bool | None:
+        valid: bool | None = super().validate_result(pattern_text)
+        return valid
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019
+    def _length(self, said: str, most: int) -> int:
+        """How many of the first `most` characters are a number that ends there, of `said` with what follows; or 0."""
+        for length in range(most, 14, -1):
+            ends = length == len(said) or not (said[length].isascii() and said[length].isalnum())
+            if ends and _IBAN_SHAPE.fullmatch(said, 0, length) and self.validate_result(said[:length]) is not False:
+                return length
+        return 0
 
     def _result(self, start: int, end: int) -> Any:
         metadata = {"recognizer_name": self.name, "recognizer_identifier": self.id}

@@ -13,6 +13,7 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 from __future__ import annotations
 
 import functools
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
+_SHORT = 16  # characters of texts of which it is remembered what may fire: most are left between two findings
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -154,8 +156,10 @@ def _with_columns(records: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.R
 
 @functools.lru_cache(maxsize=4)
 def redactor_for(options: RedactOptions) -> Redactor:
-    """The redactor of a worker: building one takes seconds (Presidio's import) and about 100 MB."""
-    return Redactor(options)
+    """The redactor of a worker: building one takes half a second (Presidio's import)."""
+    redactor = Redactor(options)
+    gc.freeze()  # or each hundred thousand findings a collection would walk through all that Beam and Presidio hold
+    return redactor
 
 
 class Redactor:
@@ -389,7 +393,14 @@ class Redactor:
         return bool(fired >> self._disguise & 1) or not text.isascii()
 
     def _fired(self, text: str) -> int:
-        return self._all if self._gate is None else self._gate.scan_str(text)
+        if self._gate is None:
+            return self._all
+        return self._gate.scan_str(text) if len(text) > _SHORT else self._fired_short(text)
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
+    def _fired_short(self, text: str) -> int:
+        assert self._gate is not None
+        return self._gate.scan_str(text)
 
     def _look(self, text: str, fired: int) -> list[Finding]:
         found = self._analyzer.find(text, fired)

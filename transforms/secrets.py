@@ -84,7 +84,12 @@ def _words(text: str) -> frozenset[str]:
 
 def _mixed(value: str) -> bool:
     """Holds a digit and a letter."""
+    if value.isascii():
+        return _ASCII_DIGIT.search(value) is not None and _ASCII_LETTER.search(value) is not None
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+_ASCII_DIGIT, _ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
 
 
 def _random_base64(value: str) -> bool:
