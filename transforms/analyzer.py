@@ -198,6 +198,9 @@ class _Recognizer:
             self._phones = recognizer.spans
         elif analyze is presidio.predefined_recognizers.PhoneRecognizer.analyze and recognizer.leniency == 1:
             self._phones = PhoneFinder(recognizer.supported_regions).spans
+        self._validate, self._invalidate = (
+            _check(recognizer, name) for name in ("validate_result", "invalidate_result")
+        )
         self.context = context_of(tuple(recognizer.context or ()))
 
     def sources(self) -> list[Source]:
@@ -214,8 +217,7 @@ class _Recognizer:
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:
         """The first words of the context that lifts the pattern's matches to the threshold, if nothing else can."""
-        checked = type(self.recognizer).validate_result is not presidio.PatternRecognizer.validate_result
-        if checked or pattern.score >= self._threshold or "validate_result" in vars(self.recognizer):
+        if self._validate is not None or pattern.score >= self._threshold:
             return ()
         # What has no context is never lifted, but runs all the same: rare, and no reason for a third kind of source.
         return tuple(dict.fromkeys(words.lower().split()[0] for words in self.recognizer.context or ()))
@@ -231,18 +233,24 @@ class _Recognizer:
         return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
 
     def _matches(self, text: str, compiled: _Compiled) -> Iterator[Finding]:
-        recognizer = self.recognizer
+        validate, invalidate = self._validate, self._invalidate
         for start, end in compiled.spans(text):
             value = text[start:end]
-            valid = recognizer.validate_result(value)
+            valid = None if validate is None else validate(value)
             score = compiled.score if valid is None else float(bool(valid))
-            if score > 0.0 and not recognizer.invalidate_result(value):
+            if score > 0.0 and (invalidate is None or not invalidate(value)):
                 yield Finding(start, end, self.entity, score)
 
     def result(self, finding: Finding) -> Any:
         """The finding as Presidio writes it."""
         explanation = presidio.AnalysisExplanation(self.recognizer.name, finding.score)
         return presidio.RecognizerResult(*_place(finding), finding.score, explanation, self._metadata)
+
+
+def _check(recognizer: Any, name: str) -> Callable[[str], bool | None] | None:
+    """The recognizer's own check of that name; None where it has none, and Presidio's says nothing."""
+    check: Callable[[str], bool | None] | None = getattr(recognizer, name, None)
+    return None if getattr(check, "__func__", None) is getattr(presidio.PatternRecognizer, name) else check
 
 
 class _Custom:
@@ -377,7 +385,9 @@ class Analyzer:
             return []
         if isinstance(self._enhancer, PolicyEnhancer):
             tokens = LocalTokens(text)
-            judged = [one._replace(score=judge(one, text, tokens, known.context)) for known, one in found]
+            judged = [
+                Finding(one.start, one.end, one.entity, judge(one, text, tokens, known.context)) for known, one in found
+            ]
         else:
             results, recognizers = [known.result(one) for known, one in found], [known.recognizer for known, _ in found]
             artifacts = self._tokenizer.process_text(text, "en")

@@ -72,7 +72,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
         else:
             groups.append([finding])
         end = max(end, finding.end)
-    return [_union(group) for group in groups]
+    return [group[0] if len(group) == 1 else _union(group) for group in groups]
 
 
 def _at_host(address: Finding, hosts: Mapping[int, int]) -> bool:
@@ -108,7 +108,7 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     if entity == "IP_ADDRESS":
         address = interface(text)
         return text.casefold() if address is None else str(address)
-    if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or re.match(r"[A-Z]{2}_", entity):
+    if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or entity[2:3] == "_":
         return _NOT_ALNUM.sub("", text).upper()
     return text
 

@@ -89,7 +89,8 @@ _STOP_WORDS = _words(
 
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
-_NEAR = (96, 300)  # characters before a value in which they are looked for first
+_NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
+_OFTEN = 8  # times the characters of a text that may be looked at for some places, before its tokens are listed
 
 
 class LocalTokens:
@@ -97,7 +98,7 @@ class LocalTokens:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._left = len(text)  # characters that may be looked at for some places, before the whole text is
+        self._left = _OFTEN * len(text)
 
     def words_before(self, start: int) -> list[str]:
         """As `_last_words` of the tokens up to the one that `start` lies in."""
@@ -105,17 +106,16 @@ class LocalTokens:
             if self._left <= 0:
                 break
             self._left -= reach
-            lemmas, whole = self._near(start, reach)
-            words = _last_words(lemmas)
+            tokens, whole = self._near(start, reach)
+            words = _last_words(tokens)
             if whole or len(words) > _BEFORE:
                 return words
-        tokens, starts, words, places = self._whole
-        end = bisect.bisect_right(starts, start)
-        first = bisect.bisect_right(places, bisect.bisect_right(tokens, start) - 1 - _LEMMAS, max(0, end - _MOST), end)
-        return words[first:end]
+        starts, tokens = self._whole
+        index = bisect.bisect_right(starts, start)
+        return _last_words(tokens[max(0, index - _LEMMAS) : index])
 
     def _near(self, start: int, reach: int) -> tuple[list[str], bool]:
-        """Lemmas within `reach` characters before `start`, and whether there are no more to look at."""
+        """Tokens within `reach` characters before `start`, and whether there are no more to look at."""
         text = self.text
         first = max(0, start - reach)
         while first and first < start and text[first].isalnum():
@@ -124,30 +124,28 @@ class LocalTokens:
         if (first and first == start) or end == start + reach:
             return [], False
         tokens = _TOKEN.findall(text, first, max(end, start + 1))
-        return [token.lower() for token in tokens[-_LEMMAS:]], not first or len(tokens) > _LEMMAS
+        return tokens[-_LEMMAS:], not first or len(tokens) > _LEMMAS
 
     @functools.cached_property
-    def _whole(self) -> tuple[list[int], list[int], list[str], list[int]]:
-        """Where the tokens start; where its words start, the words, and which of the tokens they are."""
+    def _whole(self) -> tuple[list[int], list[str]]:
         # No list of matches: that many objects at once set the garbage collector going.
-        tokens = [match.start() for match in _TOKEN.finditer(self.text)]
-        lemmas = [token.lower() for token in _TOKEN.findall(self.text)]
-        places = [place for place, lemma in enumerate(lemmas) if _is_word(lemma)]
-        return tokens, [tokens[place] for place in places], [lemmas[place] for place in places], places
+        return [match.start() for match in _TOKEN.finditer(self.text)], _TOKEN.findall(self.text)
 
 
 _LETTERS = re.compile(r"[^\W_]*")
 _BEFORE = 5  # words of context
-_MOST = _BEFORE + 1  # and the one that a value lies in
+_MOST = _BEFORE + 1  # words looked at: they, and the one that a value lies in
 
 
-def _is_word(lemma: str) -> bool:
-    return lemma[0].isalnum() and lemma not in _STOP_WORDS
-
-
-def _last_words(lemmas: Sequence[str]) -> list[str]:
-    """At most `_MOST` of the last lemmas, stop words and marks passed over."""
-    words = list(itertools.islice(filter(_is_word, reversed(lemmas)), _MOST))
+def _last_words(tokens: Sequence[str]) -> list[str]:
+    """At most `_MOST` of the last tokens as lemmas, stop words and marks passed over."""
+    words: list[str] = []
+    for token in reversed(tokens):
+        lemma = token.lower()
+        if lemma[0].isalnum() and lemma not in _STOP_WORDS:
+            words.append(lemma)
+            if len(words) == _MOST:
+                break
     return words[::-1]
 
 
@@ -319,17 +317,23 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
             score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
     if entity == "MEDICAL_LICENSE" and not supported:
         return min(score, 0.4)  # one number in ten passes
-    if _NATIONAL.match(entity) and not supported and score >= 0.4:
+    national = _is_national(entity)
+    if national and not supported and score >= 0.4:
         if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return 0.05
         if entity == "UK_NHS":
-            return 0.4 if re.fullmatch(r"\d{3}([ -])\d{3}\1\d{4}", value) else 0.05  # as a phone number of its shape
-    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
+            return 0.4 if _NHS_PHONE.fullmatch(value) else 0.05  # as a phone number of its shape
+    if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
 
-_NATIONAL = re.compile(r"[A-Z]{2}_|ABA_")
+_NHS_PHONE = re.compile(r"\d{3}([ -])\d{3}\1\d{4}")
+
+
+@functools.cache
+def _is_national(entity: str) -> bool:
+    return re.match("[A-Z]{2}_|ABA_", entity) is not None
 
 
 def _is_reckoned(before: str) -> bool:
@@ -339,21 +343,25 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if re.search(r"\d[+.,]?$", before) or re.match(r"0[.,]\d", value):
+    if _AFTER_DIGIT.search(before) or _FRACTION.match(value):
         return False
     if "+" in value or "＋" in value or supported:
         return True
-    groups = re.findall(r"\d+", value)
+    groups = _GROUP.findall(value)
     digits = "".join(groups)
     if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
         return False
     if len(groups) == 1:
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
-        reckoned = re.search(r"[+*/=<>^%] $|[+*/<>^%]$", before) or re.match(r" ?[+*/=<>^%]|[.,]\d", after)
+        reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
         return "." not in value and len(groups[0]) == 3  # else a decimal, a difference, a range
     return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
+
+
+_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
+_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
 
 class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
@@ -460,7 +468,10 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        return _is_card(re.sub(r"\D", "", pattern_text))
+        return _is_card(_NOT_DIGIT.sub("", pattern_text))
+
+
+_NOT_DIGIT = re.compile(r"\D")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -628,7 +639,7 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
-        elif _NATIONAL.match(name) and name[:2] not in ("US", "UK"):
+        elif _is_national(name) and name[:2] not in ("US", "UK"):
             made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":

@@ -309,15 +309,16 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 
 def _assigned(entity: str, pattern: Any, text: str) -> Iterator[Finding]:
+    link, quoted = pattern.groupindex["link"], pattern.groupindex["quote"]
     for match in pattern.finditer(text):
         start = match.end()
-        quote = (match.group("quote") or "")[-1:]
+        quote = text[slice(*match.span(quoted))][-1:]
         value = _QUOTED[quote].match(text, start) if quote else _UNQUOTED.match(text, start)
         if value is None:
             continue
         kept = _trim(value.group(), bool(quote))
         after = text[start + len(kept) : start + len(kept) + 1]
-        tight = match.group("link") == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
+        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
         if _plausible(entity, kept, bool(quote), tight):
             yield Finding(start, start + len(kept), entity, 0.8, True)
 
