@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -174,6 +177,37 @@ def test_the_database_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytes
         assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
         assert len(path.read_bytes()) > 500
     assert len(list(cache_folder().iterdir())) == 1
+
+
+_SCAN = """
+import sys
+from transforms.gate import Gate, Source
+print(Gate([Source((("started[0-9]{3}", 0),))], engine="hyperscan").scan_str("started123"))
+"""
+
+
+def test_of_processes_that_start_at_once_one_compiles(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _SCAN]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(3)]
+    told = [one.communicate(timeout=60) for one in started]
+    assert [out for out, _ in told] == ["1\n"] * 3
+    assert sum("once a machine" in err for _, err in told) == 1
+
+
+def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gate, "_PATIENCE", 0.1)
+    with gate._alone(cache_folder()):  # a process that compiles, and goes on compiling
+        assert Gate([Source((("waited[0-9]{3}", 0),))], engine="hyperscan").scan_str("waited123") == 1
+    monkeypatch.setattr(gate, "_PATIENCE", 60.0)
+    holds = "import os, time; from transforms.gate import _alone, cache_folder; held = _alone(cache_folder()); held.__enter__(); "
+    with subprocess.Popen([sys.executable, "-c", holds + "print(1, flush=True); time.sleep(60)"], stdout=-1) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline()
+        owner.kill()
+        assert Gate([Source((("killed[0-9]{3}", 0),))], engine="hyperscan").scan_str("killed123") == 1
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
