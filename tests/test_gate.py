@@ -15,13 +15,14 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz_redaction import MARKS, OPTIONS, VALUES, Maker, differences
+from tests.fuzz_redaction import MARKS, OPTIONS, VALUES, Maker, differences, differing_rows, make_batch
 from transforms import gate
 from transforms.analyzer import Analyzer
 from transforms.gate import Gate, Source, cache_folder
 from transforms.options import RedactOptions
 from transforms.phones import PhoneFinder, phone_pattern
 from transforms.relax import Unknown, relax, same_in_re2
+from transforms.screen import Screen
 from transforms.secrets import find_secrets, secret_sources
 
 ENGINES = ["hyperscan", "re2"]
@@ -152,10 +153,24 @@ def test_the_fast_path_finds_what_presidios_engine_finds() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_whole_batches_come_out_as_without_the_gate(number: int) -> None:
+    chooser, options = Random(number), OPTIONS[number]
+    maker = Maker(chooser, [Analyzer(options)])
+    for _ in range(6):
+        assert differing_rows(make_batch(chooser, maker), options) == []
+
+
 def test_the_fuzzer_notices_a_blind_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test: a gate that misses the letters that fold into ASCII, or lets nothing through."""
     monkeypatch.setattr(Gate, "scan_str", lambda *_: 0)
     assert differences(16, OPTIONS[:1], texts=30)[1]
+
+
+def test_the_fuzzer_notices_a_blind_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Screen, "_fired", lambda _, texts: [0] * len(texts))
+    maker = Maker(Random(0), [Analyzer(OPTIONS[0])])
+    assert any(differing_rows(make_batch(maker.chooser, maker), OPTIONS[0]) for _ in range(4))
 
 
 def test_same_in_re2() -> None:
