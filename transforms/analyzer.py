@@ -278,7 +278,8 @@ class _Custom:
 def _distinct(findings: list[Finding]) -> list[Finding]:
     """The findings without those that others of their type contain, as Presidio tells them, in no order."""
     reach: dict[str, int] = {}
-    for one in sorted(findings):
+    findings = sorted(set(findings))
+    for one in findings:
         if one.score == 0 or one.start < reach.get(one.entity, 0):
             results = [presidio.RecognizerResult(*_place(one), one.score) for one in findings]
             return [_finding(one) for one in presidio.EntityRecognizer.remove_duplicates(results)]

@@ -100,31 +100,30 @@ class LocalTokens:
         self.text = text
         self._left = _OFTEN * len(text)
 
-    def words_before(self, start: int) -> list[str]:
+    def words_before(self, start: int) -> Sequence[str]:
         """As `_last_words` of the tokens up to the one that `start` lies in."""
         for reach in _NEAR:
             if self._left <= 0:
                 break
             self._left -= reach
-            tokens, whole = self._near(start, reach)
-            words = _last_words(tokens)
+            words, whole = self._near(start, reach)
             if whole or len(words) > _BEFORE:
                 return words
         starts, tokens = self._whole
         index = bisect.bisect_right(starts, start)
         return _last_words(tokens[max(0, index - _LEMMAS) : index])
 
-    def _near(self, start: int, reach: int) -> tuple[list[str], bool]:
-        """Tokens within `reach` characters before `start`, and whether there are no more to look at."""
+    def _near(self, start: int, reach: int) -> tuple[Sequence[str], bool]:
+        """The words within `reach` characters before `start`, and whether there are no more to look at."""
         text = self.text
         first = max(0, start - reach)
         while first and first < start and text[first].isalnum():
             first += 1
         end = _LETTERS.match(text, start, start + reach).end()  # type: ignore[union-attr]
         if (first and first == start) or end == start + reach:
-            return [], False
-        tokens = _TOKEN.findall(text, first, max(end, start + 1))
-        return tokens[-_LEMMAS:], not first or len(tokens) > _LEMMAS
+            return (), False
+        words, many = _words_of(text[first : max(end, start + 1)])
+        return words, not first or many
 
     @functools.cached_property
     def _whole(self) -> tuple[list[int], list[str]]:
@@ -137,7 +136,7 @@ _BEFORE = 5  # words of context
 _MOST = _BEFORE + 1  # words looked at: they, and the one that a value lies in
 
 
-def _last_words(tokens: Sequence[str]) -> list[str]:
+def _last_words(tokens: Sequence[str]) -> tuple[str, ...]:
     """At most `_MOST` of the last tokens as lemmas, stop words and marks passed over."""
     words: list[str] = []
     for token in reversed(tokens):
@@ -146,10 +145,17 @@ def _last_words(tokens: Sequence[str]) -> list[str]:
             words.append(lemma)
             if len(words) == _MOST:
                 break
-    return words[::-1]
+    return tuple(reversed(words))
 
 
-def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def _words_of(text: str) -> tuple[tuple[str, ...], bool]:
+    """The `_last_words` of a text, and whether it has more than `_LEMMAS` tokens."""
+    tokens = _TOKEN.findall(text)
+    return _last_words(tokens[-_LEMMAS:]), len(tokens) > _LEMMAS
+
+
+def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> Sequence[str]:
     """The words before `start`, and the one it lies in."""
     if isinstance(artifacts, LocalTokens):
         return artifacts.words_before(start)
@@ -295,8 +301,10 @@ def _supported(words: Sequence[str], context: Context) -> bool:
     return any(phrase in phrases for phrase in context.phrases)
 
 
-def _after_other(words: list[str]) -> list[str]:
+def _after_other(words: Sequence[str]) -> Sequence[str]:
     """The words without those before, and in, the last that names something else (`bank … order 123`)."""
+    if _OTHER.isdisjoint(words):
+        return words
     cut = max((place for place, word in enumerate(words[:-1]) if word in _OTHER), default=-1)
     return words[cut:] if cut >= 0 else words
 
@@ -499,13 +507,18 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
     ]
 
     def invalidate_result(self, pattern_text: str) -> bool:
-        address = interface(pattern_text)
-        if address is None:
-            return True
-        if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in pattern_text) <= 4:
-            return True
-        special = address.is_loopback or address.is_unspecified or address.is_link_local
-        return special or str(address).startswith("255.")
+        return _is_no_host(pattern_text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_no_host(text: str) -> bool:
+    address = interface(text)
+    if address is None:
+        return True
+    if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in text) <= 4:
+        return True
+    special = address.is_loopback or address.is_unspecified or address.is_link_local
+    return special or str(address).startswith("255.")
 
 
 _IBAN_START = re.compile(r"(?ia)(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
