@@ -133,7 +133,7 @@ class Numbering:
 
     def __init__(self, taken: Iterable[tuple[str, int]] = ()) -> None:
         self._taken = frozenset(taken)
-        self._last: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
         self._by_value: dict[tuple[str, str], tuple[str, str]] = {}
         self._by_raw: dict[str, tuple[str, str]] = {}
         self.spans: Counter[str] = Counter()  # replaced spans by type
@@ -151,7 +151,7 @@ class Numbering:
         return known[1]
 
     def _next(self, entity: str) -> str:
-        number = self._last[entity] + 1
+        number = self._last.get(entity, 0) + 1
         while (entity, number) in self._taken:
             number += 1
         if number > LAST_NUMBER:

@@ -110,7 +110,8 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     for row, clean in zip(raw, _clean(records, screened, looked), strict=True):
         try:
             row, found = redactor.redact_row(row, kept, known, clean=clean)
-            entities.update(found)
+            for entity, spans in found.items():  # Counter's own sum looks at each value twice
+                entities[entity] += spans
             rows.append(row | {"reasons": []})
         except (RedactionTimeout, MemoryError):
             raise
@@ -267,9 +268,10 @@ class Redactor:
         """
         templates: list[Template] = []
         for place, slot in enumerate(slots):
-            template = known.get(slot)
+            bits = fired.get(place)
+            template = known.get(slot) if bits != 0 else self._template(slot, 0)
             if template is None:
-                template = known[slot] = self._template(slot, fired.get(place))
+                template = known[slot] = self._template(slot, bits)
             templates.append(template)
         spread: set[str] = set()
         for _ in range(PASSES):

@@ -69,7 +69,7 @@ class Screen:
         role, content, reasoning, name, calls, call_id, _ = flat.flatten()
         other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
         contents = self._fired(content)
-        inside = self._calls(calls) | np.array(list(map(bool, contents)), np.bool_)
+        inside = self._calls(calls) | _any(contents)
         for texts in (other, reasoning, name, call_id):
             inside |= self._texts(texts)
         return Screened(marked | _any_within(messages, inside), marked, contents)
@@ -83,7 +83,7 @@ class Screen:
         return _any_within(calls, inside)
 
     def _texts(self, texts: pa.StringArray) -> Mask:
-        return np.array(list(map(bool, self._fired(texts))), np.bool_)
+        return _any(self._fired(texts)) if texts.null_count < len(texts) else np.zeros(len(texts), np.bool_)
 
     def _fired(self, texts: pa.StringArray) -> list[int]:
         """The bits of the sources that may fire on each text."""
@@ -105,6 +105,8 @@ class Screen:
 
     def _json(self, texts: pa.StringArray, kept: frozenset[Path]) -> Mask:
         marked = np.zeros(len(texts), np.bool_)
+        if texts.null_count == len(texts):
+            return marked
         for place, text in enumerate(texts.to_pylist()):
             if text and text != "{}":
                 marked[place] = self._json_text(text, kept)
@@ -130,6 +132,10 @@ class Screen:
 
     def _text(self, text: str) -> bool:
         return bool(self._gate.scan_str(text)) or (not text.isascii() and may_differ(text))
+
+
+def _any(fired: Sequence[int]) -> Mask:
+    return np.fromiter(map(bool, fired), np.bool_, len(fired))
 
 
 def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:
