@@ -32,6 +32,7 @@ _NOT_DIGIT = re.compile(r"\D+")
 _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
 _SECOND_NUMBER: re.Pattern[str] = phonenumberutil._SECOND_NUMBER_START_PATTERN
 _UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN
+_AT_DOTS: re.Pattern[str] = upstream._INNER_MATCHES[4]
 _verify: Any = upstream._verify
 
 
@@ -363,6 +364,8 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     if candidate.isdigit():
         return None
     for pattern in upstream._INNER_MATCHES:
+        if pattern is _AT_DOTS and max(map(len, candidate.split("."))) < fewest:
+            continue  # a part of it ends at the next full stop
         group = pattern.search(candidate)
         if group is None:
             continue

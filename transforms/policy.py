@@ -292,11 +292,13 @@ def context_of(context: tuple[str, ...]) -> Context:
 
 def _supported(words: Sequence[str], context: Context) -> bool:
     """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
-    singular = [word.removesuffix("s") for word in words]
-    if not (context.words.isdisjoint(words) and context.words.isdisjoint(singular)):
+    if not context.words.isdisjoint(words):
+        return True
+    if not context.words.isdisjoint([word[:-1] for word in words if word[-1] == "s"]):
         return True
     if not context.phrases:
         return False
+    singular = [word.removesuffix("s") for word in words]
     phrases = f" {' '.join(words)} | {' '.join(singular)} "
     return any(phrase in phrases for phrase in context.phrases)
 
