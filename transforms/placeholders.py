@@ -64,6 +64,8 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
     if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
         findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
+    if all(one.end <= other.start for one, other in zip(findings, findings[1:], strict=False)):
+        return findings
     groups: list[list[Finding]] = []
     end = -1
     for finding in findings:

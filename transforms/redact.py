@@ -350,13 +350,14 @@ class Redactor:
         """
         if fired is None:
             fired = self._fired(prefix + text)
-        findings = merge_findings([*self._find(text, key, prefix, fired), *names])
+        disguised = self._may_differ(text, fired)
+        looked = fired or disguised or key or names
+        findings = merge_findings([*self._find(text, key, prefix, fired), *names]) if looked else ()
         if not findings:
             yield text
             return
         if not passes:
             raise Unstable
-        disguised = self._may_differ(text, fired)
         position = 0
         for finding in findings:
             if finding.start > position:
