@@ -108,11 +108,16 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     if entity == "PHONE_NUMBER":
         return _phone(text, tuple(regions))
     if entity == "IP_ADDRESS":
-        address = interface(text)
-        return text.casefold() if address is None else str(address)
+        return _address(text)
     if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or entity[2:3] == "_":
         return _NOT_ALNUM.sub("", text).upper()
     return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(text: str) -> str:
+    address = interface(text)
+    return text.casefold() if address is None else str(address)
 
 
 def _phone(text: str, regions: tuple[str, ...]) -> str:
