@@ -359,10 +359,26 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     end = start + len(candidate)
     if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
-    if _stands(text, start, candidate, region):
-        return start, end
-    if candidate.isdigit():
+    first = _first_number(candidate, region, fewest)
+    if first is None:
         return None
+    for one, other in itertools.chain((first,), _numbers(candidate, region, fewest)):
+        if _stands(text, start + one, start + other):
+            return start + one, start + other
+    return None
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
+    return next(_numbers(candidate, region, fewest), None)
+
+
+def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
+    """Where `candidate` is a number, whatever stands around it: all of it, then parts in the matcher's order."""
+    if _verified(candidate, region):
+        yield 0, len(candidate)
+    if candidate.isdigit():
+        return
     for pattern in upstream._INNER_MATCHES:
         if pattern is _AT_DOTS and max(map(len, candidate.split("."))) < fewest:
             continue  # a part of it ends at the next full stop
@@ -371,16 +387,15 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
             continue
         if group.start() >= fewest:
             before = _without_end(candidate[: group.start()])
-            if _stands(text, start, before, region):
-                return start, start + len(before)
+            if before and _verified(before, region):
+                yield 0, len(before)
         while group is not None:
             first, last = group.span(1)
             if last - first >= fewest:
                 inner = _without_end(group.group(1))
-                if _stands(text, start + first, inner, region):
-                    return start + first, start + first + len(inner)
+                if inner and _verified(inner, region):
+                    yield first, first + len(inner)
             group = pattern.search(candidate, group.start() + 1)
-    return None
 
 
 def _without_end(candidate: str) -> str:
@@ -388,12 +403,9 @@ def _without_end(candidate: str) -> str:
     return candidate[: unwanted.start()] if unwanted else candidate
 
 
-def _stands(text: str, start: int, candidate: str, region: str) -> bool:
-    """`candidate` is a number, and no letter or sign of a sum adjoins it."""
-    if not candidate or not _verified(candidate, region):
-        return False
-    end = start + len(candidate)
-    lone = start == 0 or upstream._LEAD_PATTERN.match(candidate) is not None or not _joins(text[start - 1])
+def _stands(text: str, start: int, end: int) -> bool:
+    """No letter or sign of a sum adjoins a number."""
+    lone = start == 0 or upstream._LEAD_PATTERN.match(text, start) is not None or not _joins(text[start - 1])
     return lone and (end >= len(text) or not _joins(text[end]))
 
 
