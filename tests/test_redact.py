@@ -190,6 +190,12 @@ def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> Non
     ]
 
 
+def test_an_empty_role_is_no_slot() -> None:
+    (row,) = redacted({"messages": [message("", "hello", tool_calls=[call('"a@b.com"', ident="c@d.com")])]})
+    (made,) = row["messages"][0]["tool_calls"]
+    assert (made["id"], made["function"]["arguments"]) == ("<EMAIL_ADDRESS_1>", '"<EMAIL_ADDRESS_2>"')
+
+
 def test_each_conversation_counts_for_itself() -> None:
     one, two = redacted({"messages": [message("user", "a@b.com")]}, {"messages": [message("user", "c@d.com")]})
     assert one["messages"] == two["messages"]

@@ -352,7 +352,9 @@ class Redactor:
             fired = self._fired(prefix + text)
         disguised = self._may_differ(text, fired)
         looked = fired or disguised or key or names
-        findings = merge_findings([*self._find(text, key, prefix, fired), *names]) if looked else ()
+        findings = self._find(text, key, prefix, fired) if looked else []
+        if names:
+            findings = merge_findings([*findings, *names])
         if not findings:
             yield text
             return
@@ -373,8 +375,8 @@ class Redactor:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
         found = self._scan(prefix + text, fired)
-        if not found or not prefix:
-            return found
+        if not prefix:
+            return merge_findings(found)
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
@@ -510,7 +512,8 @@ class _Record:
         messages = []
         for message in self._row["messages"] or ():
             if first and message["content"]:
-                self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
+                before = bool(message["role"]) and message["role"] not in ROLES  # a slot of its own
+                self.turns.append((message["role"], len(self.slots) + before))
             messages.append(_walk_message(message, visit))
         return messages if self._row["messages"] is not None else None
 
