@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     hush_threads()
+    logging.basicConfig(format="corpusmill: %(message)s")
     logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clouds that nobody asked for
+    logging.getLogger("corpusmill").setLevel(logging.WARNING)
     try:
         ours, beam = split_beam(given)
         code = cli.main(spread_inputs(ours), prog_name="corpusmill", standalone_mode=False, obj=beam)

@@ -9,6 +9,7 @@ into ASCII, mutated and put together. For each text the findings of both are com
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -74,20 +75,20 @@ class Maker:
     """Draws texts, from the recognizers of some analyzers."""
 
     def __init__(self, chooser: Random, analyzers: Sequence[Analyzer]) -> None:
-        self._chooser = chooser
+        self.chooser = chooser
         patterns = {pattern for one in analyzers for source in one.sources for pattern, _ in source.patterns}
         self._parsed = [parser.parse(pattern) for pattern in sorted(patterns) if len(pattern) < 2000]
         self._words = sorted({word for one in analyzers for source in one.sources for word in source.words})
 
     def text(self) -> str:
         """A text of one to ten parts."""
-        joint = self._chooser.choice(
+        joint = self.chooser.choice(
             [" ", " ", "", "\n", ": ", ", ", "。", f" {'so it was ' * 15}", "_" * 70, "a1" * 30]
         )
-        return joint.join(self._part() for _ in range(self._chooser.choice([1, 1, 2, 3, 4, 6, 10])))
+        return joint.join(self._part() for _ in range(self.chooser.choice([1, 1, 2, 3, 4, 6, 10])))
 
     def _part(self) -> str:
-        choose = self._chooser
+        choose = self.chooser
         kind = choose.random()
         if kind < 0.35:
             made = self._draw(choose.choice(self._parsed), {})
@@ -102,7 +103,7 @@ class Maker:
         return self._mutated(made) if choose.random() < 0.4 else made
 
     def _mutated(self, text: str) -> str:
-        choose = self._chooser
+        choose = self.chooser
         kind = choose.randrange(5)
         if kind == 0:
             return "".join(choose.choice([*FOLDS.get(one.lower(), ""), one]) for one in text)
@@ -121,7 +122,7 @@ class Maker:
         return "".join(self._draw_item(kind, argument, groups) for kind, argument in parsed)
 
     def _draw_item(self, kind: Any, argument: Any, groups: dict[int, str]) -> str:
-        choose = self._chooser
+        choose = self.chooser
         if kind is op.LITERAL:
             return chr(argument)
         if kind is op.IN:
@@ -143,7 +144,7 @@ class Maker:
         return ""
 
     def _draw_char(self, members: Any) -> str:
-        choose = self._chooser
+        choose = self.chooser
         if members[0][0] is op.NEGATE:
             return choose.choice("aZ7 -é")
         kind, value = choose.choice(members)
@@ -163,15 +164,83 @@ def outcome(work: Callable[[], Any]) -> Any:
         return type(error).__name__
 
 
-def batch_of(texts: Sequence[str]) -> pa.RecordBatch:
-    """One row whose turns, arguments and metadata say the texts."""
-    import json
+CLEAN = ("hello there", "it was 5 to 12, or 3", "thanks, see you tomorrow!", "é ü", "{}", "ok", "user", "v2 of 2026")
+SPLIT = (("my number is 212-555", "0199"), ("card: 4111 1111", "1111 1111"), ("jane.doe", "@example.com"))
 
-    place = {"line": 0, "offset": 0, "length": 0, "reasons": [], "kind": "production"}
-    messages = [{"role": "user", "content": text} for text in texts]
-    said = {"note": texts[0], "phone": texts[-1], "n": 2125550199, "nested": [{"password": texts[0][:40]}]}
-    metadata = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return pa.RecordBatch.from_pylist([place | {"messages": messages, "metadata": metadata}], RECORDS)
+
+def make_batch(chooser: Random, maker: Maker) -> pa.RecordBatch:
+    """One to twelve rows, clean ones and others, whose parts are clean or not: turns, tools, arguments, metadata."""
+
+    def text() -> str:
+        made = chooser.choice(CLEAN) if chooser.random() < 0.6 else maker.text()
+        return made if is_bounded(made) else ""
+
+    def value(depth: int = 0) -> Any:
+        kind = chooser.randrange(6 if depth < 2 else 4)
+        if kind < 4:
+            return (text(), text(), chooser.choice([True, None, 7, 2125550199, -4.5, 1e22]), chooser.choice(VALUES))[
+                kind
+            ]
+        if kind == 4:
+            return [value(depth + 1) for _ in range(chooser.randrange(3))]
+        names = chooser.choices(["a", "phone", "password", "user_id", "note", text(), "pin"], k=chooser.randrange(4))
+        return {name: value(depth + 1) for name in names}
+
+    def some(made: Callable[[], Any], share: float) -> Any:
+        return made() if chooser.random() < share else None
+
+    def said(one: Any) -> str:
+        return json.dumps(one, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    def call() -> dict[str, Any]:
+        return {"id": some(text, 0.5), "type": "function", "function": {"name": text(), "arguments": said(value())}}
+
+    def message(content: str) -> dict[str, Any]:
+        return {
+            "role": chooser.choice(["user", "assistant", "user", "assistant", "tool", text()]),
+            "content": content,
+            "reasoning": some(text, 0.1),
+            "name": some(text, 0.1),
+            "tool_calls": some(lambda: [call() for _ in range(chooser.randrange(3))], 0.15),
+            "tool_call_id": some(text, 0.1),
+        }
+
+    def row() -> dict[str, Any]:
+        contents = [text() for _ in range(chooser.randrange(5))]
+        if chooser.random() < 0.2:
+            contents += chooser.choice(SPLIT)
+        metadata = {"note": value(), "model": "m-2", chooser.choice(["b", "ssn", text()]): value()}
+        return {
+            "line": 0,
+            "offset": 0,
+            "length": 0,
+            "kind": "production",
+            "reasons": ["empty_turn"] if chooser.random() < 0.05 else [],
+            "messages": [message(content) for content in contents],
+            "tools": some(lambda: said([value()]), 0.2),
+            "metadata": said(metadata) if chooser.random() < 0.6 else "{}",
+        }
+
+    return pa.RecordBatch.from_pylist([row() for _ in range(chooser.randint(1, 12))], RECORDS)
+
+
+def is_bounded(text: str) -> bool:
+    """Without the long words that are bounded on purpose."""
+    return max(map(len, re.findall(r"\S+", text)), default=0) <= 300
+
+
+def differing_rows(batch: pa.RecordBatch, options: RedactOptions) -> list[str]:
+    """The rows of the batch that come out otherwise where the gate and its screen are used."""
+    plain, fast = (
+        outcome(lambda exact=exact: redact_records(batch, options.model_copy(update={"exact": exact})))
+        for exact in (True, False)
+    )
+    if plain == fast:
+        return []
+    if isinstance(plain, str) or isinstance(fast, str):
+        return [f"{plain} and {fast}"]
+    rows = zip(batch.to_pylist(), plain.records.to_pylist(), fast.records.to_pylist(), strict=True)
+    return [repr(row) for row, one, other in rows if one != other] or [f"{plain.entities} and {fast.entities}"]
 
 
 def differences(
@@ -183,22 +252,17 @@ def differences(
     tried, found = 0, []
     end = time.monotonic() + seconds
     while time.monotonic() < end and (texts is None or tried < texts):
-        recent = [maker.text() for _ in range(3)]
-        for text in recent:
+        for text in [maker.text() for _ in range(3)]:
             number = tried % len(pairs)
             exact, fast = pairs[number]
             tried += 1
-            if max(map(len, re.findall(r"\S+", text)), default=0) > 300:
-                continue  # the long words that are bounded on purpose
+            if not is_bounded(text):
+                continue
             if outcome(lambda: sorted(exact.find(text))) != outcome(lambda: sorted(fast.find(text))):  # noqa: B023
                 found.append((number, text))
-        if tried % 4 == 0:
-            number = tried // 4 % min(len(chosen), 3)
-            options = chosen[number]
-            batch = batch_of(recent)
-            plain = outcome(lambda: redact_records(batch, options.model_copy(update={"exact": True})))  # noqa: B023
-            if plain != outcome(lambda: redact_records(batch, options)):  # noqa: B023
-                found.append((number, "\n---\n".join(recent)))
+        if tried % 40 == 0:  # a batch takes as long as a hundred texts
+            number = tried // 40 % len(chosen)
+            found += [(number, row) for row in differing_rows(make_batch(maker.chooser, maker), chosen[number])]
     return tried, found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -12,13 +15,14 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz_redaction import MARKS, OPTIONS, VALUES, Maker, differences
+from tests.fuzz_redaction import MARKS, OPTIONS, VALUES, Maker, differences, differing_rows, make_batch
 from transforms import gate
 from transforms.analyzer import Analyzer
 from transforms.gate import Gate, Source, cache_folder
 from transforms.options import RedactOptions
 from transforms.phones import PhoneFinder, phone_pattern
 from transforms.relax import Unknown, relax, same_in_re2
+from transforms.screen import Screen
 from transforms.secrets import find_secrets, secret_sources
 
 ENGINES = ["hyperscan", "re2"]
@@ -149,10 +153,24 @@ def test_the_fast_path_finds_what_presidios_engine_finds() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_whole_batches_come_out_as_without_the_gate(number: int) -> None:
+    chooser, options = Random(number), OPTIONS[number]
+    maker = Maker(chooser, [Analyzer(options)])
+    for _ in range(6):
+        assert differing_rows(make_batch(chooser, maker), options) == []
+
+
 def test_the_fuzzer_notices_a_blind_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test: a gate that misses the letters that fold into ASCII, or lets nothing through."""
     monkeypatch.setattr(Gate, "scan_str", lambda *_: 0)
     assert differences(16, OPTIONS[:1], texts=30)[1]
+
+
+def test_the_fuzzer_notices_a_blind_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Screen, "_fired", lambda _, texts: [0] * len(texts))
+    maker = Maker(Random(0), [Analyzer(OPTIONS[0])])
+    assert any(differing_rows(make_batch(maker.chooser, maker), OPTIONS[0]) for _ in range(4))
 
 
 def test_same_in_re2() -> None:
@@ -174,6 +192,37 @@ def test_the_database_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytes
         assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
         assert len(path.read_bytes()) > 500
     assert len(list(cache_folder().iterdir())) == 1
+
+
+_SCAN = """
+import sys
+from transforms.gate import Gate, Source
+print(Gate([Source((("started[0-9]{3}", 0),))], engine="hyperscan").scan_str("started123"))
+"""
+
+
+def test_of_processes_that_start_at_once_one_compiles(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _SCAN]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(3)]
+    told = [one.communicate(timeout=60) for one in started]
+    assert [out for out, _ in told] == ["1\n"] * 3
+    assert sum("once a machine" in err for _, err in told) == 1
+
+
+def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gate, "_PATIENCE", 0.1)
+    with gate._alone(cache_folder()):  # a process that compiles, and goes on compiling
+        assert Gate([Source((("waited[0-9]{3}", 0),))], engine="hyperscan").scan_str("waited123") == 1
+    monkeypatch.setattr(gate, "_PATIENCE", 60.0)
+    holds = "import os, time; from transforms.gate import _alone, cache_folder; held = _alone(cache_folder()); held.__enter__(); "
+    with subprocess.Popen([sys.executable, "-c", holds + "print(1, flush=True); time.sleep(60)"], stdout=-1) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline()
+        owner.kill()
+        assert Gate([Source((("killed[0-9]{3}", 0),))], engine="hyperscan").scan_str("killed123") == 1
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

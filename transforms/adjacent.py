@@ -60,7 +60,7 @@ def adjacent_parts(tail: str, head: str) -> Parts | None:
         ends = [match for match in _TAIL.finditer(tail, tail_start) if len(_DIGITS.findall(match.group())) >= 2]
         if ends:
             return _parts(ends[-1].span(), number.span(1), tail, head, ("-", " ", ""))
-    mail = _MAIL_HEAD.match(head)
+    mail = _MAIL_HEAD.match(head) if "@" in head or "@" in tail[tail_start:] else None
     if mail and (head[0] in "@." or tail[-1:] in ("@", ".")):
         end = _MAIL_TAIL.search(tail, tail_start)
         if end and (end.group() + mail.group(1)).count("@") == 1:

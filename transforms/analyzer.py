@@ -35,8 +35,10 @@ from transforms.policy import (
     PolicyEnhancer,
     RegexTokenizer,
     check_entities,
+    context_of,
     curated_recognizers,
     default_entities,
+    judge,
     known_entities,
     placeholder_entities,
     presidio_recognizers,
@@ -190,11 +192,16 @@ class _Recognizer:
         analyze = type(recognizer).analyze
         self.by_pattern = analyze is presidio.PatternRecognizer.analyze
         self._compiled = [_Compiled(recognizer, one) for one in recognizer.patterns] if self.by_pattern else []
-        self._phones = None
+        self._phones: Callable[[str], list[tuple[int, int]]] | None = None
         if isinstance(recognizer, PhoneNumbers):
             recognizer.matched = PhoneFinder(recognizer.supported_regions).spans
+            self._phones = recognizer.spans
         elif analyze is presidio.predefined_recognizers.PhoneRecognizer.analyze and recognizer.leniency == 1:
-            self._phones = PhoneFinder(recognizer.supported_regions)
+            self._phones = PhoneFinder(recognizer.supported_regions).spans
+        self._validate, self._invalidate = (
+            _check(recognizer, name) for name in ("validate_result", "invalidate_result")
+        )
+        self.context = context_of(tuple(recognizer.context or ()))
 
     def sources(self) -> list[Source]:
         """A source a pattern; one in all where the recognizer is switched as a whole."""
@@ -204,44 +211,46 @@ class _Recognizer:
         if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
-        if self._phones is not None or isinstance(self.recognizer, PhoneNumbers):
+        if self._phones is not None:
             return [Source(((phone_pattern(self.recognizer.supported_regions), 0),))]
         return [Source(())]
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:
         """The first words of the context that lifts the pattern's matches to the threshold, if nothing else can."""
-        checked = type(self.recognizer).validate_result is not presidio.PatternRecognizer.validate_result
-        if checked or pattern.score >= self._threshold or "validate_result" in vars(self.recognizer):
+        if self._validate is not None or pattern.score >= self._threshold:
             return ()
         # What has no context is never lifted, but runs all the same: rare, and no reason for a third kind of source.
         return tuple(dict.fromkeys(words.lower().split()[0] for words in self.recognizer.context or ()))
 
-    def results(self, text: str, patterns: Sequence[int]) -> list[Any]:
-        """What `analyze` returns, less the findings of the patterns left out."""
+    def findings(self, text: str, patterns: Sequence[int]) -> list[Finding]:
+        """What `analyze` returns, less the findings of the patterns left out; context has not been looked at."""
         if self._phones is not None:
             score = self.recognizer.SCORE
-            found = [self._result(start, end, score) for start, end in dict.fromkeys(self._phones.spans(text))]
-        elif self.by_pattern:
-            found = [one for index in patterns for one in self._matches(text, self._compiled[index])]
-        else:
-            found = self.recognizer.analyze(text, [self.entity], None)
-            for one in found:
-                one.recognition_metadata = self._metadata
-            return list(found)
-        return _distinct(found)
+            found = [Finding(start, end, self.entity, score) for start, end in dict.fromkeys(self._phones(text))]
+            return found if isinstance(self.recognizer, PhoneNumbers) else _distinct(found)
+        if self.by_pattern:
+            return _distinct([one for index in patterns for one in self._matches(text, self._compiled[index])])
+        return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
 
-    def _matches(self, text: str, compiled: _Compiled) -> Iterator[Any]:
-        recognizer = self.recognizer
+    def _matches(self, text: str, compiled: _Compiled) -> Iterator[Finding]:
+        validate, invalidate = self._validate, self._invalidate
         for start, end in compiled.spans(text):
             value = text[start:end]
-            valid = recognizer.validate_result(value)
+            valid = None if validate is None else validate(value)
             score = compiled.score if valid is None else float(bool(valid))
-            if score > 0.0 and not recognizer.invalidate_result(value):
-                yield self._result(start, end, score)
+            if score > 0.0 and (invalidate is None or not invalidate(value)):
+                yield Finding(start, end, self.entity, score)
 
-    def _result(self, start: int, end: int, score: float) -> Any:
-        explanation = presidio.AnalysisExplanation(self.recognizer.name, score)
-        return presidio.RecognizerResult(self.entity, start, end, score, explanation, self._metadata)
+    def result(self, finding: Finding) -> Any:
+        """The finding as Presidio writes it."""
+        explanation = presidio.AnalysisExplanation(self.recognizer.name, finding.score)
+        return presidio.RecognizerResult(*_place(finding), finding.score, explanation, self._metadata)
+
+
+def _check(recognizer: Any, name: str) -> Callable[[str], bool | None] | None:
+    """The recognizer's own check of that name; None where it has none, and Presidio's says nothing."""
+    check: Callable[[str], bool | None] | None = getattr(recognizer, name, None)
+    return None if getattr(check, "__func__", None) is getattr(presidio.PatternRecognizer, name) else check
 
 
 class _Custom:
@@ -266,14 +275,24 @@ class _Custom:
         return (Finding(start, end, self._entity, self._score) for start, end in spans if end > start)
 
 
-def _distinct(results: list[Any]) -> list[Any]:
-    """Presidio's results without those that others of their type contain, in no order."""
+def _distinct(findings: list[Finding]) -> list[Finding]:
+    """The findings without those that others of their type contain, as Presidio tells them, in no order."""
     reach: dict[str, int] = {}
-    for one in sorted(results, key=lambda one: one.start):
-        if one.score == 0 or one.start < reach.get(one.entity_type, 0):
-            return list(presidio.EntityRecognizer.remove_duplicates(results))
-        reach[one.entity_type] = one.end
-    return results
+    findings = sorted(set(findings))
+    for one in findings:
+        if one.score == 0 or one.start < reach.get(one.entity, 0):
+            results = [presidio.RecognizerResult(*_place(one), one.score) for one in findings]
+            return [_finding(one) for one in presidio.EntityRecognizer.remove_duplicates(results)]
+        reach[one.entity] = one.end
+    return findings
+
+
+def _place(finding: Finding) -> tuple[str, int, int]:
+    return finding.entity, finding.start, finding.end
+
+
+def _finding(result: Any) -> Finding:
+    return Finding(result.start, result.end, result.entity_type, result.score)
 
 
 _UNSPACED = re.compile(
@@ -360,17 +379,22 @@ class Analyzer:
 
     def _run(self, text: str, running: Iterable[tuple[_Recognizer, list[int]]]) -> list[Finding]:
         try:
-            results = [one for known, patterns in running for one in known.results(text, patterns)]
+            found = [(known, one) for known, patterns in running for one in known.findings(text, patterns)]
         except TimeoutError:
             raise RedactionTimeout("a recognizer's pattern timed out") from None
-        if not results:
+        if not found:
             return []
-        recognizers = [known.recognizer for known, _ in running]
-        policy = isinstance(self._enhancer, PolicyEnhancer)
-        tokens = LocalTokens(text) if policy else self._tokenizer.process_text(text, "en")
-        results = self._enhancer.enhance_using_context(text, results, tokens, recognizers, None)
-        results = [one for one in results if one.score >= self._options.threshold]
-        return [Finding(one.start, one.end, one.entity_type, one.score) for one in _distinct(results)]
+        if isinstance(self._enhancer, PolicyEnhancer):
+            tokens = LocalTokens(text)
+            judged = [
+                Finding(one.start, one.end, one.entity, judge(one, text, tokens, known.context)) for known, one in found
+            ]
+        else:
+            results, recognizers = [known.result(one) for known, one in found], [known.recognizer for known, _ in found]
+            artifacts = self._tokenizer.process_text(text, "en")
+            enhanced = self._enhancer.enhance_using_context(text, results, artifacts, recognizers, None)
+            judged = list(map(_finding, enhanced))
+        return _distinct([one for one in judged if one.score > 0.0 and one.score >= self._options.threshold])
 
     def _analyze(self, text: str) -> list[Finding]:
         assert self._engine is not None
@@ -378,7 +402,7 @@ class Analyzer:
             results = self._engine.analyze(text, "en", self._entities, score_threshold=self._options.threshold)
         except TimeoutError:
             raise RedactionTimeout("a recognizer's pattern timed out") from None
-        return [Finding(one.start, one.end, one.entity_type, one.score) for one in results]
+        return list(map(_finding, results))
 
 
 def _engine(recognizers: list[Any], tokenizer: RegexTokenizer, enhancer: Any) -> Any:

@@ -6,13 +6,15 @@ A source that the gate cannot tell anything of is `always` on. Sound: where a so
 on means nothing. Gates change what work is done, and never what is found.
 
 Compiling takes seconds; the database is kept in `$XDG_CACHE_HOME/corpusmill` (or `~/.cache/corpusmill`), named after a
-digest of all that went into it, and read again in milliseconds. Where that folder cannot be written, it is compiled
-again in each process.
+digest of all that went into it, and read again in milliseconds. One process compiles while others wait for it; where
+the folder cannot be written, each compiles for itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,7 +23,8 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +33,8 @@ import re2
 from transforms.relax import Unknown, relax
 
 try:
+    import fcntl
+
     import hyperscan
 except ImportError:
     hyperscan = None  # type: ignore[assignment]
@@ -255,12 +260,55 @@ def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
     path = cache_folder() / f"gate-{digest}.hs"
     database = _loaded(path)
     if database is None:
-        LOGGER.warning("compiling %d patterns of personal data and secrets, once a machine", len(expressions))
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        encoded = [one.encode() for one in expressions]
-        database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
-        _keep(path, hyperscan.dumpb(database))
+        with _alone(path.parent):
+            database = _loaded(path) or _compiled(path, expressions, ids, flags)
     return database
+
+
+def _compiled(path: Path, expressions: list[str], ids: list[int], flags: list[int]) -> Any:
+    _tell()
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    encoded = [one.encode() for one in expressions]
+    database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+    _keep(path, hyperscan.dumpb(database))
+    return database
+
+
+@functools.cache
+def _tell() -> None:
+    LOGGER.warning("compiling the patterns of personal data and secrets, once a machine: 10 to 30 seconds")
+
+
+_PATIENCE = 120.0  # seconds to wait for another process's compilation: more than it takes
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process of this machine compiles, or after waiting for one in vain.
+
+    What is locked is the folder itself, and the lock goes with the process that holds it.
+    """
+    locked = None
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        locked = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + _PATIENCE
+        while locked is not None and not _lock(locked) and time.monotonic() < end:
+            time.sleep(0.05)
+        yield
+    finally:
+        if locked is not None:
+            os.close(locked)
+
+
+def _lock(folder: int) -> bool:
+    """Whether there is nothing to wait for: the lock is ours, or there are none here."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _processor() -> str:
@@ -288,11 +336,11 @@ def _loaded(path: Path) -> Any:
     try:
         if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
             return None
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            digest, blob = file.read(_SUM), file.read()
     except OSError:
         return None
-    blob = content[_SUM:]
-    if hashlib.blake2b(blob, digest_size=_SUM).digest() != content[:_SUM]:
+    if hashlib.blake2b(blob, digest_size=_SUM).digest() != digest:
         return None
     try:
         database = hyperscan.loadb(blob, mode=hyperscan.HS_MODE_BLOCK)
@@ -304,12 +352,13 @@ def _loaded(path: Path) -> Any:
 
 
 def _keep(path: Path, blob: bytes) -> None:
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".gate-", delete=False) as out:
-            try:
-                out.write(hashlib.blake2b(blob, digest_size=_SUM).digest() + blob)
-                out.close()
-                os.replace(out.name, path)
-            except OSError:
-                os.unlink(out.name)
+    with (
+        contextlib.suppress(OSError),
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=".gate-", delete=False) as out,
+    ):
+        try:
+            out.write(hashlib.blake2b(blob, digest_size=_SUM).digest() + blob)
+            out.close()
+            os.replace(out.name, path)
+        except OSError:
+            os.unlink(out.name)

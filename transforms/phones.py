@@ -8,8 +8,11 @@ few or too many for any number that could be valid there is not parsed; a parse 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from re import _constants as op  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import phonenumbers
@@ -17,6 +20,8 @@ import re2
 from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
+
+from transforms.relax import characters, digits_beyond_ascii
 
 REMEMBERED = 1 << 14  # candidates whose parse is remembered
 _LEAST_ABROAD = 6  # digits of the shortest number with its country's code: +43, +49 and +98 have four more
@@ -27,6 +32,7 @@ _NOT_DIGIT = re.compile(r"\D+")
 _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
 _SECOND_NUMBER: re.Pattern[str] = phonenumberutil._SECOND_NUMBER_START_PATTERN
 _UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN
+_AT_DOTS: re.Pattern[str] = upstream._INNER_MATCHES[4]
 _verify: Any = upstream._verify
 
 
@@ -36,10 +42,87 @@ _WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b](?:[{_WITHIN}]|[^\x00-\x7f])*"
 
 
 def phone_pattern(regions: Sequence[str]) -> str:
-    """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number."""
-    least = min([_LEAST_ABROAD + 1, *(min(_lengths(region)) for region in regions)])
+    """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number.
+
+    The digits of a valid national number follow each other in the text, with punctuation between them, whatever
+    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country.
+    """
+    shapes: set[_Shape] = set()
+    for region in regions:
+        metadata: Any = PhoneMetadata.metadata_for_region(region, None)
+        abroad = _shapes(parser.parse(getattr(metadata, "international_prefix", None) or ""))
+        shapes |= {shape + (_ANY,) * _LEAST_ABROAD for shape in abroad.values()}
+        if getattr(metadata, "national_prefix_transform_rule", None):  # puts digits where there were none
+            shapes.add((_ANY,) * min(_lengths(region)))
+        else:
+            shapes |= set(_national_shapes(phonenumbers.country_code_for_region(region)).values())
+    ordered = sorted(shapes, key=lambda shape: (len(shape), *map(sorted, shape)))
+    kept = [one for place, one in enumerate(ordered) if not any(_holds(one, other) for other in ordered[:place])]
     sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{2}}"
-    return rf"{sign}|\d(?:{_PUNCTUATION}\d){{{least - 1}}}"
+    return "|".join([sign, *map(_spaced, kept)])
+
+
+_Shape = tuple[frozenset[str], ...]  # of digits that follow each other: which may stand at each place
+_ANY = frozenset("0123456789")
+
+
+def _holds(long: _Shape, short: _Shape) -> bool:
+    """Digits of the one shape hold some of the other."""
+    starts = range(len(long) - len(short) + 1)
+    return any(all(map(frozenset.issuperset, short, long[start:])) for start in starts)
+
+
+def _spaced(shape: _Shape) -> str:
+    first, *rest = (f"[{''.join(sorted(digits))}{_OTHER_DIGITS}]" for digits in shape)
+    runs = ((f"(?:{_PUNCTUATION}{digit})", len(list(run))) for digit, run in itertools.groupby(rest))
+    return first + "".join(f"{digit}{{{count}}}" if count > 1 else digit for digit, count in runs)
+
+
+_OTHER_DIGITS = "".join(f"{chr(first)}-{chr(last)}" for first, last in digits_beyond_ascii())
+
+
+@functools.cache
+def _national_shapes(code: int) -> dict[int, _Shape]:
+    """Of the national numbers that are valid in some region of a country code, by their length."""
+    shapes: dict[int, _Shape] = {}
+    for pattern in _national_patterns(code):
+        shapes = _either(shapes, _shapes(parser.parse(pattern)))
+    return shapes
+
+
+def _shapes(parsed: Any) -> dict[int, _Shape]:
+    """What the digits that a pattern matches may be, by their number: assertions and what goes with what forgotten."""
+    shapes: dict[int, _Shape] = {0: ()}
+    for kind, argument in parsed:
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            least, most, body = argument
+            once = _shapes(body)
+            some: dict[int, _Shape] = {0: ()}
+            repeated = some if least == 0 else {}
+            for count in range(1, int(most) + 1):
+                some = _both(some, once)
+                repeated = _either(repeated, some) if count >= least else repeated
+            shapes = _both(shapes, repeated)
+        elif kind is op.BRANCH:
+            shapes = _both(shapes, functools.reduce(_either, map(_shapes, argument[1])))
+        elif kind is op.SUBPATTERN:
+            shapes = _both(shapes, _shapes(argument[3]))
+        elif kind not in (op.AT, op.ASSERT, op.ASSERT_NOT):
+            shapes = _both(shapes, {1: (frozenset(map(chr, characters(kind, argument, False).ascii)),)})
+    return shapes
+
+
+def _either(one: dict[int, _Shape], other: dict[int, _Shape]) -> dict[int, _Shape]:
+    met = {length: tuple(map(frozenset.union, one[length], other[length])) for length in one.keys() & other.keys()}
+    return one | other | met
+
+
+def _both(one: dict[int, _Shape], other: dict[int, _Shape]) -> dict[int, _Shape]:
+    """One after the other."""
+    followed: dict[int, _Shape] = {}
+    for first, second in itertools.product(one.values(), other.values()):
+        followed = _either(followed, {len(first) + len(second): first + second})
+    return followed
 
 
 @functools.cache
@@ -60,15 +143,24 @@ _TYPES = (
 )
 
 
+_FICTION = r"7700900\d{3}"  # mobile numbers that Ofcom keeps for drama: not valid, but `policy` takes them for numbers
+
+
 @functools.cache
-def _national(code: int) -> Any:
-    """RE2 of the national numbers that are valid in some region of a country code."""
-    patterns = set()
+def _national_patterns(code: int) -> list[str]:
+    """Patterns of the national numbers that are valid in some region of a country code, or pass for valid ones."""
+    patterns = {_FICTION} if code == 44 else set()
     for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
         descriptions = [getattr(metadata, kind, None) for kind in _TYPES]
         patterns |= {one.national_number_pattern for one in descriptions if one and one.national_number_pattern}
-    return re2.compile("|".join(f"(?:{one})" for one in sorted(patterns)) or "[^\\x00-\\x{10FFFF}]")
+    return sorted(patterns)
+
+
+@functools.cache
+def _national(code: int) -> Any:
+    """RE2 of the same."""
+    return re2.compile("|".join(f"(?:{one})" for one in _national_patterns(code)) or "[^\\x00-\\x{10FFFF}]")
 
 
 class _Region:
@@ -81,9 +173,8 @@ class _Region:
         code = phonenumbers.country_code_for_region(region)
         self.code = str(code)
         self._national = _national(code)
-        prefix = getattr(metadata, "national_prefix_for_parsing", None)
-        simple = prefix is None or (prefix.isdigit() and not getattr(metadata, "national_prefix_transform_rule", None))
-        self._prefix = (prefix or "") if simple else None
+        prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
+        self._prefix = None if getattr(metadata, "national_prefix_transform_rule", None) else re.compile(prefix)
         first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
         own = first == region and metadata is not None and metadata.leading_digits is None
         self._valid = re.compile(_valid_pattern(metadata) if own else "(?!)")
@@ -102,16 +193,16 @@ class _Region:
         coded = digits.startswith(self.code)
         if len(digits) > _MOST_DIGITS and not coded:
             return ""
-        prefixed = self._prefix and digits.startswith(self._prefix)
+        prefixed = self._prefix.match(digits)
         if not coded and not prefixed and digits[0] != "0" and self._bare and self._valid.fullmatch(digits):
             return digits
         if prefixed and not coded and self._national.fullmatch(digits) is None:
-            rest = digits[len(self._prefix) :]
+            rest = digits[prefixed.end() :]
             if len(rest) in self._parsed_lengths and rest[0] != "0" and self._valid.fullmatch(rest):
                 return rest
         rests = {digits, digits.removeprefix(self.code)}
         for _ in range(2):  # a parse takes it from what follows the country's code, and once more
-            rests |= {rest.removeprefix(self._prefix) for rest in rests}
+            rests |= {rest[match.end() :] for rest in rests if (match := self._prefix.match(rest))}
         return None if any(self._national.fullmatch(rest) is not None for rest in rests) else ""
 
 
@@ -198,15 +289,15 @@ class PhoneFinder:
 
     def __init__(self, regions: Sequence[str]) -> None:
         self._regions = tuple(regions)
-        self._fewest = min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
+        self._fewest = fewest_digits(self._regions)
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Spans of the first region, in order, then those of the next: with repeats.
+    def spans(self, text: str, windows: Sequence[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
+        """Spans of the first region, in order, then those of the next: with repeats. `windows`: those of the text.
 
         >>> PhoneFinder(["US"]).spans("call 212-555-0199 or +44 20 7946 0958")
         [(5, 17), (21, 37)]
         """
-        windows = list(phone_windows(text, self._fewest))
+        windows = list(phone_windows(text, self._fewest)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
         return [span for region in self._regions for span in self._of_region(text, windows, region, candidates)]
 
@@ -225,7 +316,7 @@ class PhoneFinder:
                 if found is None:
                     break
                 start, candidate = found
-                span = _match(text, start, candidate, region)
+                span = _match(text, start, candidate, region, self._fewest)
                 if span is not None:
                     yield span
                 index = span[1] if span is not None else start + len(candidate)
@@ -247,7 +338,13 @@ class PhoneFinder:
         return None
 
 
-def phone_windows(text: str, fewest: int = 3) -> Iterator[tuple[int, int]]:
+@functools.cache
+def fewest_digits(regions: tuple[str, ...]) -> int:
+    """The least digits of a number that is valid when it is dialled in one of the regions."""
+    return min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
+
+
+def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
     """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
     for window in _WINDOW.finditer(text):
         start, end = window.span()
@@ -255,31 +352,50 @@ def phone_windows(text: str, fewest: int = 3) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
-def _match(text: str, start: int, candidate: str, region: str) -> tuple[int, int] | None:
-    """The number that a candidate is, or the first within it."""
-    if upstream._SLASH_SEPARATED_DATES.search(candidate):
+def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
+    """The number that a candidate is, or the first within it, of at least `fewest` digits."""
+    if "/" in candidate and upstream._SLASH_SEPARATED_DATES.search(candidate):
         return None
     end = start + len(candidate)
-    if upstream._TIME_STAMPS.search(candidate) and upstream._TIME_STAMPS_SUFFIX.match(text, end):
+    if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
-    if _stands(text, start, candidate, region):
-        return start, end
+    first = _first_number(candidate, region, fewest)
+    if first is None:
+        return None
+    for one, other in itertools.chain((first,), _numbers(candidate, region, fewest)):
+        if _stands(text, start + one, start + other):
+            return start + one, start + other
+    return None
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
+    return next(_numbers(candidate, region, fewest), None)
+
+
+def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
+    """Where `candidate` is a number, whatever stands around it: all of it, then parts in the matcher's order."""
+    if _verified(candidate, region):
+        yield 0, len(candidate)
     if candidate.isdigit():
-        return None
+        return
     for pattern in upstream._INNER_MATCHES:
+        if pattern is _AT_DOTS and max(map(len, candidate.split("."))) < fewest:
+            continue  # a part of it ends at the next full stop
         group = pattern.search(candidate)
         if group is None:
             continue
-        before = _without_end(candidate[: group.start()])
-        if _stands(text, start, before, region):
-            return start, start + len(before)
+        if group.start() >= fewest:
+            before = _without_end(candidate[: group.start()])
+            if before and _verified(before, region):
+                yield 0, len(before)
         while group is not None:
-            inner = _without_end(group.group(1))
-            first = start + group.start(1)
-            if _stands(text, first, inner, region):
-                return first, first + len(inner)
+            first, last = group.span(1)
+            if last - first >= fewest:
+                inner = _without_end(group.group(1))
+                if inner and _verified(inner, region):
+                    yield first, first + len(inner)
             group = pattern.search(candidate, group.start() + 1)
-    return None
 
 
 def _without_end(candidate: str) -> str:
@@ -287,12 +403,9 @@ def _without_end(candidate: str) -> str:
     return candidate[: unwanted.start()] if unwanted else candidate
 
 
-def _stands(text: str, start: int, candidate: str, region: str) -> bool:
-    """`candidate` is a number, and no letter or sign of a sum adjoins it."""
-    if not candidate or not _verified(candidate, region):
-        return False
-    end = start + len(candidate)
-    lone = start == 0 or upstream._LEAD_PATTERN.match(candidate) is not None or not _joins(text[start - 1])
+def _stands(text: str, start: int, end: int) -> bool:
+    """No letter or sign of a sum adjoins a number."""
+    lone = start == 0 or upstream._LEAD_PATTERN.match(text, start) is not None or not _joins(text[start - 1])
     return lone and (end >= len(text) or not _joins(text[end]))
 
 

@@ -59,9 +59,13 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     [(0, 9, 'A', 0.5, False)]
     """
     findings = sorted(findings)
+    if len(findings) < 2:
+        return findings
     hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
     if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
         findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
+    if all(one.end <= other.start for one, other in zip(findings, findings[1:], strict=False)):
+        return findings
     groups: list[list[Finding]] = []
     end = -1
     for finding in findings:
@@ -70,7 +74,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
         else:
             groups.append([finding])
         end = max(end, finding.end)
-    return [_union(group) for group in groups]
+    return [group[0] if len(group) == 1 else _union(group) for group in groups]
 
 
 def _at_host(address: Finding, hosts: Mapping[int, int]) -> bool:
@@ -104,11 +108,16 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     if entity == "PHONE_NUMBER":
         return _phone(text, tuple(regions))
     if entity == "IP_ADDRESS":
-        address = interface(text)
-        return text.casefold() if address is None else str(address)
-    if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or re.match(r"[A-Z]{2}_", entity):
+        return _address(text)
+    if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or entity[2:3] == "_":
         return _NOT_ALNUM.sub("", text).upper()
     return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(text: str) -> str:
+    address = interface(text)
+    return text.casefold() if address is None else str(address)
 
 
 def _phone(text: str, regions: tuple[str, ...]) -> str:
@@ -131,7 +140,7 @@ class Numbering:
 
     def __init__(self, taken: Iterable[tuple[str, int]] = ()) -> None:
         self._taken = frozenset(taken)
-        self._last: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
         self._by_value: dict[tuple[str, str], tuple[str, str]] = {}
         self._by_raw: dict[str, tuple[str, str]] = {}
         self.spans: Counter[str] = Counter()  # replaced spans by type
@@ -149,7 +158,7 @@ class Numbering:
         return known[1]
 
     def _next(self, entity: str) -> str:
-        number = self._last[entity] + 1
+        number = self._last.get(entity, 0) + 1
         while (entity, number) in self._taken:
             number += 1
         if number > LAST_NUMBER:

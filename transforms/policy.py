@@ -21,8 +21,8 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import parsed, phone_windows
-from transforms.placeholders import interface
+from transforms.phones import fewest_digits, parsed, phone_windows
+from transforms.placeholders import Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
     EntityRecognizer,
@@ -89,59 +89,78 @@ _STOP_WORDS = _words(
 
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
-_NEAR = 300  # characters before a value in which they are looked for first
+_NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
+_OFTEN = 8  # times the characters of a text that may be looked at for some places, before its tokens are listed
 
 
 class LocalTokens:
-    """The tokens before a place in a text, without those of the rest of it; all of them once many places are asked."""
+    """The words before a place in a text, without those of the rest of it; all of them once many places are asked."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._asked: dict[int, list[str]] = {}
+        self._left = _OFTEN * len(text)
 
-    def before(self, start: int) -> list[str]:
-        """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
-        if start in self._asked:
-            return self._asked[start]
-        near = None if len(self._asked) * _NEAR > len(self.text) else self._near(start)
-        if near is not None:
-            self._asked[start] = near
-        if near is not None:
-            return near
+    def words_before(self, start: int) -> Sequence[str]:
+        """As `_last_words` of the tokens up to the one that `start` lies in."""
+        for reach in _NEAR:
+            if self._left <= 0:
+                break
+            self._left -= reach
+            words, whole = self._near(start, reach)
+            if whole or len(words) > _BEFORE:
+                return words
         starts, tokens = self._whole
         index = bisect.bisect_right(starts, start)
-        return tokens[max(0, index - _LEMMAS) : index]
+        return _last_words(tokens[max(0, index - _LEMMAS) : index])
 
-    def _near(self, start: int) -> list[str] | None:
-        """None where that takes a longer look."""
+    def _near(self, start: int, reach: int) -> tuple[Sequence[str], bool]:
+        """The words within `reach` characters before `start`, and whether there are no more to look at."""
         text = self.text
-        first = max(0, start - _NEAR)
+        first = max(0, start - reach)
         while first and first < start and text[first].isalnum():
             first += 1
-        end = _LETTERS.match(text, start, start + _NEAR).end()  # type: ignore[union-attr]
-        if (first and first == start) or end == start + _NEAR:
-            return None
-        tokens = _TOKEN.findall(text, first, max(end, start + 1))
-        if first and len(tokens) <= _LEMMAS:
-            return None
-        return [token.lower() for token in tokens[-_LEMMAS:]]
+        end = _LETTERS.match(text, start, start + reach).end()  # type: ignore[union-attr]
+        if (first and first == start) or end == start + reach:
+            return (), False
+        words, many = _words_of(text[first : max(end, start + 1)])
+        return words, not first or many
 
     @functools.cached_property
     def _whole(self) -> tuple[list[int], list[str]]:
         # No list of matches: that many objects at once set the garbage collector going.
-        starts = [match.start() for match in _TOKEN.finditer(self.text)]
-        return starts, [token.lower() for token in _TOKEN.findall(self.text)]
+        return [match.start() for match in _TOKEN.finditer(self.text)], _TOKEN.findall(self.text)
 
 
 _LETTERS = re.compile(r"[^\W_]*")
+_BEFORE = 5  # words of context
+_MOST = _BEFORE + 1  # words looked at: they, and the one that a value lies in
 
 
-def lemmas_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> list[str]:
-    """At most `_LEMMAS` lemmas up to the token that `start` lies in."""
+def _last_words(tokens: Sequence[str]) -> tuple[str, ...]:
+    """At most `_MOST` of the last tokens as lemmas, stop words and marks passed over."""
+    words: list[str] = []
+    for token in reversed(tokens):
+        lemma = token.lower()
+        if lemma[0].isalnum() and lemma not in _STOP_WORDS:
+            words.append(lemma)
+            if len(words) == _MOST:
+                break
+    return tuple(reversed(words))
+
+
+@functools.lru_cache(maxsize=4096)
+def _words_of(text: str) -> tuple[tuple[str, ...], bool]:
+    """The `_last_words` of a text, and whether it has more than `_LEMMAS` tokens."""
+    tokens = _TOKEN.findall(text)
+    return _last_words(tokens[-_LEMMAS:]), len(tokens) > _LEMMAS
+
+
+def _words_before(artifacts: NlpArtifacts | LocalTokens, start: int) -> Sequence[str]:
+    """The words before `start`, and the one it lies in."""
     if isinstance(artifacts, LocalTokens):
-        return artifacts.before(start)
+        return artifacts.words_before(start)
     index = bisect.bisect_right(artifacts.tokens_indices, start) - 1
-    return list(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
+    return _last_words(artifacts.lemmas[max(0, index - _LEMMAS + 1) : index + 1])
 
 
 class RegexTokenizer(NlpEngine):  # type: ignore[misc]
@@ -223,7 +242,6 @@ _CONTEXT_ONLY = (
     *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
 )
 _RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
-_BEFORE = 5  # words of context
 _ID_DIGITS = 12  # bare numbers shorter than this pass a checksum by chance too often to stand without context
 
 
@@ -245,59 +263,63 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         by_id = {recognizer.id: recognizer for recognizer in recognizers}
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
-            words = self._words_before(nlp_artifacts, result.start)
-            words = _after_other(words)
-            supported = _supported(words, _context(tuple(recognizer.context or ())))
-            result.score = _judge(result, text, words, supported)
+            finding = Finding(result.start, result.end, result.entity_type, result.score)
+            result.score = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ())))
         return [result for result in raw_results if result.score > 0.0]
 
-    def _words_before(self, artifacts: NlpArtifacts, start: int) -> list[str]:
-        """The words before `start`, and the one it lies in, stop words and marks passed over."""
-        words: list[str] = []
-        for lemma in lemmas_before(artifacts, start)[::-1]:
-            if lemma[0].isalnum() and lemma not in _STOP_WORDS:
-                words.append(lemma)
-                if len(words) > self.context_prefix_count:
-                    break
-        return words[::-1]
+
+_SURE = ("EMAIL_ADDRESS", "IBAN_CODE", "CRYPTO")  # once their checks are passed: no word before them tells otherwise
 
 
-class _Context(NamedTuple):
+def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, context: Context) -> float:
+    """The score of a finding where it stands: 0 where the policy takes it for something else."""
+    if finding.score >= 1.0 and finding.entity in _SURE:
+        return finding.score
+    words = _after_other(_words_before(artifacts, finding.start))
+    return _judge(finding, text, words, _supported(words, context))
+
+
+class Context(NamedTuple):
+    """Words and phrases that say what stands after them."""
+
     words: frozenset[str]
     phrases: tuple[str, ...]
 
 
 @functools.cache
-def _context(context: tuple[str, ...]) -> _Context:
+def context_of(context: tuple[str, ...]) -> Context:
+    """The words and phrases of a recognizer's context."""
     plain = [word.lower().strip() for word in context]
-    return _Context(
+    return Context(
         frozenset(word for word in plain if word.isalnum()), tuple(f" {word} " for word in plain if not word.isalnum())
     )
 
 
-def _supported(words: Sequence[str], context: _Context) -> bool:
+def _supported(words: Sequence[str], context: Context) -> bool:
     """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
-    singular = [word.removesuffix("s") for word in words]
-    if not (context.words.isdisjoint(words) and context.words.isdisjoint(singular)):
+    if not context.words.isdisjoint(words):
+        return True
+    if not context.words.isdisjoint([word[:-1] for word in words if word[-1] == "s"]):
         return True
     if not context.phrases:
         return False
+    singular = [word.removesuffix("s") for word in words]
     phrases = f" {' '.join(words)} | {' '.join(singular)} "
     return any(phrase in phrases for phrase in context.phrases)
 
 
-def _after_other(words: list[str]) -> list[str]:
+def _after_other(words: Sequence[str]) -> Sequence[str]:
     """The words without those before, and in, the last that names something else (`bank … order 123`)."""
+    if _OTHER.isdisjoint(words):
+        return words
     cut = max((place for place, word in enumerate(words[:-1]) if word in _OTHER), default=-1)
     return words[cut:] if cut >= 0 else words
 
 
-def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> float:
-    """The score of a finding in its context: 0 where the policy takes it for something else."""
-    entity: str = result.entity_type
-    value = text[result.start : result.end]
-    score = float(result.score)
-    before, after = text[max(0, result.start - 4) : result.start], text[result.end : result.end + 3]
+def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+    start, end, entity, score, _ = finding
+    value = text[start:end]
+    before, after = text[max(0, start - 4) : start], text[end : end + 3]
     last = words[:-1][-3:]
     if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
         return 0.0
@@ -310,17 +332,23 @@ def _judge(result: Any, text: str, words: Sequence[str], supported: bool) -> flo
             score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
     if entity == "MEDICAL_LICENSE" and not supported:
         return min(score, 0.4)  # one number in ten passes
-    if _NATIONAL.match(entity) and not supported and score >= 0.4:
+    national = _is_national(entity)
+    if national and not supported and score >= 0.4:
         if entity in _CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return 0.05
         if entity == "UK_NHS":
-            return 0.4 if re.fullmatch(r"\d{3}([ -])\d{3}\1\d{4}", value) else 0.05  # as a phone number of its shape
-    if _NATIONAL.match(entity) and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, result.end)):
+            return 0.4 if _NHS_PHONE.fullmatch(value) else 0.05  # as a phone number of its shape
+    if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
 
-_NATIONAL = re.compile(r"[A-Z]{2}_|ABA_")
+_NHS_PHONE = re.compile(r"\d{3}([ -])\d{3}\1\d{4}")
+
+
+@functools.cache
+def _is_national(entity: str) -> bool:
+    return re.match("[A-Z]{2}_|ABA_", entity) is not None
 
 
 def _is_reckoned(before: str) -> bool:
@@ -330,21 +358,25 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if re.search(r"\d[+.,]?$", before) or re.match(r"0[.,]\d", value):
+    if _AFTER_DIGIT.search(before) or _FRACTION.match(value):
         return False
     if "+" in value or "＋" in value or supported:
         return True
-    groups = re.findall(r"\d+", value)
+    groups = _GROUP.findall(value)
     digits = "".join(groups)
     if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
         return False
     if len(groups) == 1:
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
-        reckoned = re.search(r"[+*/=<>^%] $|[+*/<>^%]$", before) or re.match(r" ?[+*/=<>^%]|[.,]\d", after)
+        reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
         return "." not in value and len(groups[0]) == 3  # else a decimal, a difference, a range
     return sum(len(group) == 1 for group in groups) <= (groups[0] in ("1", "0"))
+
+
+_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
+_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
 
 class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
@@ -354,21 +386,26 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     `matched` stands in for phonenumbers' matcher where it is set: it finds the same.
     """
 
-    matched: Callable[[str], list[tuple[int, int]]] | None = None
+    matched: Callable[[str, list[tuple[int, int]]], list[tuple[int, int]]] | None = None
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[Any]:
         del entities
-        found = self.matched(text) if self.matched is not None else self._matched(text)
+        return [
+            self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
+            for start, end in dict.fromkeys(self.spans(text))
+        ]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the numbers are, with repeats."""
+        windows = list(phone_windows(text, fewest_digits(tuple(self.supported_regions))))
+        found = self.matched(text, windows) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
-        for match in (one for window in phone_windows(text) for one in _WRITTEN_PHONE.finditer(text, *window)):
+        for match in (one for window in windows for one in _WRITTEN_PHONE.finditer(text, *window)):
             before = bisect.bisect_left(taken, (match.end(), 0))  # the numbers that start before the end of the match
             if not before or reach[before - 1] <= match.start():
                 found += self._longest_valid(text, *match.span())
-        return [
-            self._get_recognizer_result(_Span(start, end), text, None, nlp_artifacts)
-            for start, end in dict.fromkeys(found)
-        ]
+        return found
 
     def _matched(self, text: str) -> list[tuple[int, int]]:
         return [
@@ -446,8 +483,18 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        digits = re.sub(r"\D", "", pattern_text)
-        return bool(_CARD.fullmatch(digits)) and len(set(digits)) > 1 and bool(super().validate_result(digits))
+        return _is_card(_NOT_DIGIT.sub("", pattern_text))
+
+
+_NOT_DIGIT = re.compile(r"\D")
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_card(digits: str) -> bool:
+    if not _CARD.fullmatch(digits) or len(set(digits)) == 1:
+        return False
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0  # Luhn's (ISO/IEC 7812-1)
 
 
 # Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
@@ -467,13 +514,18 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
     ]
 
     def invalidate_result(self, pattern_text: str) -> bool:
-        address = interface(pattern_text)
-        if address is None:
-            return True
-        if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in pattern_text) <= 4:
-            return True
-        special = address.is_loopback or address.is_unspecified or address.is_link_local
-        return special or str(address).startswith("255.")
+        return _is_no_host(pattern_text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_no_host(text: str) -> bool:
+    address = interface(text)
+    if address is None:
+        return True
+    if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in text) <= 4:
+        return True
+    special = address.is_loopback or address.is_unspecified or address.is_link_local
+    return special or str(address).startswith("255.")
 
 
 _IBAN_START = re.compile(r"(?ia)(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
@@ -491,23 +543,33 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
         self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None, regex_flags: int | None = None
     ) -> list[Any]:
         found: list[Any] = super().analyze(text, entities, nlp_artifacts, regex_flags)
+        taken = sorted((one.start, one.end) for one in found)
+        reach = list(itertools.accumulate((end for _, end in taken), max))
         reached = 0
         for head in _IBAN_START.finditer(text):
             start = head.start()
-            if start < reached or any(one.start <= start < one.end for one in found):
+            before = bisect.bisect_right(taken, (start, len(text)))
+            if start < reached or (before and reach[before - 1] > start):
                 continue
             tail = _IBAN_TAIL.match(text, head.end())
-            for end in range(tail.end() if tail else 0, start + 14, -1):
-                ends = end == len(text) or not (text[end].isascii() and text[end].isalnum())
-                if (
-                    ends
-                    and _IBAN_SHAPE.fullmatch(text, start, end)
-                    and self.validate_result(text[start:end]) is not False
-                ):
-                    found.append(self._result(start, end))
-                    reached = end
-                    break
+            if tail and (length := self._length(text[start : tail.end() + 1], tail.end() - start)):
+                reached = start + length
+                found.append(self._result(start, reached))
         return found
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
+    def validate_result(self, pattern_text: str) -> bool | None:
+        valid: bool | None = super().validate_result(pattern_text)
+        return valid
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019
+    def _length(self, said: str, most: int) -> int:
+        """How many of the first `most` characters are a number that ends there, of `said` with what follows; or 0."""
+        for length in range(most, 14, -1):
+            ends = length == len(said) or not (said[length].isascii() and said[length].isalnum())
+            if ends and _IBAN_SHAPE.fullmatch(said, 0, length) and self.validate_result(said[:length]) is not False:
+                return length
+        return 0
 
     def _result(self, start: int, end: int) -> Any:
         metadata = {"recognizer_name": self.name, "recognizer_identifier": self.id}
@@ -597,7 +659,7 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
-        elif _NATIONAL.match(name) and name[:2] not in ("US", "UK"):
+        elif _is_national(name) and name[:2] not in ("US", "UK"):
             made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":

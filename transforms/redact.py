@@ -13,8 +13,10 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 from __future__ import annotations
 
 import functools
+import gc
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +50,7 @@ from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
+_SHORT = 16  # characters of texts of which it is remembered what may fire: most are left between two findings
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -107,7 +110,8 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     for row, clean in zip(raw, _clean(records, screened, looked), strict=True):
         try:
             row, found = redactor.redact_row(row, kept, known, clean=clean)
-            entities += found
+            for entity, spans in found.items():  # Counter's own sum looks at each value twice
+                entities[entity] += spans
             rows.append(row | {"reasons": []})
         except (RedactionTimeout, MemoryError):
             raise
@@ -153,8 +157,10 @@ def _with_columns(records: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.R
 
 @functools.lru_cache(maxsize=4)
 def redactor_for(options: RedactOptions) -> Redactor:
-    """The redactor of a worker: building one takes seconds (Presidio's import) and about 100 MB."""
-    return Redactor(options)
+    """The redactor of a worker: building one takes half a second (Presidio's import)."""
+    redactor = Redactor(options)
+    gc.freeze()  # or each hundred thousand findings a collection would walk through all that Beam and Presidio hold
+    return redactor
 
 
 class Redactor:
@@ -180,7 +186,7 @@ class Redactor:
     def screen(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> Screened:
         """What of the batch may hold something to redact, seen from its columns."""
         assert self._gate is not None
-        screened = Screen(self._gate, self._options.secrets).look(records, kept)
+        screened = Screen(self._gate, self._options.secrets, 1 << self._disguise).look(records, kept)
         return screened._replace(rows=screened.rows | may_join(records.column("messages")))
 
     def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
@@ -208,7 +214,7 @@ class Redactor:
         if self._names is not None:
             self._names.add(self._placeholders.split(text)[::2], None)
             self._names.read()
-        return self._settle([Slot(text)], {})[0]
+        return self._settle([Slot(text)], {}, {})[0]
 
     def redact_row(
         self,
@@ -223,46 +229,58 @@ class Redactor:
         `numbered` makes what fills them in from the literal placeholders that the row holds. What is `clean` is not
         looked through again, but for the values that the rest of the row holds.
         """
-        record = _Record(row, kept, clean)
         if self._names is not None:
             self._names.speak(language_of(row["metadata"]))
             known = {}  # the same text may be read in several languages
-        templates = self._settle(record.slots, known, record.clean)
-        self._join_turns(templates, record.turns)
+        record, templates = self._templates(row, kept, known, clean)
         if record.canonical and not any(isinstance(piece, Removed) for template in templates for piece in template):
             return row | {"n_redactions": row["n_redactions"] or 0}, Counter()
-        numbering = numbered(self._taken(record.slots))
+        numbering = numbered(self._taken([*record.slots, *map(Slot, record.unread)]))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
         return redacted, numbering.spans
 
+    def _templates(
+        self,
+        row: Row,
+        kept: frozenset[tuple[str, ...]],
+        known: dict[Slot, Template],
+        clean: Clean | None,
+        read: bool = False,
+    ) -> tuple[_Record, list[Template]]:
+        """The row's slots and what becomes of them. JSON that holds nothing is only read (`read`) for values in it."""
+        record = _Record(row, kept, clean, read)
+        templates = self._settle(record.slots, known, record.fired)
+        self._join_turns(templates, record.turns)
+        if record.unread:
+            values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
+            if any(raw in text for text in record.unread for raw in values):
+                return self._templates(row, kept, known, clean, True)
+        return record, templates
+
     def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
         return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
 
-    def _settle(
-        self, slots: Sequence[Slot], known: dict[Slot, Template], clean: frozenset[int] = frozenset()
-    ) -> list[Template]:
+    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template], fired: Mapping[int, int]) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable.
 
-        In the slots `clean`, by their places, nothing is found.
+        `fired` are what a gate says of slots, by their places; 0 where nothing is found.
         """
         templates: list[Template] = []
         for place, slot in enumerate(slots):
-            if place in clean:
-                templates.append(tuple(filter(None, self._placeholders.split(slot.text))))
-                continue
-            template = known.get(slot)
+            bits = fired.get(place)
+            template = known.get(slot) if bits != 0 else self._template(slot, 0)
             if template is None:
-                template = known[slot] = self._template(slot)
+                template = known[slot] = self._template(slot, bits)
             templates.append(template)
         spread: set[str] = set()
         for _ in range(PASSES):
             values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
             new = {raw: values[raw] for raw in values if raw not in spread and _tells(raw)}
-            if not new:
+            if not new or (spreading := self._spread(templates, slots, new)) is templates:
                 return templates
             spread |= new.keys()
-            templates = self._spread(templates, slots, new)
+            templates = spreading
         raise Unstable
 
     def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
@@ -294,61 +312,79 @@ class Redactor:
     def _whole(self, context: str, parts: Parts) -> Removed | None:
         """The value that the parts make, if any way to write it is a finding from end to end."""
         for whole in parts.wholes:
-            for finding in self._find(context + whole, "", ""):
+            text = context + whole
+            for finding in self._find(text, "", "", self._fired(text)):
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
                     value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
                     return Removed(finding.entity, value, whole)
         return None
 
-    def _template(self, slot: Slot) -> Template:
+    def _template(self, slot: Slot, fired: int | None = None) -> Template:
+        parts = self._placeholders.split(slot.text)
+        if fired == 0:
+            return tuple(filter(None, parts))
         pieces: list[str | Removed] = []
         prefix = as_context(slot.key)
-        for index, part in enumerate(self._placeholders.split(slot.text)):
+        for index, part in enumerate(parts):
             if index % 2:
                 pieces.append(part)
             elif part:
                 names = self._names.found(part) if self._names is not None else ()
-                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES, names)
+                known = fired if len(parts) == 1 and not prefix else None
+                pieces += self._redact(part, slot.key, "" if index else prefix, PASSES, names, known)
         return tuple(pieces)
 
     def _redact(
-        self, text: str, key: str, prefix: str, passes: int, names: Iterable[Finding] = ()
+        self,
+        text: str,
+        key: str,
+        prefix: str,
+        passes: int,
+        names: Iterable[Finding] = (),
+        fired: int | None = None,
     ) -> Iterator[str | Removed]:
         """Pieces of `text`, itself without placeholders, in which no further pass finds anything.
 
-        `names` are what a model found in it: models read a text once, not what is left of it.
+        `names` are what a model found in it: models read a text once, not what is left of it. `fired` is what the gate
+        says of it, where that is known.
         """
-        findings = merge_findings([*self._find(text, key, prefix), *names])
-        if findings and not passes:
+        if fired is None:
+            fired = self._fired(prefix + text)
+        disguised = self._may_differ(text, fired)
+        looked = fired or disguised or key or names
+        findings = self._find(text, key, prefix, fired) if looked else []
+        if names:
+            findings = merge_findings([*findings, *names])
+        if not findings:
+            yield text
+            return
+        if not passes:
             raise Unstable
         position = 0
         for finding in findings:
             if finding.start > position:
                 yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
-            value = canonical_value(finding.entity, undisguised(raw), self._options.countries)
-            yield Removed(finding.entity, value, raw)
+            said = undisguised(raw) if disguised else raw
+            yield Removed(finding.entity, canonical_value(finding.entity, said, self._options.countries), raw)
             position = finding.end
-        if not findings:
-            yield text
-        elif position < len(text):
+        if position < len(text):
             yield from self._redact(text[position:], key, "", passes - 1)
 
-    def _find(self, text: str, key: str, prefix: str) -> list[Finding]:
+    def _find(self, text: str, key: str, prefix: str, fired: int) -> list[Finding]:
         if self._options.secrets and key and (entity := secret_field(key, text)):
             return [Finding(0, len(text), entity, 1.0, True)]
-        found = self._scan(prefix + text)
-        if not found:
-            return found
+        found = self._scan(prefix + text, fired)
+        if not prefix:
+            return merge_findings(found)
         skip = len(prefix)
         clipped = [one._replace(start=max(one.start - skip, 0), end=one.end - skip) for one in found if one.end > skip]
         return merge_findings(clipped)
 
-    def _scan(self, text: str) -> list[Finding]:
+    def _scan(self, text: str, fired: int) -> list[Finding]:
         """What is found in a text and in its shadow."""
-        fired = self._fired(text)
         found = self._look(text, fired) if fired else []
-        if text.isascii() and not fired >> self._disguise & 1:
+        if not self._may_differ(text, fired):
             return found
         shadow = shadow_of(text)
         if shadow is not None:
@@ -357,8 +393,19 @@ class Redactor:
                 found.append(one._replace(start=start, end=end))
         return found
 
+    def _may_differ(self, text: str, fired: int) -> bool:
+        """The text may be another than its shadow."""
+        return bool(fired >> self._disguise & 1) or not text.isascii()
+
     def _fired(self, text: str) -> int:
-        return self._all if self._gate is None else self._gate.scan_str(text)
+        if self._gate is None:
+            return self._all
+        return self._gate.scan_str(text) if len(text) > _SHORT else self._fired_short(text)
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
+    def _fired_short(self, text: str) -> int:
+        assert self._gate is not None
+        return self._gate.scan_str(text)
 
     def _look(self, text: str, fired: int) -> list[Finding]:
         found = self._analyzer.find(text, fired)
@@ -366,14 +413,12 @@ class Redactor:
             found += find_secrets(text, secrets)
         return found
 
-    def _spread(
-        self, templates: Sequence[Template], slots: Sequence[Slot], values: dict[str, Removed]
-    ) -> list[Template]:
-        """The templates with the values gone from their kept pieces too."""
-        many = len(values) > _FEW
-        told = [many or _says(template, values) for template in templates]
-        if not any(told):
-            return list(templates)
+    def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
+        """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
+        least = min(map(len, values))
+        kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
+        if not kept or (len(values) <= _FEW and not _says(kept, values)):
+            return templates
         finders = [
             Words(words, whole=whole, ignore_case=False)
             for whole, words in (
@@ -383,15 +428,16 @@ class Redactor:
             if words
         ]
         return [
-            tuple(self._without(template, slot.key, finders, values)) if tells else template
-            for template, slot, tells in zip(templates, slots, told, strict=True)
+            tuple(self._without(template, slot.key, finders, values))
+            for template, slot in zip(templates, slots, strict=True)
         ]
 
     def _without(
         self, template: Template, key: str, finders: Iterable[Words], values: dict[str, Removed]
     ) -> Iterator[str | Removed]:
+        least = min(map(len, values))
         for index, piece in enumerate(template):
-            if isinstance(piece, Removed) or self._placeholders.taken(piece):
+            if isinstance(piece, Removed) or len(piece) < least or self._placeholders.taken(piece):
                 yield piece
                 continue
             spans = sorted({span for finder in finders for span in finder.spans(piece)})
@@ -410,9 +456,10 @@ class Redactor:
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
 
 
-def _says(template: Template, values: Iterable[str]) -> bool:
-    """A value stands in a kept piece."""
-    return any(value in piece for piece in template if isinstance(piece, str) for value in values)
+def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:
+    """A value may stand in a piece."""
+    said = "\n".join(pieces)
+    return any(value in said for value in values)
 
 
 def _tells(raw: str) -> bool:
@@ -423,47 +470,37 @@ def _tells(raw: str) -> bool:
 class _Record:
     """The strings of a row as slots, and the row put together again from what became of them."""
 
-    def __init__(self, row: Row, kept: frozenset[tuple[str, ...]], clean: Clean | None = None) -> None:
-        self._row, self._kept, self._clean = row, kept, clean
+    def __init__(
+        self, row: Row, kept: frozenset[tuple[str, ...]], clean: Clean | None = None, read: bool = False
+    ) -> None:
+        self._row, self._kept = row, kept
+        self._clean = clean is not None and clean.json
         self.slots: list[Slot] = []
         self.turns: list[tuple[str, int]] = []  # role, and slot of the content, of each message that has one
+        json = [row[name] for name in ("tools", "metadata") if row[name]]
+        self._read = read or not self._clean or any(map(_NOT_PLAIN.search, json))
+        self.unread: list[str] = [] if self._read else json  # holds nothing, and is as it would be written again
         self._json_from = 0  # the first slot that lies in tools or metadata
         self._walk(self._take)
-        places = [] if clean is None else list(self._contents(clean))
-        if clean is not None and clean.json:
-            places += range(self._json_from, len(self.slots))
-        self.clean = frozenset(places)
+        self.fired = {} if clean is None else dict(self._contents(clean))  # of slots, by place: what the gate said
+        if self._clean:
+            self.fired |= dict.fromkeys(range(self._json_from, len(self.slots)), 0)
 
-    def _contents(self, clean: Clean) -> Iterator[int]:
-        """The slots of the contents that are clean."""
+    def _contents(self, clean: Clean) -> Iterator[tuple[int, int]]:
         turns = iter(self.turns)
-        for message, one in zip(self._row["messages"] or (), clean.contents, strict=True):
+        for message, fired in zip(self._row["messages"] or (), clean.contents, strict=True):
             if message["content"]:
                 _, slot = next(turns)
-                if one:
-                    yield slot
+                yield slot, fired
 
     @property
     def canonical(self) -> bool:
         """All JSON in the row is known to be as it would be written again."""
-        called = any(message["tool_calls"] for message in self._row["messages"] or ())
-        return self._clean is not None and self._clean.json and not called
+        return self._clean and not any(message["tool_calls"] for message in self._row["messages"] or ())
 
     def rebuilt(self, texts: Sequence[str]) -> Row:
         """The row with the slots' texts replaced, in their order."""
         filled = iter(texts)
-        first = self._json_from
-        same = (
-            self._clean is not None
-            and self._clean.json
-            and all(slot.text == text for slot, text in zip(self.slots[first:], texts[first:], strict=True))
-        )
-        if same:  # canonical as it is, or the screen would have marked it
-            return {
-                "messages": self._walk_messages(lambda _: next(filled)),
-                "tools": self._row["tools"],
-                "metadata": self._row["metadata"],
-            }
         return self._walk(lambda _: next(filled))
 
     def _take(self, slot: Slot) -> str:
@@ -475,17 +512,22 @@ class _Record:
         messages = []
         for message in self._row["messages"] or ():
             if first and message["content"]:
-                self.turns.append((message["role"], len(self.slots) + (message["role"] not in ROLES)))
+                before = bool(message["role"]) and message["role"] not in ROLES  # a slot of its own
+                self.turns.append((message["role"], len(self.slots) + before))
             messages.append(_walk_message(message, visit))
-        self._json_from = len(self.slots) if first else self._json_from
         return messages if self._row["messages"] is not None else None
 
     def _walk(self, visit: Any) -> Row:
-        return {
-            "messages": self._walk_messages(visit),
-            "tools": _walk_json(self._row["tools"], visit, frozenset()),
-            "metadata": _walk_json(self._row["metadata"], visit, self._kept),
-        }
+        messages = self._walk_messages(visit)
+        self._json_from = self._json_from or len(self.slots)
+        tools, metadata = self._row["tools"], self._row["metadata"]
+        if self._read:
+            tools = _walk_json(tools, visit, frozenset())
+            metadata = _walk_json(metadata, visit, self._kept)
+        return {"messages": messages, "tools": tools, "metadata": metadata}
+
+
+_NOT_PLAIN = re.compile(r"\\|[0-9][eE]")  # escapes, and numbers that are read as other digits
 
 
 def _walk_message(message: Row, visit: Any) -> Row:
@@ -493,10 +535,12 @@ def _walk_message(message: Row, visit: Any) -> Row:
     if message["role"] not in ROLES:
         walked["role"] = _walk_text(message["role"], visit)
     for name in ("content", "reasoning", "name"):
-        walked[name] = _walk_text(message[name], visit)
+        if text := message[name]:
+            walked[name] = visit(Slot(text))
     if message["tool_calls"] is not None:
         walked["tool_calls"] = [_walk_call(call, visit) for call in message["tool_calls"]]
-    walked["tool_call_id"] = _walk_text(message["tool_call_id"], visit)
+    if text := message["tool_call_id"]:
+        walked["tool_call_id"] = visit(Slot(text))
     return walked
 
 

@@ -66,7 +66,7 @@ class _Form(NamedTuple):
 
 
 @functools.cache
-def _digits() -> Ranges:
+def digits_beyond_ascii() -> Ranges:
     """The decimal digits of all scripts but ASCII, as the engines that are gated know them, and what lies between."""
     spread = "".join(map(chr, range(0x80, 0xD800))) + "".join(map(chr, range(0xE000, _DIGITS_END)))
     ours = {match.start() for match in regex.finditer(r"\d", spread)} | {
@@ -262,7 +262,7 @@ def _edge(item: Any, folds: bool) -> str:
     if kind is not op.ASSERT_NOT or len(argument[1]) != 1 or argument[1][0][0] not in _SINGLE:
         return ""
     one, members = argument[1][0]
-    others = _chars_text(Chars(_ASCII - _chars(one, members, folds).ascii | {0x0A}, ()), True)
+    others = _chars_text(Chars(_ASCII - characters(one, members, folds).ascii | {0x0A}, ()), True)
     return f"(?:\\A|{others})" if argument[0] < 0 else f"(?:{others}|\\z)"
 
 
@@ -305,7 +305,7 @@ def _item(item: Any, form: _Form, folds: bool, left: bool, right: bool) -> str |
     if kind is op.GROUPREF_EXISTS:
         _, yes, no = argument
         return _either([_sequence(list(one), form, folds, False, False) if one else "" for one in (yes, no)])
-    return _chars_text(_chars(kind, argument, folds), form.only_ascii)
+    return _chars_text(characters(kind, argument, folds), form.only_ascii)
 
 
 def _group(inner: str | None) -> str | None:
@@ -368,7 +368,7 @@ def _fixed_runs(items: Sequence[Any], folds: bool) -> list[list[Chars]]:
     runs: list[list[Chars]] = [[]]
     for kind, argument in items:
         if kind in _SINGLE:
-            runs[-1].append(_chars(kind, argument, folds))
+            runs[-1].append(characters(kind, argument, folds))
             continue
         if kind in _EMPTY:
             continue
@@ -420,7 +420,7 @@ _CATEGORIES = {
 }
 
 
-def _chars(kind: Any, argument: Any, folds: bool) -> Chars:
+def characters(kind: Any, argument: Any, folds: bool) -> Chars:
     if kind is op.LITERAL:
         return _folded(_ranges([(argument, argument)]), folds)
     if kind is op.NOT_LITERAL:
@@ -435,7 +435,7 @@ def _chars(kind: Any, argument: Any, folds: bool) -> Chars:
     for member, value in argument[negated:]:
         if member is op.CATEGORY:
             plain |= _CATEGORIES[value]
-            rest += _digits() if value is op.CATEGORY_DIGIT else _ALL_REST
+            rest += digits_beyond_ascii() if value is op.CATEGORY_DIGIT else _ALL_REST
             continue
         one = _ranges([(value, value) if member is op.LITERAL else value])
         plain |= one.ascii
@@ -466,7 +466,7 @@ def _folded(chars: Chars, folds: bool) -> Chars:
         letter = chr(code)
         plain |= {ord(letter.lower()), ord(letter.upper())}
         rest += [(ord(special), ord(special)) for special in _FOLDED.get(letter.lower(), "")]
-    digits = set(_digits())
+    digits = set(digits_beyond_ascii())
     if any(one not in digits and one[0] not in _SPECIAL for one in rest):
         rest = list(_ALL_REST)
     return Chars(frozenset(plain), tuple(rest))

@@ -28,33 +28,35 @@ Path = tuple[str, ...]
 
 
 class Screened(NamedTuple):
-    """What of a batch lets nothing through the gate is false: `rows` bool[N], `json` bool[N] of tools and metadata,
-    `contents` bool[M] of the messages of all rows."""
+    """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata; and the bits of the
+    sources that may fire on each of the `contents` of the M messages of all rows."""
 
     rows: Mask
     json: Mask
-    contents: Mask
+    contents: Sequence[int]
 
     def clean(self, lengths: NDArray[np.int64]) -> Iterator[Clean]:
         """Row by row; `lengths` int64[N] are the rows' numbers of messages."""
         ends = np.cumsum(lengths)
-        contents, json = (~self.contents).tolist(), (~self.json).tolist()
-        rows = zip(json, (ends - lengths).tolist(), ends.tolist(), strict=True)
-        return (Clean(one, contents[start:end]) for one, start, end in rows)
+        rows = zip((~self.json).tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True)
+        return (Clean(one, self.contents[start:end]) for one, start, end in rows)
 
 
 class Clean(NamedTuple):
-    """What of a row holds nothing to redact: all of its tools and metadata, the content of each of its messages."""
+    """Whether tools and metadata of a row hold nothing to redact, and what may fire on the content of each message."""
 
     json: bool
-    contents: Sequence[bool]
+    contents: Sequence[int]
 
 
 class Screen:
-    """Looks over batches with a gate; `secrets`: a value may also be one for the key that it is kept under."""
+    """Looks over batches with a gate; `secrets`: a value may also be one for the key that it is kept under.
 
-    def __init__(self, gate: Gate, secrets: bool) -> None:
-        self._gate, self._secrets = gate, secrets
+    `disguise` is the bit of the source that fires on texts that may be other than their shadows.
+    """
+
+    def __init__(self, gate: Gate, secrets: bool, disguise: int) -> None:
+        self._gate, self._secrets, self._disguise = gate, secrets, disguise
 
     def look(self, records: pa.RecordBatch, kept: frozenset[Path]) -> Screened:
         """What of the batch may hold something.
@@ -66,8 +68,8 @@ class Screen:
         flat = messages.flatten()
         role, content, reasoning, name, calls, call_id, _ = flat.flatten()
         other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
-        contents = self._texts(content)
-        inside = self._calls(calls) | contents
+        contents = self._fired(content)
+        inside = self._calls(calls) | _any(contents)
         for texts in (other, reasoning, name, call_id):
             inside |= self._texts(texts)
         return Screened(marked | _any_within(messages, inside), marked, contents)
@@ -81,25 +83,30 @@ class Screen:
         return _any_within(calls, inside)
 
     def _texts(self, texts: pa.StringArray) -> Mask:
-        marked = np.zeros(len(texts), np.bool_)
+        return _any(self._fired(texts)) if texts.null_count < len(texts) else np.zeros(len(texts), np.bool_)
+
+    def _fired(self, texts: pa.StringArray) -> list[int]:
+        """The bits of the sources that may fire on each text."""
+        fired = [0] * len(texts)
         lengths = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
         places = np.flatnonzero(lengths)
         if not len(places):
-            return marked
+            return fired
         plain = pc.fill_null(pc.string_is_ascii(texts), True).to_numpy(zero_copy_only=False)
         _, offsets, content = texts.buffers()
         starts = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
         view, scan = memoryview(content), self._gate.scan
-        rows = zip(places.tolist(), starts[places].tolist(), starts[places + 1].tolist(), plain[places], strict=True)
-        for place, start, end, only_ascii in rows:
-            if scan(view[start:end], only_ascii=only_ascii) or (
-                not only_ascii and may_differ(str(view[start:end], "utf-8"))
-            ):
-                marked[place] = True
-        return marked
+        bounds = zip(places.tolist(), starts[places].tolist(), starts[places + 1].tolist(), plain[places], strict=True)
+        for place, start, end, only_ascii in bounds:
+            fired[place] = scan(view[start:end], only_ascii=only_ascii)
+            if not only_ascii and may_differ(str(view[start:end], "utf-8")):
+                fired[place] |= self._disguise
+        return fired
 
     def _json(self, texts: pa.StringArray, kept: frozenset[Path]) -> Mask:
         marked = np.zeros(len(texts), np.bool_)
+        if texts.null_count == len(texts):
+            return marked
         for place, text in enumerate(texts.to_pylist()):
             if text and text != "{}":
                 marked[place] = self._json_text(text, kept)
@@ -125,6 +132,10 @@ class Screen:
 
     def _text(self, text: str) -> bool:
         return bool(self._gate.scan_str(text)) or (not text.isascii() and may_differ(text))
+
+
+def _any(fired: Sequence[int]) -> Mask:
+    return np.fromiter(map(bool, fired), np.bool_, len(fired))
 
 
 def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:

@@ -36,7 +36,7 @@ class Rule:
 
     entity: str
     needles: tuple[str, ...]
-    pattern: Any
+    pattern: _Pattern
     check: Check | None = None
     score: float = 1.0
 
@@ -63,19 +63,27 @@ def _unbracketed(value: str) -> str:
     return value
 
 
-def _compiled(pattern: str) -> Any:
-    options = re2.Options()
-    options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take, which they don't
-    return re2.compile(pattern, options)
+class _Pattern:
+    """A pattern on RE2, which reads ASCII texts as bytes: where a match lies need not be counted anew in characters."""
+
+    def __init__(self, pattern: str) -> None:
+        options = re2.Options()
+        options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take, which they don't
+        self.pattern = pattern
+        self._characters, self._bytes = re2.compile(pattern, options), re2.compile(pattern.encode(), options)
+        self.groupindex: dict[str, int] = self._characters.groupindex
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        return iter(self._bytes.finditer(text.encode()) if text.isascii() else self._characters.finditer(text))
 
 
 def _token(entity: str, needles: str, pattern: str) -> Rule:
-    return Rule(entity, tuple(needles.split()), _compiled(f"{_START}({pattern})"))
+    return Rule(entity, tuple(needles.split()), _Pattern(f"{_START}({pattern})"))
 
 
 def _near(entity: str, needles: str, pattern: str, check: Check | None = None) -> Rule:
     score = 1.0 if entity == "CONNECTION_STRING" else 0.9
-    return Rule(entity, tuple(needles.split()), _compiled(pattern), check, score)
+    return Rule(entity, tuple(needles.split()), _Pattern(pattern), check, score)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -84,7 +92,12 @@ def _words(text: str) -> frozenset[str]:
 
 def _mixed(value: str) -> bool:
     """Holds a digit and a letter."""
+    if value.isascii():
+        return _ASCII_DIGIT.search(value) is not None and _ASCII_LETTER.search(value) is not None
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+_ASCII_DIGIT, _ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
 
 
 def _random_base64(value: str) -> bool:
@@ -211,7 +224,7 @@ _WEAK = (
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey)"
 )
 _ASSIGNED = tuple(
-    (entity, needles, _compiled(pattern))
+    (entity, needles, _Pattern(pattern))
     for entity, needles, pattern in (
         ("PASSWORD", ("pass", "pwd"), _STRONG + _LINK),
         ("PASSWORD", ("pass", "pwd"), _STRONG + _IS),
@@ -281,7 +294,7 @@ def _numbers(bits: int) -> Iterator[int]:
 
 
 _RULES = (*_TOKENS, *_KEYED)
-_BEGIN = _compiled(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_BEGIN = _Pattern(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{1,60}-----")
 _KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
 _HEADERS = r"(?:(?:\s|\\+[nrt])*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80})*"
@@ -303,20 +316,22 @@ def _private_keys(text: str) -> Iterator[Span]:
             yield start, cut.end() if cut is not None else body
 
 
-def _assigned(entity: str, pattern: Any, text: str) -> Iterator[Finding]:
+def _assigned(entity: str, pattern: _Pattern, text: str) -> Iterator[Finding]:
+    link, quoted = pattern.groupindex["link"], pattern.groupindex["quote"]
     for match in pattern.finditer(text):
         start = match.end()
-        quote = (match.group("quote") or "")[-1:]
+        quote = text[slice(*match.span(quoted))][-1:]
         value = _QUOTED[quote].match(text, start) if quote else _UNQUOTED.match(text, start)
         if value is None:
             continue
         kept = _trim(value.group(), bool(quote))
         after = text[start + len(kept) : start + len(kept) + 1]
-        tight = match.group("link") == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
+        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
         if _plausible(entity, kept, bool(quote), tight):
             yield Finding(start, start + len(kept), entity, 0.8, True)
 
 
+@functools.lru_cache(maxsize=4096)
 def _trim(value: str, quoted: bool) -> str:
     if quoted:
         return value.rstrip("\\")
@@ -326,6 +341,7 @@ def _trim(value: str, quoted: bool) -> str:
     return value.rstrip(".,:)]}\\*?")
 
 
+@functools.lru_cache(maxsize=4096)
 def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
     if entity == "PIN":
