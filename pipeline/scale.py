@@ -70,7 +70,7 @@ HELD = {"mill": (180e6, 0.0), "regroup": (180e6, 0.0), "merge": (255e6, 3.3), "c
         "regroup_index": (180e6, 0.0), "hold": (0.0, 0.5), "search": (0.0, 0.5), "kept_refs": (0.0, 0.1),
         "index_ids": (0.0, 0.5), "index_bands": (0.0, 1.5)}  # fmt: skip
 CLUSTER_HELD = 0.026  # bytes for each byte of text of the part: 350 for an edge of two records that meet nobody else
-JOIN_HELD = 0.0004  # bytes for each byte of text: 45 for such a leader
+JOIN_HELD = 0.0004  # bytes for each byte of text: 50 for such a leader
 
 REFERENCE_BYTES = 24  # of a reference to a segment, through Beam
 READ_BYTES = 8 << 20  # that a request for an input asks for

@@ -43,7 +43,7 @@ def forest_of(edges: pa.Table, leads: npt.NDArray[np.uint32]) -> pa.Table:
 def join_labels(forests: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """LABELS of the components that LABELS of parts of the edges make together, some at a time; in any tree of calls.
 
-    Holds some 40 bytes for each record that has a label, or is one.
+    Holds some 50 bytes for each record that has a label, or is one.
     """
     numbering, parents = Numbering(), np.zeros(0, np.int32)
     for batch in forests:
