@@ -63,6 +63,7 @@ from transforms.verify import (
     compare_pairs,
     drop_implied,
     elect_sketches,
+    mark_earlier,
     publish_sketches,
     sketch_refs,
 )
@@ -280,7 +281,8 @@ class Tasks:
     def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
         distinct, dedupe = sum(counts), self.job.options.dedupe
         found = self._runs(kind).read(_segments(edges))
-        clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct)
+        rebuild = self.job.plan.is_rebuild
+        clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct, rebuild=rebuild)
         return {
             "runs": {
                 "verdicts": self._write("verdicts", number, clusters.verdicts, self._by_key(clusters.verdicts)),
@@ -744,7 +746,12 @@ class Tasks:
         asked = known.astype(np.uint64) << np.uint64(32)
         published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
         chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
-        return elect_sketches(mark_sketches(pa.Table.from_batches(chosen, SKETCHES), is_replaced(self._decided)))
+        sketches = pa.Table.from_batches(chosen, SKETCHES)
+        if self.job.plan.is_rebuild:
+            asked = wanted.astype(np.uint64) << np.uint64(32)
+            before = self.job.index.read("sketches", segment, self.job.options.segments, asked, 32)
+            sketches = mark_earlier(sketches, before)
+        return elect_sketches(mark_sketches(sketches, is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:
         """All that some tasks of a stage wrote of a kind, those that are done.

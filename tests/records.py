@@ -135,6 +135,6 @@ def write_lines(path: Path, records: Iterable[Any]) -> Path:
     return path
 
 
-def clusters_of(edges: pa.Table, threshold: float, distinct: int) -> Clusters:
+def clusters_of(edges: pa.Table, threshold: float, distinct: int, *, rebuild: bool = False) -> Clusters:
     """`cluster_edges` of a few edges at a time."""
-    return cluster_edges(edges.to_batches(max_chunksize=5), threshold, distinct)
+    return cluster_edges(edges.to_batches(max_chunksize=5), threshold, distinct, rebuild=rebuild)

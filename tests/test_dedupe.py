@@ -249,6 +249,35 @@ def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
         assert verdicts[record]["to_train"] == any(verdicts[one]["like"] for one in with_train)
 
 
+@given(
+    edge_lists,
+    st.dictionaries(st.integers(0, 15), st.integers(0, 2)),
+    st.dictionaries(st.integers(0, 15), st.sampled_from([TRAIN, VAL])),
+)
+def test_in_a_rebuild_no_newcomer_decides_on_what_was_published(drawn, ranks, before):
+    marks = {record: -2 - split for record, split in before.items()}
+    clusters = clusters_of(edge_table(drawn, ranks, published=marks), 0.8, 16, rebuild=True)
+    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.to_pylist()}
+    among = {pair: index for pair, index in drawn.items() if pair[0] in before and pair[1] in before}
+    alone = clusters_of(edge_table(among, ranks, published=marks), 0.8, 16, rebuild=True).verdicts.to_pylist()
+    without = {number_of(row["id"]): row for row in alone}
+    for record in before.keys() & verdicts.keys():
+        mine = verdicts[record]
+        assert mine["like"] == 0
+        assert (mine["kept_id"], mine["similarity"]) == (
+            (without[record]["kept_id"], without[record]["similarity"]) if record in without else (None, None)
+        )
+        assert mine["unit"] in (None, one_id(record))
+    for pair in drawn:
+        for record, other in (pair, pair[::-1]):
+            if record not in before and other in before:
+                assert verdicts[record]["like"] & LIKE[before[other]]
+                assert verdicts[record]["kept_id"] is None or before[other] == TRAIN
+    kept = {record for record, row in verdicts.items() if row["kept_id"] is None and row["like"] < 2}
+    crossed = {frozenset((number_of(row["a"]), number_of(row["b"]))) for row in clusters.cross.to_pylist()}
+    assert crossed == {frozenset(pair) for pair in drawn if pair[0] in kept and pair[1] in kept}
+
+
 facts = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), max_size=30)
 
 

@@ -20,7 +20,9 @@ from transforms.compiled import compiled, signed
 from transforms.kept import Kept
 from transforms.minhash import BAND_BITS
 
-NEW = -1  # `published` of a record that is new in this run; else TRAIN, VAL or EVAL of `transforms.split`
+# `published` of a record: TRAIN, VAL or EVAL of `transforms.split` where it is, NEW where this run brings it. To a rebuild,
+# which reads again what is published, all but eval is new: -2 - split of a record that was in that split before.
+NEW = -1
 
 # The rows as kernels and the index take them; new and published ones may be appended to each other.
 BANDS = pa.schema(

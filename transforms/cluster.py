@@ -14,6 +14,9 @@ above a hundredth of the corpus is divided; look-alikes in two parts are then to
 Published records come first in the order, are kept and stay in their split: they are in no unit with new
 ones. `like` says which splits a new record has published look-alikes in; one that is like val or eval is
 neither kept nor anybody's duplicate here, and takes no part in units.
+
+In a rebuild records that were published come next. They may give way to each other, as the config has changed, but not
+to newcomers; `like` counts them among the published ones.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from transforms.bands import NEW
 from transforms.compiled import compiled
 from transforms.exact import id_words, ids_of
 from transforms.numbering import Numbering
@@ -96,8 +100,13 @@ class _Graph:
     similarity: npt.NDArray[np.float32]
 
 
-def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: int) -> Clusters:
-    """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus."""
+def cluster_edges(
+    edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, rebuild: bool = False
+) -> Clusters:
+    """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus.
+
+    In a rebuild look-alikes of one unit are among the cross edges too: some may have to go where they were.
+    """
     whole = _graph(edges)
     first, graph = _merge_copies(whole)
     like = _like(graph)
@@ -120,7 +129,7 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
         ],
         schema=VERDICTS,
     )
-    cross = _cross(graph, kept, units)
+    cross = _cross(graph, kept, units, within=rebuild)
     both = kept[whole.a] & kept[whole.b]
     ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
     close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
@@ -149,7 +158,7 @@ def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
     known_of = pa.Table.from_batches(about, _ABOUT)
     published = known_of.column("published").to_numpy()
     ranks = pc.rank(known_of.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
-    order = np.lexsort((records.ids[:, 1], records.ids[:, 0], ranks, published < 0))
+    order = np.lexsort((records.ids[:, 1], records.ids[:, 0], ranks, published == NEW, published < 0))
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     sides = [place[np.concatenate(numbers)] for numbers in ends]
@@ -186,12 +195,16 @@ def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
 
 
 def _like(graph: _Graph) -> npt.NDArray[np.int8]:
-    """int8[N]: the splits in which each new record has published look-alikes."""
+    """int8[N]: the splits in which each new record has look-alikes that are, or were, published before it."""
     like = np.zeros(len(graph.ids), np.int8)
-    met = (graph.published[graph.a] >= 0) & (graph.published[graph.b] < 0)  # published ones come first
-    splits = graph.published[graph.a[met]]
+    earlier, later = (
+        graph.published[graph.a],
+        graph.published[graph.b],
+    )  # published ones come first, then those that were
+    splits = np.where(earlier >= 0, earlier, -2 - earlier)
+    met = ((earlier >= 0) & (later < 0)) | ((earlier < NEW) & (later == NEW))
     for split, bit in enumerate(LIKE):
-        like[graph.b[met][splits == split]] |= bit
+        like[graph.b[met & (splits == split)]] |= bit
     return like
 
 
@@ -222,8 +235,8 @@ def _repeat_for_copies(
     kept_similarity[copies] = np.where(gone, kept_similarity[leaders], 1.0)
 
 
-def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int32]) -> pa.Table:
-    """CROSS."""
+def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int32], *, within: bool) -> pa.Table:
+    """CROSS; also of edges `within` a unit, where that is asked for."""
     both = kept[graph.a] & kept[graph.b]
     sides = graph.a[both], graph.b[both]
     owners = []
@@ -231,7 +244,7 @@ def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int
         owner, group = graph.ids[units[side]], graph.group[side]
         owner[group >= 0] = graph.groups[group[group >= 0]]
         owners.append(owner)
-    apart = (owners[0] != owners[1]).any(axis=1)
+    apart = (owners[0] != owners[1]).any(axis=1) | within
     ids = [ids_of(words[apart]) for words in (*(graph.ids[side] for side in sides), *owners)]
     return pa.table([*ids, *(pa.array(graph.n_bytes[side[apart]]) for side in sides)], schema=CROSS)
 
@@ -262,10 +275,10 @@ def _units(
     """int32[N] the record that names the unit of each; what is to be told of units that were divided.
 
     The name is the member with the smallest id; of a divided unit, that of each part. Records with a group
-    join nobody: the group is their unit.
+    join nobody: the group is their unit. Nor do those that go where they were.
     """
     count = len(graph.ids)
-    alone = (graph.group < 0) & kept
+    alone = (graph.group < 0) & kept & (graph.published == NEW)
     both = alone[graph.a] & alone[graph.b]
     edges = (graph.a[both], graph.b[both])
     matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()

@@ -110,6 +110,15 @@ def publish_sketches(sketches: pa.Table, records: pa.Table) -> pa.Table:
     )
 
 
+def mark_earlier(sketches: pa.Table, before: pa.Table) -> pa.Table:
+    """SKETCHES of a rebuild in which new ones tell the split that the same id had before (`before`: published SKETCHES)."""
+    place = pc.index_in(sketches.column("id"), value_set=before.column("id").combine_chunks())
+    marks = pc.subtract(pa.scalar(NEW - 1, pa.int8()), before.column("published").take(place))
+    is_new = pc.less(sketches.column("published"), 0)
+    published = pc.if_else(pc.and_(is_new, pc.is_valid(marks)), marks, sketches.column("published"))
+    return sketches.set_column(sketches.schema.get_field_index("published"), SKETCHES.field("published"), published)
+
+
 def sketch_refs(sketches: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint32]:
     """uint32[N]: the ref of each of SKETCHES."""
     return refs_of(id_words(sketches.column("id"))[:, 0])
