@@ -91,8 +91,9 @@ def _entry(
         "kept": dict(total),
     }
     if before is not None:
-        # Of what neither came from logs nor stayed, only the balance is known.
-        entry["in"] = {split: max(taken[split], total[split] - before[split]) for split in SPLITS}
+        # Of what neither came from logs nor stayed, only the balance is known; so of all that a rebuild reads again.
+        came = dict.fromkeys(SPLITS, 0) if manifest["operation"] == "rebuild" else taken
+        entry["in"] = {split: max(came[split], total[split] - before[split]) for split in SPLITS}
         entry["out"] = {split: before[split] + entry["in"][split] - total[split] for split in SPLITS}
     return entry
 

@@ -12,8 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.history import list_snapshots
+from pipeline.snapshots import Dataset
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill
+from transforms.storage import Storage
 
 GROUPED = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=40000"]
 
@@ -239,6 +242,8 @@ def test_a_rebuild_under_a_config_that_changes_no_record_loses_none(tmp_path):
     assert mill(*again, "--set", "validate.max_chars=100000", "--rebuild") == 0
     assert before.items() == splits(tmp_path / "out", 3).items()
     assert mill("verify", tmp_path / "out") == 0
+    told = list_snapshots(Dataset(Storage(), str(tmp_path / "out")))[-1]
+    assert (told["operation"], {*told["in"].values(), *told["out"].values()}) == ("rebuild", {0})
 
 
 def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path):
