@@ -415,7 +415,7 @@ def _without_end(candidate: str) -> str:
 
 def _stands(text: str, start: int, end: int) -> bool:
     """No letter or sign of a sum adjoins a number."""
-    lone = start == 0 or upstream._LEAD_PATTERN.match(text, start) is not None or not _joins(text[start - 1])
+    lone = start == 0 or not _joins(text[start - 1]) or upstream._LEAD_PATTERN.match(text, start) is not None
     return lone and (end >= len(text) or not _joins(text[end]))
 
 
