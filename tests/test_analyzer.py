@@ -15,6 +15,8 @@ from presidio_analyzer import Pattern, PatternRecognizer
 from transforms.analyzer import Analyzer, RedactionTimeout, check_entities, known_entities
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.placeholders import merge_findings
+from transforms.policy import LocalTokens, RegexTokenizer, _words_before, curated_recognizers
+from transforms.presidio import predefined_recognizers
 
 LONG = 4096  # characters of a text that is long for a message
 
@@ -136,6 +138,25 @@ fragments = st.sampled_from(
 texts = st.lists(fragments, max_size=12).flatmap(
     lambda parts: st.sampled_from([" ", "", "\n"]).map(lambda gap: gap.join(parts))
 )
+
+
+WORDS = st.sampled_from([*"7x²é_-.,()+٣", "42", "123", "2024", "the", "bank", "x7", "7x"])
+
+
+@settings(max_examples=150)
+@given(st.lists(WORDS, max_size=60), st.data())
+def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(part + data.draw(st.sampled_from(["", " ", " ", "  -  "])) for part in parts)
+    local, artifacts = LocalTokens(text), RegexTokenizer().process_text(text, "en")
+    for start in [place for place, letter in enumerate(text) if not letter.isspace()] * 2:
+        words, whole = local.words_before(start), _words_before(artifacts, start)
+        assert words == whole or (not words and all(map(str.isdecimal, whole)))
+
+
+@given(st.from_regex(r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", fullmatch=True))
+def test_an_nhs_number_is_checked_as_presidio_checks_it(number: str) -> None:
+    ours = next(one for one in curated_recognizers(["UK_NHS"], RedactOptions()))
+    assert ours.validate_result(number) == predefined_recognizers.NhsRecognizer().validate_result(number)
 
 
 @settings(max_examples=150)

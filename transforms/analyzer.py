@@ -30,6 +30,9 @@ from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_pattern
 from transforms.placeholders import Finding, RedactionTimeout, Words
 from transforms.policy import (
+    ALONE,
+    CONTEXT_ONLY,
+    DOUBTED,
     LocalTokens,
     PhoneNumbers,
     PolicyEnhancer,
@@ -74,8 +77,7 @@ class _Compiled:
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         if self._fast is not None and text.isascii():
-            for match in self._fast.finditer(text.encode()):
-                yield match.span()
+            yield from _spans(self._fast, text.encode())
         elif self._regions is None:
             near = self._windowed(text) if self._near is not None and text.isascii() else None
             if near is not None:
@@ -100,11 +102,11 @@ class _Compiled:
         beside = self._reach.beside
         around = self._reach.longest + beside + 2  # an edge of a candidate may be a character beside the match
         windows: list[list[int]] = []
-        matches = list(itertools.islice(self._near.finditer(text.encode()), _MOST_CANDIDATES))
-        if len(matches) == _MOST_CANDIDATES:
+        candidates = list(itertools.islice(_spans(self._near, text.encode()), _MOST_CANDIDATES))
+        if len(candidates) == _MOST_CANDIDATES:
             return None
-        for match in matches:
-            first, last = max(0, match.start() - around), min(len(text), match.end() + around)
+        for start, end in candidates:
+            first, last = max(0, start - around), min(len(text), end + around)
             if windows and first <= windows[-1][1]:
                 windows[-1][1] = last
             else:
@@ -146,6 +148,18 @@ def _re2_bytes(pattern: str, flags: int) -> Any:
         return None
 
 
+def _spans(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
+    """Those of `finditer`, without the objects that it makes of each match: these cost as much as the search."""
+    search, anywhere, size = pattern._regexp.Match, re2._Anchor.UNANCHORED, len(text)
+    position = 0
+    while position <= size:
+        start, end = search(anywhere, text, position, size)[0]
+        if start < 0:
+            return
+        yield start, end
+        position = end if end > position else position + 1
+
+
 _SPACE = regex.compile(r"\s")  # Presidio's engine: without U+001C to U+001F, which `re` takes for space
 _WORD = regex.compile(r"\S+")
 
@@ -184,9 +198,10 @@ _REGIONS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
 class _Recognizer:
     """Presidio's recognizer, run on some of its patterns."""
 
-    def __init__(self, recognizer: Any, threshold: float) -> None:
+    def __init__(self, recognizer: Any, threshold: float, policy: bool) -> None:
         self.recognizer = recognizer
         self.entity = recognizer.supported_entities[0]
+        self._left_alone = policy and threshold > ALONE and self.entity in CONTEXT_ONLY
         self._metadata = {"recognizer_name": recognizer.name, "recognizer_identifier": recognizer.id}
         self._threshold = threshold
         analyze = type(recognizer).analyze
@@ -217,7 +232,8 @@ class _Recognizer:
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:
         """The first words of the context that lifts the pattern's matches to the threshold, if nothing else can."""
-        if self._validate is not None or pattern.score >= self._threshold:
+        valid = 1.0 if self._validate is not None else 0.0
+        if not all(one < self._threshold or (self._left_alone and one >= DOUBTED) for one in (pattern.score, valid)):
             return ()
         # What has no context is never lifted, but runs all the same: rare, and no reason for a third kind of source.
         return tuple(dict.fromkeys(words.lower().split()[0] for words in self.recognizer.context or ()))
@@ -278,13 +294,16 @@ class _Custom:
 def _distinct(findings: list[Finding]) -> list[Finding]:
     """The findings without those that others of their type contain, as Presidio tells them, in no order."""
     reach: dict[str, int] = {}
-    findings = sorted(set(findings))
-    for one in findings:
+    distinct: list[Finding] = []
+    for one in sorted(findings):
+        if distinct and one == distinct[-1]:
+            continue
         if one.score == 0 or one.start < reach.get(one.entity, 0):
-            results = [presidio.RecognizerResult(*_place(one), one.score) for one in findings]
+            results = [presidio.RecognizerResult(*_place(one), one.score) for one in sorted(set(findings))]
             return [_finding(one) for one in presidio.EntityRecognizer.remove_duplicates(results)]
         reach[one.entity] = one.end
-    return findings
+        distinct.append(one)
+    return distinct
 
 
 def _place(finding: Finding) -> tuple[str, int, int]:
@@ -333,7 +352,8 @@ class Analyzer:
         self._tokenizer = RegexTokenizer()
         self._engine = _engine(recognizers, self._tokenizer, enhancer) if options.exact and recognizers else None
         self._entities = list(dict.fromkeys(one.supported_entities[0] for one in recognizers))
-        self._known = [] if options.exact else [_Recognizer(one, options.threshold) for one in recognizers]
+        policy = isinstance(enhancer, PolicyEnhancer)
+        self._known = [] if options.exact else [_Recognizer(one, options.threshold, policy) for one in recognizers]
         self.sources: list[Source] = []
         self._parts: list[tuple[int, int]] = []  # of each source: the recognizer, and which of its patterns
         for index, known in enumerate(self._known):
@@ -386,9 +406,7 @@ class Analyzer:
             return []
         if isinstance(self._enhancer, PolicyEnhancer):
             tokens = LocalTokens(text)
-            judged = [
-                Finding(one.start, one.end, one.entity, judge(one, text, tokens, known.context)) for known, one in found
-            ]
+            judged = [judge(one, text, tokens, known.context) for known, one in found]
         else:
             results, recognizers = [known.result(one) for known, one in found], [known.recognizer for known, _ in found]
             artifacts = self._tokenizer.process_text(text, "en")

@@ -38,7 +38,7 @@ _verify: Any = upstream._verify
 
 # What may stand within one candidate, its extension included, beside what is beyond ASCII. A line end may not.
 _WITHIN = r"0-9+()\[\]./~\-\x20\t,;:=#" + "aAeEiInNoOsStTxX"
-_WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b](?:[{_WITHIN}]|[^\x00-\x7f])*")
+_WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b][{_WITHIN}\x80-\U0010ffff]*+")
 
 
 def phone_pattern(regions: Sequence[str]) -> str:
@@ -290,6 +290,7 @@ class PhoneFinder:
     def __init__(self, regions: Sequence[str]) -> None:
         self._regions = tuple(regions)
         self._fewest = fewest_digits(self._regions)
+        self._enough = _digits(self._fewest)
 
     def spans(self, text: str, windows: Sequence[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
         """Spans of the first region, in order, then those of the next: with repeats. `windows`: those of the text.
@@ -332,7 +333,7 @@ class PhoneFinder:
             if "/" in candidate or "\\" in candidate:
                 second = _SECOND_NUMBER.search(candidate)
                 candidate = candidate[: second.start()] if second else candidate
-            if len(candidate) >= self._fewest and len(_NOT_DIGIT.sub("", candidate)) >= self._fewest:
+            if len(candidate) >= self._fewest and self._enough.match(candidate):
                 return match.start(), candidate
             index = match.start() + len(candidate)
         return None
@@ -346,10 +347,17 @@ def fewest_digits(regions: tuple[str, ...]) -> int:
 
 def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
     """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
+    enough = _digits(fewest)
     for window in _WINDOW.finditer(text):
         start, end = window.span()
-        if end - start >= fewest and len(_NOT_DIGIT.sub("", window.group())) >= fewest:
+        if end - start >= fewest and enough.match(text, start, end):
             yield start, end
+
+
+@functools.cache
+def _digits(count: int) -> re.Pattern[str]:
+    """So many digits, whatever stands between them."""
+    return re.compile(rf"(?:\D*+\d){{{count}}}")
 
 
 def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
@@ -362,7 +370,9 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     first = _first_number(candidate, region, fewest)
     if first is None:
         return None
-    for one, other in itertools.chain((first,), _numbers(candidate, region, fewest)):
+    if _stands(text, start + first[0], start + first[1]):
+        return start + first[0], start + first[1]
+    for one, other in _numbers(candidate, region, fewest):
         if _stands(text, start + one, start + other):
             return start + one, start + other
     return None
@@ -405,7 +415,7 @@ def _without_end(candidate: str) -> str:
 
 def _stands(text: str, start: int, end: int) -> bool:
     """No letter or sign of a sum adjoins a number."""
-    lone = start == 0 or upstream._LEAD_PATTERN.match(text, start) is not None or not _joins(text[start - 1])
+    lone = start == 0 or not _joins(text[start - 1]) or upstream._LEAD_PATTERN.match(text, start) is not None
     return lone and (end >= len(text) or not _joins(text[end]))
 
 

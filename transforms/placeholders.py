@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import re2
 
-from transforms.phones import valid_number
+from transforms.phones import REMEMBERED, valid_number
 
 LAST_NUMBER = 999_999  # more digits than these could carry a value of their own: such a text is no placeholder
 
@@ -120,6 +120,7 @@ def _address(text: str) -> str:
     return text.casefold() if address is None else str(address)
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
         number = valid_number(text, region)
@@ -150,10 +151,11 @@ class Numbering:
 
         Raises TooManyValues after `LAST_NUMBER` of a type.
         """
-        known = self._by_value.get(removed[:2]) or self._by_raw.get(removed.raw)
+        entity, value, raw = removed
+        known = self._by_value.get((entity, value)) or self._by_raw.get(raw)
         if known is None:
-            known = removed.entity, self._next(removed.entity)
-        self._by_value[removed[:2]] = self._by_raw[removed.raw] = known
+            known = entity, self._next(entity)
+        self._by_value[entity, value] = self._by_raw[raw] = known
         self.spans[known[0]] += 1
         return known[1]
 

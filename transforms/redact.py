@@ -50,7 +50,7 @@ from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
-_SHORT = 16  # characters of texts of which it is remembered what may fire: most are left between two findings
+_SHORT = 16  # characters of texts whose gate and outcome are remembered: most are left between two findings
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -363,13 +363,22 @@ class Redactor:
         position = 0
         for finding in findings:
             if finding.start > position:
-                yield from self._redact(text[position : finding.start], key, "" if position else prefix, passes - 1)
+                yield from self._left(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
             said = undisguised(raw) if disguised else raw
             yield Removed(finding.entity, canonical_value(finding.entity, said, self._options.countries), raw)
             position = finding.end
         if position < len(text):
-            yield from self._redact(text[position:], key, "", passes - 1)
+            yield from self._left(text[position:], key, "", passes - 1)
+
+    def _left(self, text: str, key: str, prefix: str, passes: int) -> Iterable[str | Removed]:
+        """Pieces of what findings leave of a text."""
+        redact = self._redact if len(text) > _SHORT else self._left_short
+        return redact(text, key, prefix, passes)
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
+    def _left_short(self, text: str, key: str, prefix: str, passes: int) -> Template:
+        return tuple(self._redact(text, key, prefix, passes))
 
     def _find(self, text: str, key: str, prefix: str, fired: int) -> list[Finding]:
         if self._options.secrets and key and (entity := secret_field(key, text)):
