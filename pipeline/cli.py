@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CorpusmillError as error:
         _complain(str(error), error.hint)
         code = error.exit_code
+    except PermissionError:
+        _complain("a store, or a folder, denies access", "give the credentials the rights that deploy/policies names")
+        code = 2
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted; the output is as it was", "running again resumes")
         code = 130

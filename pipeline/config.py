@@ -226,7 +226,7 @@ def load_config(
 
 def load_keys(salt: str) -> Keys:
     """The keys of a dataset: its salt, and the secret of CORPUSMILL_KEY or CORPUSMILL_KEY_FILE."""
-    secret = os.environ.get("CORPUSMILL_KEY", "").encode()
+    secret = os.environ.get("CORPUSMILL_KEY", "").encode().strip()  # from a file that ends in a newline, as in a Secret
     path = os.environ.get("CORPUSMILL_KEY_FILE", "")
     if path and not secret:
         try:

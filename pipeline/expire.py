@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 
 from pipeline.commit import stop_uri
+from pipeline.errors import UsageError
 from pipeline.history import kept_snapshots, pinned_numbers
 from pipeline.plan import plan_uri
 from pipeline.snapshots import Dataset
@@ -61,7 +62,8 @@ def expire_snapshots(
 ) -> Expired:
     """Keeps the newest `keep` snapshots and removes what only older ones or abandoned runs need; says what.
 
-    `older_than` is in seconds, and for what was never committed; `now` in seconds since 1970.
+    `older_than` is in seconds, and for what was never committed; `now` in seconds since 1970. Raises UsageError where
+    there is no dataset, or a store kept what was to go.
     """
     dataset.manifest()  # raises UsageError where there is none
     now = time.time() if now is None else now
@@ -99,6 +101,8 @@ def expire_snapshots(
             if one.modified < now - older_than:  # of a rollback that was killed
                 dataset.storage.remove(one.uri)
         _remove_empty_folders(dataset)
+        manifests = map(dataset.manifest_uri, gone.snapshots)
+        _check_gone(dataset, {*manifests, *(dataset.uri(path) for path in gone.files)})
     return gone
 
 
@@ -112,7 +116,19 @@ def remove_uncommitted(dataset: Dataset) -> int:
     for one in left:
         dataset.storage.remove(one.uri)
     _remove_empty_folders(dataset)
+    _check_gone(dataset, {one.uri for one in left})
     return len(left)
+
+
+def _check_gone(dataset: Dataset, removed: set[str]) -> None:
+    """Raises UsageError where a store kept what was to go: clients that remove many at once don't tell of it."""
+    folders = ("snapshots", *_NUMBERED) if removed and not dataset.storage.is_local(dataset.root) else ()
+    there = {one.uri for folder in folders for one in dataset.storage.below(dataset.uri(folder))}
+    if kept := len(removed & there):
+        raise UsageError(
+            f"the store kept {kept:,} of {len(removed):,} files that were to be removed",
+            "give the credentials the right to delete them, as deploy/policies/s3-forget.json does, and run it again",
+        )
 
 
 def _pins(dataset: Dataset) -> list[Stored]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from pipeline.errors import CorpusmillError, UsageError
 from transforms.storage import Storage
-from transforms.stores import in_words
+from transforms.stores import KINDS, in_words
+
+_MISTYPED = re.compile(r"(\w+):(?!//[^/])")
 
 
 def absolute(uri: str) -> str:
-    """A local path made absolute; other URIs without a last slash."""
+    """A local path made absolute; other URIs without a last slash. Raises UsageError for what was meant for a store.
+
+    >>> absolute("s3://logs/a/")
+    's3://logs/a'
+    """
+    mistyped = _MISTYPED.match(uri)
+    if mistyped and mistyped[1] in KINDS:
+        raise UsageError(f"{uri} names no bucket", f"write {mistyped[1]}://bucket/path")
     storage = Storage()
     return storage.filesystem(uri)[1] if storage.is_local(uri) else uri.rstrip("/")
 

@@ -286,15 +286,21 @@ def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work
             run_pipeline(job, pipeline, options)
     except KeyboardInterrupt as stopped:
         if not is_local(options):
-            console.print(f"corpusmill: {stopped or 'the job was told to end'}; if it goes on it will not commit")
+            console.print(f"corpusmill: {str(stopped) or 'the job was told to end'}; if it goes on it will not commit")
         raise
     except CorpusmillError:
         raise
     except Exception as error:
         if _was_interrupted(error):
             raise KeyboardInterrupt from None
+        told = _told(error)
+        if "PermissionError" in told:
+            raise UsageError(
+                f"the run failed: {told}: a store, or a folder, denies access",
+                "give the credentials the rights that deploy/policies names, and run again: it resumes",
+            ) from None
         raise RunFailed(
-            f"the run failed: {_told(error)}", "the output is as it was; what is done is kept, running again resumes"
+            f"the run failed: {told}", "the output is as it was; what is done is kept, running again resumes"
         ) from None
 
 

@@ -95,18 +95,20 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     try:
         return beam.Pipeline(runner=runner, options=options)
     except ValueError as error:  # all that a runner's options lack, a line each
-        raise UsageError(f"Beam refuses the options after `--`: {'; '.join(str(error).splitlines()[1:])}") from None
+        first, *more = str(error).splitlines() or [""]
+        raise UsageError(f"Beam refuses the options after `--`: {'; '.join(more) or first}") from None
 
 
 def run_pipeline(job: Job, pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Runs the job to its end, or leaves it once submitted. Errors are the runner's own.
 
-    Raises KeyboardInterrupt with a message where a job that is not local could not be told to end.
+    Raises UsageError where a runner that is not local does not take the job, KeyboardInterrupt with a message where
+    such a job could not be told to end.
     """
     build(pipeline, job, _dealt(job))
     running: PipelineResult | None = None
     try:
-        running = submit(pipeline) if is_dataflow(options) else pipeline.run()
+        running = submit(pipeline) if is_dataflow(options) else _started(pipeline, options)
         if is_left(options):
             return
         running.wait_until_finish()
@@ -117,6 +119,19 @@ def run_pipeline(job: Job, pipeline: beam.Pipeline, options: PipelineOptions) ->
             if running is not None:
                 _cancel(running)
         raise
+
+
+def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+    """The job on its way; a local one at its end."""
+    try:
+        return pipeline.run()
+    except Exception as error:
+        if is_local(options):
+            raise
+        raise UsageError(
+            f"the runner did not take the job: {type(error).__name__}",
+            "look at --runner, --job_endpoint and what is at that address: deploy/README.md",
+        ) from None
 
 
 def _cancel(running: PipelineResult) -> None:

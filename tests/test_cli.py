@@ -364,6 +364,24 @@ def test_a_bug_shows_places_not_messages(capsys, monkeypatch):
     assert "jane" not in said
 
 
+def test_rights_that_lack_are_no_bug(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError("Access Denied.")
+
+    monkeypatch.setattr("pipeline.cli._load", fail)
+    assert mill("check", "--input", "x") == 2
+    assert "denies access" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["s3://", "s3:/datasets/x", "gs:x", "az:///x"])
+def test_a_mistyped_store_is_no_local_folder(output, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    logs = write_lines(tmp_path / "a.jsonl", [chat("One question")])
+    assert mill("run", "--input", logs, "--output", output) == 2
+    assert "names no bucket" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
 def test_inputs_are_found_as_people_mean_them(tmp_path, capsys):
     folder = tmp_path / "logs"
     target = write_lines(tmp_path / "elsewhere" / "real.jsonl", [chat("One question")])

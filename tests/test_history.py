@@ -29,6 +29,16 @@ from transforms.exact import id_words
 from transforms.storage import Storage
 
 
+def test_what_a_store_kept_is_told(dataset, monkeypatch):
+    """Clients of stores remove many at once, and don't tell of those that they may not remove."""
+    monkeypatch.setattr(Storage, "remove", lambda *_: None)
+    monkeypatch.setattr(Storage, "is_local", lambda _, uri: uri != dataset.root)
+    monkeypatch.setattr("pipeline.expire._remove_empty_folders", lambda _: None)
+    with pytest.raises(UsageError, match=r"the store kept [1-9]"):
+        expire_snapshots(dataset, 1)
+    assert dataset.numbers() == [1, 2]
+
+
 @pytest.fixture
 def dataset(dataset_of_nights: Dataset) -> Dataset:
     return dataset_of_nights

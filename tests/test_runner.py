@@ -105,6 +105,27 @@ def test_the_stop_mark_is_put_before_the_job_is_cancelled(job, job_server, monke
     assert job.storage.exists(stop_uri(job.work))
 
 
+def test_a_runner_that_does_not_take_the_job_is_for_the_user_to_put_right(job, job_server, monkeypatch):
+    class Pipeline:
+        def run(self):
+            raise NotImplementedError("jane@example.com")
+
+    monkeypatch.setattr(runner_module, "build", lambda *_: None)
+    monkeypatch.setattr(runner_module, "_dealt", lambda _: [])
+    with pytest.raises(UsageError, match="did not take the job: NotImplementedError") as told:
+        run_pipeline(job, Pipeline(), beam_options(job_server, 1, 1))
+    assert "jane" not in str(told.value)
+    with pytest.raises(NotImplementedError):  # a local runner has run it all by then
+        run_pipeline(job, Pipeline(), beam_options([], 1, 1))
+
+
+def test_a_newline_is_no_part_of_the_key(monkeypatch):
+    monkeypatch.setenv("CORPUSMILL_KEY", SECRET)
+    one = load_keys("salt").check
+    monkeypatch.setenv("CORPUSMILL_KEY", f"{SECRET}\n")
+    assert load_keys("salt").check == one
+
+
 def test_the_key_stays_here_where_workers_have_it(job, monkeypatch):
     assert SECRET.encode() in pickle.dumps(job)
     monkeypatch.setenv(KEY_ON_WORKERS, "1")
