@@ -30,7 +30,7 @@ from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pa
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.components import LABELS, forest_of, join_labels, label_keys
 from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
-from transforms.exact import elect_records, id_words
+from transforms.exact import elect_records, id_words, is_in_sorted
 from transforms.hashing import Keys
 from transforms.index import (
     OWNERS,
@@ -424,10 +424,11 @@ class Tasks:
                 self._runs(kind).table(_segments(reference for _, reference in references))
                 for kind, references in (("held", held), ("torn", torn))
             )
-            words = np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"])
+            words = np.unique(np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"]))
             batches = self._written("seats", "settle", range(options.segments)) if len(words) else ()
             seated = pa.Table.from_batches(
-                (batch.filter(pa.array(np.isin(batch.column("word").to_numpy(), words))) for batch in batches), SEATS
+                (batch.filter(pa.array(is_in_sorted(batch.column("word").to_numpy(), words))) for batch in batches),
+                SEATS,
             ).sort_by("word")
             near_train = drop_torn(undecided, cut_of(cut))
             guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
@@ -745,7 +746,7 @@ class Tasks:
         known = wanted if of_published is None else np.unique(np.asarray(of_published, np.uint32))
         asked = known.astype(np.uint64) << np.uint64(32)
         published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
-        chosen = [batch.filter(pa.array(np.isin(sketch_refs(batch), wanted))) for batch in (*published, *new)]
+        chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         sketches = pa.Table.from_batches(chosen, SKETCHES)
         if self.job.plan.is_rebuild:
             asked = wanted.astype(np.uint64) << np.uint64(32)

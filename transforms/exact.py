@@ -7,6 +7,8 @@ decides nothing but the line that the lineage names: the first in the order of t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -74,3 +76,15 @@ def among_ids(ids: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> np
     pair = np.dtype([("first", np.uint64), ("second", np.uint64)])
     left, right = (np.ascontiguousarray(one).view(pair).ravel() for one in (ids, others))
     return np.isin(left, right)
+
+
+def is_in_sorted(values: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """bool[N]: which values are among others that are sorted: for few of the former, many times over.
+
+    >>> is_in_sorted(np.array([3, 1, 9]), np.array([1, 2, 3])).tolist(), is_in_sorted(np.array([1]), np.array([])).tolist()
+    ([True, True, False], [False])
+    """
+    if len(among) == 0:
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
+    return np.asarray(among[places] == values, bool)
