@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import botocore.session  # type: ignore[import-untyped]
 import pytest
 
 from tests.records import chat, write_lines
@@ -130,6 +131,56 @@ def test_a_wrong_key(place, local):
         assert f"{place.base} denies access" in said
         assert HINTS[place.kind] in said
     assert place.find(f"{place.base}/none") == []
+
+
+def with_rights(place: Place, *policies: str) -> dict[str, str]:
+    """The variables of somebody who has the rights that policies give: for the dataset `data/mine`, and inputs in `data`."""
+    statements = [one for policy in policies for one in json.loads(policy)["Statement"]]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    for name, value in (
+        ("arn:aws:s3:::LOGS", "arn:aws:s3:::data"),
+        ("DATASETS/NAME", "data/mine"),
+        ("DATASETS", "data"),
+    ):
+        policy = policy.replace(name, value)
+    sts = botocore.session.Session().create_client(
+        "sts",
+        region_name="us-east-1",
+        endpoint_url=place.environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=place.environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=place.environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    made = sts.assume_role(RoleArn="arn:aws:iam::1:role/any", RoleSessionName="test", Policy=policy)["Credentials"]
+    return {
+        **place.environment,
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": made["SessionToken"],
+    }
+
+
+def test_rights_are_enough_or_told_to_lack(place):
+    if place.kind != "s3":
+        pytest.skip("the others have no rights that a test can give")
+    policies = REPOSITORY / "deploy" / "policies"
+    running, forgetting = ((policies / f"s3-{name}.json").read_text() for name in ("run", "forget"))
+    mine = with_rights(place, running)
+    for number in (1, 2):
+        place.put(f"{place.base}/nights/{number}.jsonl", json.dumps(chat(f"Night number {number}")).encode() + b"\n")
+        process = start(mine, "run", "--input", f"{place.base}/nights/*.jsonl", "--output", f"{place.base}/mine")
+        assert process.wait(4 * LIMIT) == 0, process.communicate()[1]
+    before = place.find(f"{place.base}/mine")
+    assert "the store kept" in run(mine, "expire", f"{place.base}/mine", "--keep", "1")
+    assert place.find(f"{place.base}/mine") == before
+    process = start(with_rights(place, running, forgetting), "expire", f"{place.base}/mine", "--keep", "1")
+    assert process.wait(4 * LIMIT) == 0, process.communicate()[1]
+    assert set(place.find(f"{place.base}/mine")) < set(before)
+    blind = with_rights(place, running.replace("s3:::LOGS/*", "s3:::LOGS/elsewhere/*"))
+    for arguments in (
+        ["run", "--input", f"{place.base}/logs/*.jsonl", "--output", f"{place.base}/mine/other"],
+        ["check", "--input", f"{place.base}/logs/*.jsonl"],
+    ):
+        assert "denies access" in run(blind, *arguments)
 
 
 def test_no_credentials(local):
