@@ -117,6 +117,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         found = search_files(rewrite, gone)
     trial = dataset.storage.exists(dataset.uri("trial"))
     dataset.storage.remove(dataset.uri("trial"))  # a sample of the same logs, which the next trial replaces anyway
+    uncommitted = remove_uncommitted(dataset)  # a gate may have set records of theirs aside
     return {
         "dataset": dataset.root,
         "snapshot": manifest["snapshot"],
@@ -132,7 +133,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "suppressed": len(suppressed | set(wanted)),
         "removed": removed,
         "trial_removed": trial,
-        "uncommitted_removed": remove_uncommitted(dataset),  # a gate may have set records of theirs aside
+        "uncommitted_removed": uncommitted,
         "search": found,
         "cost": rewrite.cost(),
         "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],

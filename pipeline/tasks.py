@@ -72,6 +72,7 @@ KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key
 
 _ROWS = 65_536  # at a time, where rows are objects
 _CHUNKS = 64  # in which counts by bin travel
+_TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
@@ -191,8 +192,10 @@ class Tasks:
             found = find_candidates(bands, tags)
             return {
                 "runs": {
-                    "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs, "a")),
-                    "crowds": self._write("crowds", segment, found.crowds, _by_ref(found.crowds, "ref")),
+                    "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs.column("a").to_numpy())),
+                    "crowds": self._write(
+                        "crowds", segment, found.crowds, _by_ref(found.crowds.column("ref").to_numpy())
+                    ),
                 }
             }
 
@@ -211,7 +214,7 @@ class Tasks:
             sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             runs = {
-                "met": self._write("met", segment, pairs, _by_ref(pairs, "b")),
+                "met": self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy())),
                 "sides": self._write("sides", segment, sides, keys),
             }
             if self.job.plan.shape.is_parted:
@@ -453,7 +456,7 @@ class Tasks:
             runs, threshold = self._runs, self.job.options.dedupe.leak_threshold
             guards = runs("guards").table(_all_segments(resolved, "guards"))
             if guards.num_rows == 0:
-                return {"runs": {}, "dropped": 0, "dropped_bytes": 0, "unsearched": 0, "sampled": 0, "recalled": 0}
+                return {"runs": {}, **dict.fromkeys(_TOLD, 0)}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
             sketches = self._sketches(segment, kinds)
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
@@ -472,15 +475,14 @@ class Tasks:
     @staticmethod
     def told(result: Result) -> Result:
         """What is added up of a search."""
-        return {name: result[name] for name in ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")}
+        return {name: result[name] for name in _TOLD}
 
     def look_alikes(self, resolved: Result, searches: Iterable[Result]) -> Result:
         """What gave way to look-alikes in all, how well they were found, and the number of shards of what is left."""
 
         def make() -> Result:
-            searched = dict.fromkeys(("dropped", "dropped_bytes", "unsearched", "sampled", "recalled"), 0)
-            for told in searches:
-                searched = {name: count + told[name] for name, count in searched.items()}
+            told = list(searches)
+            searched = {name: sum(one[name] for one in told) for name in _TOLD}
             n_bytes = resolved["n_bytes"] - resolved["dropped_bytes"] - searched["dropped_bytes"]
             return {
                 **{name: resolved[name] for name in ("cut", "kept", "n_bytes")},
@@ -568,7 +570,7 @@ class Tasks:
 
     @staticmethod
     def number(result: Result) -> int:
-        """The number of a shard that is merged."""
+        """The number of a shard that is merged, or of a part of the clusters."""
         return int(result["writer"])
 
     def _carried(self, shard: Shard) -> pa.Table:
@@ -744,14 +746,12 @@ class Tasks:
             return elect_sketches(pa.Table.from_batches(new, SKETCHES))
         wanted = np.unique(refs)
         known = wanted if of_published is None else np.unique(np.asarray(of_published, np.uint32))
-        asked = known.astype(np.uint64) << np.uint64(32)
-        published = self._published("sketches", segment, self.job.options.segments, kinds, asked, 32).to_batches()
+        count = self.job.options.segments
+        published = self._published("sketches", segment, count, kinds, _by_ref(known), 32).to_batches()
         chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         sketches = pa.Table.from_batches(chosen, SKETCHES)
         if self.job.plan.is_rebuild:
-            asked = wanted.astype(np.uint64) << np.uint64(32)
-            before = self.job.index.read("sketches", segment, self.job.options.segments, asked, 32)
-            sketches = mark_earlier(sketches, before)
+            sketches = mark_earlier(sketches, self.job.index.read("sketches", segment, count, _by_ref(wanted), 32))
         return elect_sketches(mark_sketches(sketches, is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:
@@ -824,9 +824,9 @@ def _all_segments(result: Result, kind: str) -> list[Segment]:
     return [Segment(writer, start, end) for writer, _, start, end in Tasks.references(result, kind)]
 
 
-def _by_ref(rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
+def _by_ref(refs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     """uint64[N]: refs as the keys that they begin."""
-    return np.asarray(rows.column(column).to_numpy().astype(np.uint64) << np.uint64(32))
+    return np.asarray(refs.astype(np.uint64) << np.uint64(32))
 
 
 def _pack_counts(counts: npt.NDArray[np.int64]) -> dict[str, str]:
