@@ -9,7 +9,7 @@ comma  := ,
 STAMP  := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 DEV    := .venv/.setup-dev
 # Compiled here, or every start compiles three thousand files again where PYTHONDONTWRITEBYTECODE is set, as in many images.
-WARM    = @env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import pipeline.cli, pipeline.run, pipeline.corrections, pipeline.tables, transforms.analyzer'
+WARM    = @env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import logging; logging.disable(); import pipeline.cli, pipeline.run, pipeline.corrections, pipeline.tables, transforms.analyzer'
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
 .DEFAULT_GOAL := help
