@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.plan import Plan
 from transforms.once import Work
 
-_STAGES = ("mill", "count", "candidates", "attach", "verify", "join", "route", "cluster", "settle", "cut", "hold", "resolve", "search",
+STAGES = ("mill", "count", "candidates", "attach", "verify", "join", "route", "cluster", "settle", "cut", "hold", "resolve", "search",
            "look_alikes", "merge")  # fmt: skip
 _EVERY = 0.5  # seconds between looks, on a local disk
-_EVERY_REMOTE = 10.0
+_EVERY_REMOTE = 10.0  # in a store, where a look is a listing; a tenth of the time passed, until it is that much
 _LINE_EVERY = 60.0
 _WAITING_AFTER = 30.0
 
@@ -36,13 +36,13 @@ def shown(work: Work, plan: Plan, console: Console, waiting: str | None = None) 
 
 
 def _watch(work: Work, plan: Plan, console: Console, stop: threading.Event, waiting: str | None) -> None:
-    every = _EVERY if work.storage.is_local(work.folder) else _EVERY_REMOTE
+    longest = _EVERY if work.storage.is_local(work.folder) else _EVERY_REMOTE
     live = console.is_terminal
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not live) as progress:
         bar = progress.add_task("reading", total=len(plan.units))
-        told = time.monotonic()
-        while not stop.wait(every):
+        began = told = time.monotonic()
+        while not stop.wait(min(longest, max(_EVERY, (time.monotonic() - began) / 10))):
             try:
                 stage, done, total = _look(work, plan)
             except Exception:
@@ -67,8 +67,8 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
     if shards is not None:
         return "merge", len(work.storage.names(work.stage("merge"))), shards["shards"]
     done = 0
-    current = _STAGES[1]
-    for stage in _STAGES[1:-1]:
+    current = STAGES[1]
+    for stage in STAGES[1:-1]:
         found = len(work.storage.names(work.stage(stage)))
         if found:
             current, done = stage, found

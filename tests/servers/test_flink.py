@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.progress import STAGES
 from tests.servers.conftest import SETS, UNITS
 from tests.servers.flink import FlinkCluster, flink_cluster
 from tests.servers.install import REPOSITORY
@@ -138,7 +139,7 @@ def test_progress_and_counts_come_back_to_the_terminal(store, cluster, expected)
                 shown += part
         out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, shown.decode(errors="replace")
-    assert re.search(rb"mill.*?\d+/\d+", shown)
+    assert re.search(rb"(?:%b).*?\d+/" % "|".join(STAGES).encode(), shown)
     accounting = json.loads(store.filesystem().cat_file("data/big/snapshots/000001.json"))["accounting"]
     assert f"of {accounting['read']:,} lines" in out
     assert digests_of(store, "data/big") == expected
