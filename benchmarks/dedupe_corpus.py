@@ -86,11 +86,12 @@ class _Language:
         chosen = np.searchsorted(self.odds, generator.random(count)).astype(np.int32)
         if self.glue:
             return chosen
-        return (
-            np.concatenate([self.words[word] for word in chosen[: count // 2 + 8].tolist()])[:count]
-            if count
-            else chosen
-        )
+        if not count:
+            return chosen
+        some = np.concatenate([self.words[word] for word in chosen[: count // 2 + 8].tolist()])
+        if len(some) < count:  # rare: many words of one character
+            some = np.concatenate([self.words[word] for word in chosen.tolist()])
+        return some[:count]
 
 
 def _language(name: str) -> _Language:

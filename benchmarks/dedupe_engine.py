@@ -83,6 +83,7 @@ def run_engine(corpus: Path, work: Path) -> tuple[dict[str, Any], npt.NDArray[np
         "disk_bytes": sum(one.stat().st_size for one in work.rglob("*") if one.is_file()),
         "edges": clustered["edges"],
         "look_alikes": clustered.get("look_alikes"),
+        "peak_bytes": peak_bytes(),
     }
     return result, _kept_for(corpus, verdicts, count)
 
@@ -200,7 +201,7 @@ def _kept_for(corpus: Path, verdicts: pa.Table, count: int) -> npt.NDArray[np.in
     kept_for[id_words(dropped.column("id"))[:, 1].astype(np.int64)] = id_words(dropped.column("kept_id"))[:, 1]
     reader = open_corpus(corpus, mapped=False)
     same_as = np.concatenate(
-        [reader.get_batch(one).column("same_as").to_numpy() for one in range(reader.num_record_batches)]
+        [reader.get_batch(one).column("same_as").to_numpy().copy() for one in range(reader.num_record_batches)]
     )
     copies = same_as != np.arange(count)
     leader = kept_for[same_as[copies]]
@@ -212,9 +213,8 @@ def main() -> None:
     corpus, work, target = (Path(one) for one in sys.argv[1:4])
     run_engine(make_corpus(work.parent, "chat", 300), work)  # compiled code is loaded
     base = peak_bytes()
-    start = time.monotonic()
     result, kept_for = run_engine(corpus, work)
-    result |= {"seconds": time.monotonic() - start, "base_bytes": base, "peak_bytes": peak_bytes()}
+    result |= {"base_bytes": base}
     target.mkdir(parents=True, exist_ok=True)
     np.save(target / "kept_for.npy", kept_for)
     (target / "result.json").write_text(json.dumps(result))

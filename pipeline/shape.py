@@ -3,17 +3,21 @@
 units      what is read at a time; each writes one run of a kind, cut into `unit_segments`
 Regroup    where units x segments would be too many reads: the runs of `block` units become one run for each of
            their segments, cut finer; each byte is written and read once more, and so many times fewer reads are made
-segments   what a later task reads: of ids and keys, of bands, and of texts, which are cut as fine as shards
+segments   what a later task reads: of ids and keys, of bands, and of texts, which are cut as fine as shards. Tasks of
+           ids and of bands exchange pairs, a piece from each to each: their number grows with the root of the
+           corpus, so that pieces grow with it, until a segment holds `HELD_BYTES`
 parts      of clusters, where one task that holds all verified pairs would be too large: whole components each
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment
 HELD_BYTES = 256 << 20  # 256 MiB of text a segment where reads are dear; above it units are regrouped
-MOST_SEGMENTS = 4096  # of ids and of bands: tasks exchange pairs, so their reads are the square of it
+ROOT_BYTES = 512 << 10  # 512 KiB of text for each piece that tasks of ids and of bands exchange: 64 segments of 32 MiB at 2 GiB
+MOST_SEGMENTS = 4096  # of ids and of bands
 MOST_TEXT_SEGMENTS = 65_536
 MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly
 MAX_PAIRS = 4_000_000  # unit x segment pairs of a kind of run, each of which is a read
@@ -51,9 +55,10 @@ def shape_of(weight: int, units: int, shard_bytes: int) -> Shape:
     most = MAX_PAIRS // max(units, 1)
     parts = min(_above(weight, PART_BYTES), MOST_PARTS)
     if -(-weight // HELD_BYTES) <= most:
-        segments = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
-        bands = min(_above(weight, SEGMENT_BYTES), MOST_SEGMENTS, _below(most))
-        return Shape(segments, bands, segments, max(segments, bands), 1, parts)
+        exchanged = max(_above(weight, HELD_BYTES), 1 << round(math.log2(max(weight / ROOT_BYTES, 1)) / 2))
+        texts = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
+        segments, bands = min(texts, exchanged), min(_above(weight, SEGMENT_BYTES), exchanged, _below(most))
+        return Shape(segments, bands, texts, max(texts, bands), 1, parts)
     wanted = _above(weight, HELD_BYTES // 2)
     segments, texts = min(wanted, MOST_SEGMENTS), min(wanted, MOST_TEXT_SEGMENTS)
     block = BLOCK

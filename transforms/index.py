@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from transforms.bands import BANDS, refs_of
 from transforms.candidates import distinct_words
 from transforms.exact import id_words
-from transforms.parts import ALL, Asked, pack_part, unpack_part
+from transforms.parts import ALL, Asked, pack_part, unpack_part, words_of
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
@@ -52,6 +53,9 @@ SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands"
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
+_AT_ONCE = (
+    4  # parts read by a task: the most of it goes by without Python's lock, and a store answers several at a time
+)
 _NAME = re.compile(r"(records|owners|sketches|bands)-(\d{5,})-of-(\d{5,})\.parquet$")
 
 
@@ -109,11 +113,12 @@ class Index:
         """
         low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
         asked = Asked(low, high, None if wanted is None else distinct_words(wanted), bits)
-        tables = [SCHEMAS[kind].empty_table()]
-        for part in self.parts if wanted is None or len(wanted) else ():
-            if part.kind == kind and part.overlaps(segment, segments):
-                tables.append(self._part(part, asked))
-        return pa.concat_tables(tables).combine_chunks()
+        mine = [part for part in self.parts if part.kind == kind and part.overlaps(segment, segments)]
+        if wanted is not None and not len(wanted):
+            mine = []
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            tables = list(readers.map(lambda part: self._part(part, asked), mine))
+        return pa.concat_tables([SCHEMAS[kind].empty_table(), *tables]).combine_chunks()
 
     def all(self, kind: str) -> Iterator[pa.Table]:
         """Every part of a kind."""
@@ -125,16 +130,12 @@ class Index:
         """The rows of a part that are asked for."""
         uri = join(self.root, part.path)
         with self.storage.open(uri) as stream:
-            rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked).cast(SCHEMAS[part.kind])
-        return rows if asked is ALL else rows.take(pa.array(asked.rows(key_words(part.kind, rows))))
+            return unpack_part(part.kind, stream, _KEYS[part.kind], asked).cast(SCHEMAS[part.kind])
 
 
 def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
     """uint64[N]: the keys by which rows of a kind are partitioned."""
-    column = rows.column(_KEYS[kind])
-    if pa.types.is_fixed_size_binary(column.type):
-        return np.ascontiguousarray(id_words(column)[:, 0])
-    return np.asarray(column.to_numpy(), np.uint64)
+    return words_of(rows.column(_KEYS[kind]))
 
 
 def without(

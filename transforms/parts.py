@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from transforms.bands import BANDS, pack_sorted, unpack_sorted
 from transforms.compiled import compiled
+from transforms.exact import id_words
 from transforms.minhash import BAND_BITS
 from transforms.verify import SKETCHES
 
@@ -114,20 +115,29 @@ def pack_part(kind: str, rows: pa.Table, key: str) -> bytes:
 
 
 def unpack_part(kind: str, stream: IO[bytes], key: str, asked: Asked = ALL) -> pa.Table:
-    """The rows of the row groups of a file that may hold some that are asked for, sorted by `key`."""
+    """The rows of a file that are asked for, sorted by `key`. Raises RuntimeError where the file's are not."""
     source = pq.ParquetFile(stream)
     bounds = ("first", "last") if kind == "bands" else (key, key)
     full = [one for one in range(source.num_row_groups) if source.metadata.row_group(one).num_rows]
     groups = [one for one in full if asked.may_lie(*_words(source, one, bounds))]
     rows = source.read_row_groups(groups)
     if kind == "bands":
-        return _unpack_bands(rows, asked.wanted)
+        rows = _unpack_bands(rows, asked.wanted)
+    if asked is not ALL:
+        rows = rows.take(pa.array(asked.rows(words_of(rows.column(key)))))
     if kind == "sketches":
         lists = {name: _as_lists(rows.column(name)) for name in _LISTS}
         return pa.table([lists.get(name, rows.column(name)) for name in SKETCHES.names], names=SKETCHES.names).cast(
             SKETCHES
         )
     return rows
+
+
+def words_of(keys: pa.ChunkedArray) -> Words:
+    """uint64[N]: the first 64 bits of keys."""
+    if pa.types.is_fixed_size_binary(keys.type):
+        return np.ascontiguousarray(id_words(keys)[:, 0])
+    return np.asarray(keys.to_numpy(), np.uint64)
 
 
 def _words(source: pq.ParquetFile, group: int, bounds: tuple[str, str]) -> tuple[int, int]:
