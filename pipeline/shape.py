@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment
 HELD_BYTES = 256 << 20  # 256 MiB of text a segment where reads are dear; above it units are regrouped
-ROOT_BYTES = 512 << 10  # 512 KiB of text for each piece that tasks of ids and of bands exchange: 64 segments of 32 MiB at 2 GiB
+ROOT_BYTES = (
+    512 << 10
+)  # 512 KiB of text for each piece that tasks of ids and of bands exchange: 64 segments of 32 MiB at 2 GiB
 MOST_SEGMENTS = 4096  # of ids and of bands
 MOST_TEXT_SEGMENTS = 65_536
 MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly

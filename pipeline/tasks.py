@@ -30,7 +30,7 @@ from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pa
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.components import LABELS, forest_of, join_labels, label_keys
 from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
-from transforms.exact import elect_records, id_words, is_in_sorted
+from transforms.exact import distinct, elect_records, id_words, is_in_sorted
 from transforms.hashing import Keys
 from transforms.index import (
     OWNERS,
@@ -427,7 +427,7 @@ class Tasks:
                 self._runs(kind).table(_segments(reference for _, reference in references))
                 for kind, references in (("held", held), ("torn", torn))
             )
-            words = np.unique(np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"]))
+            words = distinct(np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"]))
             batches = self._written("seats", "settle", range(options.segments)) if len(words) else ()
             seated = pa.Table.from_batches(
                 (batch.filter(pa.array(is_in_sorted(batch.column("word").to_numpy(), words))) for batch in batches),
@@ -620,7 +620,7 @@ class Tasks:
             published = key_words("sketches", self._runs("published").table(_segments(kinds["published"])))
             replaced = id_words(is_replaced(self._decided).column("owner"))[:, 0]
             replaced = replaced[segment_of(replaced, self.job.options.segments) == segment]
-            refs = np.unique(refs_of(np.concatenate([published, replaced])))
+            refs = distinct(refs_of(np.concatenate([published, replaced])))
             return {"runs": {"refs": self._write("refs", segment, pa.table([pa.array(refs)], schema=REFS))}}
 
         return self._once("kept_refs", segment, make, segment)
@@ -744,8 +744,8 @@ class Tasks:
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
         if refs is None:
             return elect_sketches(pa.Table.from_batches(new, SKETCHES))
-        wanted = np.unique(refs)
-        known = wanted if of_published is None else np.unique(np.asarray(of_published, np.uint32))
+        wanted = distinct(refs)
+        known = wanted if of_published is None else distinct(np.asarray(of_published, np.uint32))
         count = self.job.options.segments
         published = self._published("sketches", segment, count, kinds, _by_ref(known), 32).to_batches()
         chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]

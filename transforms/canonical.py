@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from transforms.hashing import record_id
 
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\b", "\\b"), ("\f", "\\f"))
+_AS_THEY_ARE = bytes(code for code in range(0x20, 0x100) if code not in b'"\\')  # in a JSON string
 _RARE_CONTROL = r"[\x00-\x07\x0b\x0e-\x1f]"
 
 
@@ -97,20 +98,20 @@ def _numbers(values: pa.DoubleArray) -> pa.StringArray:
 
 def _quoted(values: pa.StringArray) -> pa.StringArray:
     """Strings as JSON strings; null where the value is."""
-    found = np.zeros(256, bool)
+    found = b""
     start, end = values.offset, values.offset + len(values)
     _, offsets, content = values.buffers()
     if content is not None and len(values):
-        bounds = np.frombuffer(offsets, np.int32)[[start, end]]
-        found[np.unique(np.frombuffer(content, np.uint8)[bounds[0] : bounds[1]])] = True
-    if not (found[:0x20].any() or found[ord('"')] or found[ord("\\")]):
+        first, last = np.frombuffer(offsets, np.int32)[[start, end]].tolist()
+        found = content[first:last].to_pybytes().translate(None, _AS_THEY_ARE)
+    if not found:
         return _join('"', values, '"')
     escaped = values
     for character, replacement in _ESCAPES:
-        if found[ord(character)]:
+        if character.encode() in found:
             escaped = pc.replace_substring(escaped, character, replacement)
     quoted = _join('"', escaped, '"')
-    if any(found[code] for code in range(0x20) if chr(code) not in "\b\t\n\f\r"):
+    if found.translate(None, b'\b\t\n\f\r"\\'):
         rare = pc.fill_null(pc.match_substring_regex(values, _RARE_CONTROL), False)
         slow = [orjson.dumps(text).decode() for text in values.filter(rare).to_pylist()]
         quoted = pc.replace_with_mask(quoted, rare, pa.array(slow, pa.string()))

@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.canonical import canonical_json
+from transforms.exact import distinct
 from transforms.hashing import Keys, content_digest
 from transforms.minhash import band_hashes, band_keys, permutations, sign
 from transforms.options import DedupeOptions
@@ -340,13 +341,13 @@ class Contamination:
             pairs = found.pairs[method]
             self.found[pairs[:, 1]] = True
             files = np.searchsorted(ends, pairs[:, 1], side="right")
-            for file in np.unique(files).tolist():
-                records = np.unique(pairs[files == file, 0])
+            for file in distinct(files).tolist():
+                records = distinct(pairs[files == file, 0])
                 self.counts[file][method] += len(records)
                 of_file[file].append(records)
         for file, parts in enumerate(of_file):
             if parts:
-                records = np.unique(np.concatenate(parts))
+                records = distinct(np.concatenate(parts))
                 self.counts[file]["records"] += len(records)
                 earliest = int(lines[records].min())
                 known = self.first[file]

@@ -78,6 +78,18 @@ def among_ids(ids: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> np
     return np.isin(left, right)
 
 
+def distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values sorted, each once: many times as fast as numpy.unique, which hashes.
+
+    >>> distinct(np.array([3, 1, 3])).tolist(), distinct(np.array([])).tolist()
+    ([1, 3], [])
+    """
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
 def is_in_sorted(values: npt.NDArray[Any], among: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """bool[N]: which values are among others that are sorted: for few of the former, many times over.
 

@@ -23,8 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.bands import BANDS, refs_of
-from transforms.candidates import distinct_words
-from transforms.exact import id_words
+from transforms.exact import distinct, id_words
 from transforms.parts import ALL, Asked, pack_part, unpack_part, words_of
 from transforms.storage import Storage, join
 from transforms.verify import SKETCHES
@@ -112,7 +111,7 @@ class Index:
         a night asks for few of what is published.
         """
         low, high = -(-(segment << 64) // segments), -(-((segment + 1) << 64) // segments) - 1
-        asked = Asked(low, high, None if wanted is None else distinct_words(wanted), bits)
+        asked = Asked(low, high, None if wanted is None else distinct(wanted), bits)
         mine = [part for part in self.parts if part.kind == kind and part.overlaps(segment, segments)]
         if wanted is not None and not len(wanted):
             mine = []
