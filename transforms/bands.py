@@ -130,8 +130,7 @@ def unpack_bands(packed: pa.Table) -> pa.Table:
             rows, first, shift = (batch.column(name)[row].as_py() for name in ("rows", "first", "shift"))
             end = place + rows
             gaps, own_refs, own_orders = (batch.column(name)[row].as_buffer() for name in ("gaps", "refs", "orders"))
-            words = np.frombuffer(gaps.to_pybytes(), "<u8").astype(np.uint64)
-            _unpack_gaps(words, first, shift, bands[place:end])
+            _unpack_gaps(gap_words(gaps), first, shift, bands[place:end])
             refs[place:end] = np.frombuffer(own_refs, "<u4")
             orders[place:end] = np.frombuffer(own_orders, "<u4")
             place = end
@@ -163,10 +162,10 @@ def pack_sorted(bands: npt.NDArray[np.uint64]) -> tuple[int, bytes]:
     return _pack_keys(bands >> _LOW)
 
 
-def unpack_sorted(first: int, shift: int, gaps: bytes, rows: int) -> npt.NDArray[np.uint64]:
+def unpack_sorted(first: int, shift: int, gaps: pa.Buffer, rows: int) -> npt.NDArray[np.uint64]:
     """uint64[`rows`]: the bands, of which `first` is the first, whose gaps `pack_sorted` gave."""
     bands = np.empty(rows, np.uint64)
-    _unpack_gaps(np.frombuffer(gaps, "<u8").astype(np.uint64), first >> int(_LOW), shift, bands)
+    _unpack_gaps(gap_words(gaps), first >> int(_LOW), shift, bands)
     return bands << _LOW
 
 
@@ -190,25 +189,41 @@ def _pack_gaps(keys: npt.NDArray[np.uint64], shift: int, words: npt.NDArray[np.u
 
 @compiled
 def _unpack_gaps(words: npt.NDArray[np.uint64], first: int, shift: int, out: npt.NDArray[np.uint64]) -> None:
-    """Puts the keys whose gaps `_pack_gaps` wrote."""
-    key, place = np.uint64(first), 0
-    mask = (np.uint64(1) << np.uint64(shift)) - np.uint64(1)
+    """Puts the keys whose gaps `_pack_gaps` wrote; a word follows the last of theirs."""
+    one, six, last, whole, low = np.uint64(1), np.uint64(6), np.uint64(63), np.uint64(64), np.uint64(shift)
+    key, place, mask = np.uint64(first), np.uint64(0), (one << low) - one
     out[0] = key
     for row in range(1, len(out)):
-        quotient = np.uint64(0)
-        while not (words[place >> 6] >> np.uint64(place & 63)) & np.uint64(1):
-            quotient += np.uint64(1)
-            place += 1
-        place += 1
-        within = place & 63
-        rest = np.uint64(0)
-        if shift:
-            rest = words[place >> 6] >> np.uint64(within)
-            if within + shift > 64:
-                rest |= words[(place >> 6) + 1] << np.uint64(64 - within)
-        place += shift
-        key += (quotient << np.uint64(shift)) | (rest & mask)
+        start, left = place, words[place >> six] >> (place & last)
+        while left == 0:
+            place += whole - (place & last)
+            left = words[place >> six]
+        place += zeros_below(left)
+        quotient = place - start
+        place += one
+        within = place & last
+        rest = words[place >> six] >> within
+        if within + low > whole:
+            rest |= words[(place >> six) + one] << (whole - within)
+        place += low
+        key += (quotient << low) | (rest & mask)
         out[row] = key
+
+
+def gap_words(gaps: pa.Buffer) -> npt.NDArray[np.uint64]:
+    """The words of gaps, and one more: a gap that ends with its word has that looked at too."""
+    return np.concatenate([np.frombuffer(gaps, "<u8").astype(np.uint64), np.zeros(1, np.uint64)])
+
+
+@compiled
+def zeros_below(word: np.uint64) -> np.uint64:
+    """The bits below the lowest that is set: as many as are set below it in the word less one (Warren, *Hacker's
+    Delight*, section 5-4; bits that are set as in section 5-1)."""
+    below = (word & (~word + np.uint64(1))) - np.uint64(1)
+    below = below - ((below >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    below = (below & np.uint64(0x3333333333333333)) + ((below >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    below = (below + (below >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.uint64((below * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 def refs_of(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:

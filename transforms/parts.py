@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.bands import BANDS, pack_sorted, unpack_sorted
+from transforms.bands import BANDS, gap_words, pack_sorted, unpack_sorted, zeros_below
 from transforms.compiled import compiled
 from transforms.exact import id_words
 from transforms.minhash import BAND_BITS
@@ -172,21 +172,19 @@ def _unpack_bands(blocks: pa.Table, wanted: Words | None) -> pa.Table:
     tables = [BANDS.empty_table()]
     for place in range(blocks.num_rows):
         rows, first, last, shift = (blocks.column(name)[place].as_py() for name in ("rows", "first", "last", "shift"))
-        gaps, refs, orders = (
-            np.frombuffer(blocks.column(name)[place].as_buffer(), kind)
-            for name, kind in (("gaps", "<u8"), ("refs", "<u4"), ("orders", "<u4"))
-        )
+        gaps, *columns = (blocks.column(name)[place].as_buffer() for name in ("gaps", "refs", "orders"))
+        refs, orders = (np.frombuffer(one, "<u4") for one in columns)
         chosen: npt.NDArray[np.int64] | slice = slice(None)
         if wanted is None:
-            bands = unpack_sorted(first, shift, gaps.tobytes(), rows)
+            bands = unpack_sorted(first, shift, gaps, rows)
         else:
             near = wanted[np.searchsorted(wanted, np.uint64(first)) : np.searchsorted(wanted, np.uint64(last), "right")]
             chosen, bands = np.empty(rows, np.int64), np.empty(rows, np.uint64)
-            found = _find_bands(gaps.astype(np.uint64), rows, first >> LOW_BITS, shift, near, chosen, bands)
+            found = _find_bands(gap_words(gaps), rows, first >> LOW_BITS, shift, near, chosen, bands)
             chosen, bands = chosen[:found], bands[:found]
         orders = orders if len(orders) == rows else np.broadcast_to(orders, rows)
-        columns = (bands, refs[chosen], orders[chosen], np.zeros(len(bands), np.int8))
-        tables.append(pa.table([pa.array(column) for column in columns], schema=BANDS))
+        found_rows = (bands, refs[chosen], orders[chosen], np.zeros(len(bands), np.int8))
+        tables.append(pa.table([pa.array(column) for column in found_rows], schema=BANDS))
     return pa.concat_tables(tables).combine_chunks()
 
 
@@ -195,33 +193,33 @@ def _find_bands(
     words: Words, rows: int, key: int, shift: int, wanted: Words, chosen: npt.NDArray[np.int64], bands: Words
 ) -> int:
     """Puts the rows of a block, its gaps as `pack_sorted` wrote them, that are wanted, and their bands; how many."""
-    one, low = np.uint64(1), np.uint64(LOW_BITS)
-    mask = (one << np.uint64(shift)) - one
-    band, place, near, found = np.uint64(key), 0, 0, 0
-    for row in range(rows):
+    # As `bands._unpack_gaps`, which as a function of its own would take three times as long: numba counts who holds `words`.
+    one, six, last, whole = np.uint64(1), np.uint64(6), np.uint64(63), np.uint64(64)
+    bits, low = np.uint64(shift), np.uint64(LOW_BITS)
+    band, place, mask, near, found = np.uint64(key), np.uint64(0), (one << bits) - one, 0, 0
+    target = wanted[0] >> low if len(wanted) else np.uint64(0)
+    for row in range(rows if len(wanted) else 0):
         if row:
-            quotient, left = np.uint64(0), words[place >> 6] >> np.uint64(place & 63)
+            start, left = place, words[place >> six] >> (place & last)
             while left == 0:
-                quotient += np.uint64(64 - (place & 63))
-                place += 64 - (place & 63)
-                left = words[place >> 6]
-            while not left & one:
-                left >>= one
-                quotient += one
-                place += 1
-            place += 1
-            rest = np.uint64(0)
-            if shift:
-                rest = words[place >> 6] >> np.uint64(place & 63)
-                if (place & 63) + shift > 64:
-                    rest |= words[(place >> 6) + 1] << np.uint64(64 - (place & 63))
-            place += shift
-            band += (quotient << np.uint64(shift)) | (rest & mask)
-        while near < len(wanted) and wanted[near] < band << low:
-            near += 1
-        if near == len(wanted):
-            break
-        if wanted[near] == band << low:
+                place += whole - (place & last)
+                left = words[place >> six]
+            place += zeros_below(left)
+            quotient = place - start
+            place += one
+            within = place & last
+            rest = words[place >> six] >> within
+            if within + bits > whole:
+                rest |= words[(place >> six) + one] << (whole - within)
+            place += bits
+            band += (quotient << bits) | (rest & mask)
+        if target < band:
+            while near < len(wanted) and wanted[near] >> low < band:
+                near += 1
+            if near == len(wanted):
+                break
+            target = wanted[near] >> low
+        if target == band:
             chosen[found], bands[found] = row, band << low
             found += 1
     return found
