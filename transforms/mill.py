@@ -257,8 +257,8 @@ def _write_signed(
     if not options.dedupe.near:
         return
     first = pa.array(_first_of_each_id(signed))
-    distinct = signed.take(first)
-    prints = fingerprint_records(said.take(first), options.dedupe, options.keys)
+    distinct = signed.select([name for name in signed.schema.names if name != "messages"]).take(first)
+    prints = fingerprint_records(said.select(["messages"]).take(first), options.dedupe, options.keys)
     ids = id_words(distinct.column("id"))[:, 0]
     sketches = sketch_rows(distinct, prints)
     writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
