@@ -26,6 +26,7 @@ def turns(*said: tuple[str, str]) -> list[str]:
         ("mail me: jane.doe", "@example.com", ("mail me: <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>")),
         ("it's jane@", "example.com", ("it's <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>")),
         ("it's jane@example", ".com!", ("it's <EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1>!")),
+        ("it's jane@example\n", ".com", ("it's <EMAIL_ADDRESS_1>\n", "<EMAIL_ADDRESS_1>")),
     ],
 )
 def test_values_split_over_two_turns(first: str, second: str, left: tuple[str, str]) -> None:
@@ -66,7 +67,7 @@ def test_joined_turns_settle() -> None:
 
 PARTS = [
     "my number is 212-867", "5309", "5309.", "GB82 WEST 1234", "5698 7654 32", "jane@", "example.com", "@example.com!",
-    "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n",
+    "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n", "jane@example\n", "jane@\n", ".doe@example.com\nthanks", "@example.com\nthanks",
 ]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def _parts(one: tuple[int, int], other: tuple[int, int], tail: str, head: str, b
 
 _STARTS = r"^[ \t\r\n.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[ \t\r\n.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
 _FIRST_DIGIT = r"^[^0-9]{0,40}[0-9]"
-_ENDS = r"@[^\s@]*$"
+_ENDS = r"@[^\s@]*\n?$"  # to RE2 `$` is the end, to Python also before a line end there
 
 
 def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:
@@ -86,7 +86,8 @@ def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:
         number = pc.and_(number, pc.match_substring_regex(contents, _FIRST_DIGIT))
     mail = pc.match_substring(contents, "@")
     if pc.any(mail).as_py():
-        mail = pc.and_(mail, pc.or_(pc.starts_with(contents, "@"), pc.match_substring_regex(contents, _ENDS)))
+        part = pc.or_(pc.starts_with(contents, "@"), pc.starts_with(contents, "."))
+        mail = pc.and_(mail, pc.or_(part, pc.match_substring_regex(contents, _ENDS)))
     part = np.asarray(pc.or_(number, mail).to_numpy(zero_copy_only=False), bool)
     lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
     counts = np.concatenate(([0], np.cumsum(part)))
