@@ -15,7 +15,7 @@ from presidio_analyzer import Pattern, PatternRecognizer
 from transforms.analyzer import Analyzer, RedactionTimeout, check_entities, known_entities
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.placeholders import merge_findings
-from transforms.policy import LocalTokens, RegexTokenizer, _words_before, curated_recognizers
+from transforms.policy import _CARD, LocalTokens, RegexTokenizer, _is_card, _words_before, curated_recognizers
 from transforms.presidio import predefined_recognizers
 
 LONG = 4096  # characters of a text that is long for a message
@@ -157,6 +157,16 @@ def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data:
 def test_an_nhs_number_is_checked_as_presidio_checks_it(number: str) -> None:
     ours = next(one for one in curated_recognizers(["UK_NHS"], RedactOptions()))
     assert ours.validate_result(number) == predefined_recognizers.NhsRecognizer().validate_result(number)
+
+
+@given(st.from_regex(r"[3-6]\d{3}([ ._-]?\d{4}){2}[ ._-]?\d{1,7}", fullmatch=True))
+def test_a_card_number_passes_luhns_check(number: str) -> None:
+    digits = [int(digit) for digit in number if digit.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    passes = sum(doubled + digits[-1::-2]) % 10 == 0 and len(set(digits)) > 1
+    plain = "".join(map(str, digits))
+    assert _is_card(number) == (passes and _CARD.fullmatch(plain) is not None)
+    assert _is_card(number) == _is_card(plain)
 
 
 @settings(max_examples=150)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import re2
 
-from transforms.phones import REMEMBERED, valid_number
+from transforms.phones import valid_number
 
 LAST_NUMBER = 999_999  # more digits than these could carry a value of their own: such a text is no placeholder
 
@@ -120,7 +120,6 @@ def _address(text: str) -> str:
     return text.casefold() if address is None else str(address)
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
         number = valid_number(text, region)

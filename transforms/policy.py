@@ -11,7 +11,6 @@ import bisect
 import functools
 import inspect
 import itertools
-import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -292,7 +291,9 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
     """The finding with its score where it stands: 0 where the policy takes it for something else."""
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
-    words = _after_other(_words_before(artifacts, finding.start))
+    words = _words_before(artifacts, finding.start)
+    if words:
+        words = _after_other(words)
     score = _judge(finding, text, words, bool(words) and _supported(words, context))
     return finding if score == finding.score else finding._replace(score=score)
 
@@ -338,9 +339,9 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     start, end, entity, score, _ = finding
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
-    last = words[:-1][-3:]
-    if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
-        return 0.0
+    last = words[-4:-1]
+    if entity == "PHONE_NUMBER":
+        return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
     if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
         return 0.0
     if entity == "CREDIT_CARD" and value.isdigit():
@@ -358,6 +359,10 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
     if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
+    return _lifted(score, supported)
+
+
+def _lifted(score: float, supported: bool) -> float:
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
 
@@ -376,15 +381,19 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if _AFTER_DIGIT.search(before) or _FRACTION.match(value):
+    if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
     if "+" in value or "＋" in value or supported:
         return True
+    if before.endswith(("#", "$", "€", "£", "-")):
+        return False
+    if _GROUPS.fullmatch(value):
+        return True
     groups = _GROUP.findall(value)
-    digits = "".join(groups)
-    if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
+    if sum(map(len, groups)) < 7:
         return False
     if len(groups) == 1:
+        (digits,) = groups
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
         reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
@@ -393,6 +402,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+_GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
 _RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
@@ -504,18 +514,25 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        return _is_card(_NOT_DIGIT.sub("", pattern_text))
+        return _is_card(pattern_text)
 
 
 _NOT_DIGIT = re.compile(r"\D")
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of twice the digit
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_card(digits: str) -> bool:
-    if not _CARD.fullmatch(digits) or len(set(digits)) == 1:
+def _is_card(text: str) -> bool:
+    plain = text.encode().translate(None, b"- ._").decode()
+    number = plain if plain.isascii() else _NOT_DIGIT.sub("", plain)
+    if not _CARD.fullmatch(number):
         return False
-    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0  # Luhn's (ISO/IEC 7812-1)
+    digits = number.encode() if number.isascii() else "".join(str(int(digit)) for digit in number).encode()
+    total = sum(digits[-2::-2].translate(_DOUBLED)) + sum(digits[-1::-2]) - _ZERO * len(digits)
+    return total % 10 == 0 and len(set(digits)) > 1  # Luhn's (ISO/IEC 7812-1)
+
+
+_ZERO = ord("0")
 
 
 # Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
@@ -611,9 +628,10 @@ class _Nhs(predefined_recognizers.NhsRecognizer):  # type: ignore[misc]
     """Presidio's check, in a third of its time."""
 
     def validate_result(self, pattern_text: str) -> bool:
-        digits = pattern_text.replace("-", "").replace(" ", "").encode()
-        total: int = sum(map(operator.mul, digits, range(10, 0, -1)))
-        return total % 11 == 0  # 55 times the code of "0" is 0 too
+        digits = pattern_text.encode().translate(None, b"- ")
+        a, b, c, d, e, f, g, h, i, j = digits
+        weighed = 10 * a + 9 * b + 8 * c + 7 * d + 6 * e + 5 * f + 4 * g + 3 * h + 2 * i + j
+        return weighed % 11 == 0  # 55 times the code of "0" is 0 too
 
 
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
