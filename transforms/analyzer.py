@@ -75,23 +75,21 @@ class _Compiled:
         self._regions = _REGIONS.get(recognizer.supported_entities[0])
         self.score = pattern.score
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+    def spans(self, text: str) -> Iterable[tuple[int, int]]:
         if self._fast is not None and text.isascii():
-            yield from _spans(self._fast, text.encode())
-        elif self._regions is None:
-            near = self._windowed(text) if self._near is not None and text.isascii() else None
-            if near is not None:
-                yield from near
-                return
-            for match in self._plain.finditer(text, timeout=_TIMEOUT):
-                yield match.span()
-        else:
-            for start, end in self._regions(text):
-                if end < 0:
-                    yield start, -end
-                    continue
-                for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
-                    yield match.start() + start, match.end() + start
+            return _spans(self._fast, text.encode())
+        if self._regions is not None:
+            return self._in_regions(text, self._regions(text))
+        near = self._windowed(text) if self._near is not None and text.isascii() else None
+        return (match.span() for match in self._plain.finditer(text, timeout=_TIMEOUT)) if near is None else near
+
+    def _in_regions(self, text: str, regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for start, end in regions:
+            if end < 0:
+                yield start, -end
+                continue
+            for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
+                yield match.start() + start, match.end() + start
 
     def _windowed(self, text: str) -> list[tuple[int, int]] | None:
         """The matches in what lies around candidates; None where the whole text has to be looked through.

@@ -403,7 +403,7 @@ class PhoneFinder:
             if start == first or index == last:
                 span = _match(text, start, match.group(), region, self._fewest)
             else:
-                inner = next(_plain_numbers(match.group(), region, self._fewest), None)
+                inner = _first_number(match.group(), region, self._fewest)
                 span = inner and (start + inner[0], start + inner[1])
             if span is not None:
                 yield span

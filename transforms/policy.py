@@ -8,10 +8,12 @@ numbers that pass a short checksum by chance left unless a word before them says
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import inspect
 import itertools
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ import tldextract
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import fewest_digits, parsed, phone_windows
-from transforms.placeholders import Finding, interface
+from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
     EntityRecognizer,
@@ -337,13 +339,13 @@ def _after_other(words: Sequence[str]) -> Sequence[str]:
 
 def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
     start, end, entity, score, _ = finding
+    last = words[-4:-1]
+    if entity == "IP_ADDRESS":
+        return _lifted(score, supported) if _NO_IP.isdisjoint(last) else 0.0
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
-    last = words[-4:-1]
     if entity == "PHONE_NUMBER":
         return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
-    if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
-        return 0.0
     if entity == "CREDIT_CARD" and value.isdigit():
         if _DECIMAL.search(before):
             return 0.0
@@ -555,8 +557,9 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
         return _is_no_host(pattern_text)
 
 
-@functools.lru_cache(maxsize=4096)
 def _is_no_host(text: str) -> bool:
+    if IPV4.fullmatch(text):
+        return text == "0.0.0.0" or text.startswith(("127.", "169.254.", "255."))
     address = interface(text)
     if address is None:
         return True
@@ -597,13 +600,17 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
     def validate_result(self, pattern_text: str) -> bool | None:
+        plain = pattern_text.replace("-", "").replace(" ", "").upper()
+        with contextlib.suppress(ValueError):
+            if int((plain[4:] + plain[:4]).translate(self.LETTERS)) % 97 != 1:
+                return False
         valid: bool | None = super().validate_result(pattern_text)
         return valid
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019
     def _length(self, said: str, most: int) -> int:
         """How many of the first `most` characters are a number that ends there, of `said` with what follows; or 0."""
-        for length in range(most, 14, -1):
+        for length in reversed(_checked(said[:most])):
             ends = length == len(said) or not (said[length].isascii() and said[length].isalnum())
             if ends and _IBAN_SHAPE.fullmatch(said, 0, length) and self.validate_result(said[:length]) is not False:
                 return length
@@ -612,6 +619,25 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
     def _result(self, start: int, end: int) -> Any:
         metadata = {"recognizer_name": self.name, "recognizer_identifier": self.id}
         return RecognizerResult("IBAN_CODE", start, end, 1.0, None, metadata)
+
+
+def _checked(said: str) -> list[int]:
+    """How long the beginnings of what may be an IBAN are that pass its check (ISO/IEC 7064, MOD 97-10)."""
+    head = int("".join(str(_IBAN_VALUES[letter]) for letter in said[:4].upper()))
+    wanted = (1 - head) * _SHIFTED % 97
+    rest, lengths = 0, []
+    for length, letter in enumerate(said[4:].upper(), 5):
+        value = _IBAN_VALUES.get(letter)
+        if value is not None:
+            rest = (rest * (10 if value < 10 else 100) + value) % 97
+            if rest == wanted and length >= _SHORTEST_IBAN:
+                lengths.append(length)
+    return lengths
+
+
+_IBAN_VALUES = {letter: int(letter, 36) for letter in string.digits + string.ascii_uppercase}
+_SHORTEST_IBAN = 15  # Norway's
+_SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as six digits at the end
 
 
 class _GermanTax(predefined_recognizers.DeTaxIdRecognizer):  # type: ignore[misc]
