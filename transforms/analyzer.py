@@ -27,7 +27,7 @@ import regex
 
 from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
-from transforms.phones import PhoneFinder, phone_pattern
+from transforms.phones import PhoneFinder, phone_patterns
 from transforms.placeholders import Finding, RedactionTimeout, Words
 from transforms.policy import (
     ALONE,
@@ -225,7 +225,8 @@ class _Recognizer:
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
         if self._phones is not None:
-            return [Source(((phone_pattern(self.recognizer.supported_regions), 0),))]
+            quick, closer = phone_patterns(self.recognizer.supported_regions)
+            return [Source(((quick, 0),), closer=((closer, 0),))]
         return [Source(())]
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:

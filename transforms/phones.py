@@ -47,11 +47,12 @@ _WITHIN = r"0-9+()\[\]./~\-\x20\t,;:=#" + "aAeEiInNoOsStTxX"
 _WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b][{_WITHIN}\x80-\U0010ffff]*+")
 
 
-def phone_pattern(regions: Sequence[str]) -> str:
+def phone_patterns(regions: Sequence[str]) -> tuple[str, str]:
     """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number.
 
     The digits of a valid national number follow each other in the text, with punctuation between them, whatever
-    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country.
+    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country. And before
+    it a quick one, which is found there too: so many digits as there are at least, or a sign.
     """
     shapes: set[_Shape] = set()
     for region in regions:
@@ -64,8 +65,9 @@ def phone_pattern(regions: Sequence[str]) -> str:
             shapes |= set(_national_shapes(phonenumbers.country_code_for_region(region)).values())
     ordered = sorted(shapes, key=lambda shape: (len(shape), *map(sorted, shape)))
     kept = [one for place, one in enumerate(ordered) if not any(_holds(one, other) for other in ordered[:place])]
-    sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{2}}"
-    return "|".join([sign, *map(_spaced, kept)])
+    sign = rf"[+\uff0b]{_PUNCTUATION}\d"
+    quick = _spaced((_ANY,) * min(map(len, kept), default=_LEAST_ABROAD))
+    return f"{sign}|{quick}", "|".join([rf"{sign}(?:{_PUNCTUATION}\d){{2}}", *map(_spaced, kept)])
 
 
 _Shape = tuple[frozenset[str], ...]  # of digits that follow each other: which may stand at each place
