@@ -243,6 +243,8 @@ class _Recognizer:
             score = self.recognizer.SCORE
             found = [Finding(start, end, self.entity, score) for start, end in dict.fromkeys(self._phones(text))]
             return found if isinstance(self.recognizer, PhoneNumbers) else _distinct(found)
+        if self.by_pattern and len(patterns) == 1:  # its matches are apart
+            return list(self._matches(text, self._compiled[patterns[0]]))
         if self.by_pattern:
             return _distinct([one for index in patterns for one in self._matches(text, self._compiled[index])])
         return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
@@ -292,9 +294,12 @@ class _Custom:
 
 def _distinct(findings: list[Finding]) -> list[Finding]:
     """The findings without those that others of their type contain, as Presidio tells them, in no order."""
+    ordered = sorted(findings)
+    if all(one.end <= other.start for one, other in itertools.pairwise(ordered)) and all(one.score for one in ordered):
+        return ordered
     reach: dict[str, int] = {}
     distinct: list[Finding] = []
-    for one in sorted(findings):
+    for one in ordered:
         if distinct and one == distinct[-1]:
             continue
         if one.score == 0 or one.start < reach.get(one.entity, 0):

@@ -387,7 +387,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return False
     if "+" in value or "＋" in value or supported:
         return True
-    if before.endswith(("#", "$", "€", "£", "-")):
+    if before[-1:] in _SIGNS:
         return False
     if _GROUPS.fullmatch(value):
         return True
@@ -404,6 +404,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+_SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
 _RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
