@@ -1,7 +1,8 @@
 """The gate in front of the recognizers: one scan of a text tells which of them could find anything in it.
 
 A `Source` is anything that looks for values: a pattern of a recognizer, a rule for secrets, a list of words. Its
-patterns, relaxed (see `relax`), go into one database of Hyperscan, or one RE2 Set where Hyperscan cannot be imported.
+patterns, relaxed (see `relax`), go into one database of Hyperscan, or one RE2 Set where Hyperscan cannot be imported;
+words and closer patterns into a second one, which is scanned where the first does not tell enough.
 A source that the gate cannot tell anything of is `always` on. Sound: where a source is off, it finds nothing; being
 on means nothing. Gates change what work is done, and never what is found.
 
