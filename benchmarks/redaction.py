@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import itertools
 import json
 import pstats
 import random
@@ -42,14 +43,19 @@ HOSTILE = {
     "a@a@a@": "a@",
     "a@b.a@b.": "a@b.",
     "e-mails": "ab{n}@cd.com ",
-    "phones": "212-555-{n:04} ",
+    "phones": "212-{high}-{low:04} ",
+    "numbers": "{n} ",
+    "decimals": "{n}.",
     "cards": "4111 1111 1111 1111 ",
+    "any cards": "4111 1111 {high}1 {low:04} ",
+    "IP addresses": "203.{first}.{second}.{third} ",
     "base64": "QmFzZTY0IGlzIG5vdCBhIHNlY3JldDsg0x",
     "keys": "api_key=",
     "passwords": "password: hunter{n}! ",
     "brackets": "(((((",
     "plus": "+1",
     "IBANs": "GB82 WEST ",
+    "any IBANs": "GB82 WEST 1234 {high}1 {low:04} ",
     "placeholders": "<EMAIL_ADDRESS_1> ",
     "é dots": "é.",
     "é digits": "é12 ",
@@ -58,10 +64,13 @@ HOSTILE = {
 SIZE = 64 << 10  # 64 KiB of each
 
 
-def hostile_text(shape: str, size: int = SIZE) -> str:
-    parts, length, number = [], 0, 0
+def hostile_text(shape: str, first: int = 0, size: int = SIZE) -> str:
+    """The shape again and again; where it holds numbers these count up from `first`."""
+    parts, length, number = [], 0, first
     while length < size:
-        part = shape.format(n=number) if "{n" in shape else shape
+        digits = {"high": 200 + number // 10_000, "low": number % 10_000}
+        octets = {"first": number // 40_000 % 200, "second": number // 200 % 200, "third": number % 200}
+        part = shape.format(n=number, **digits, **octets) if "{" in shape else shape
         parts.append(part)
         length += len(part)
         number += 1
@@ -168,14 +177,23 @@ def measure_stage(n_turns: int, repeats: int, plain_share: int) -> float:
 
 
 def measure_hostile(ordinary: float) -> None:
-    """Prints what each hostile shape costs against ordinary text of its size, and twice the size against once."""
-    print(f"\n{SIZE >> 10} KiB of a hostile shape against as much ordinary text; and against half of it (linear: 2)")
+    """Prints what each hostile shape costs against ordinary text of its size, and twice the size against once.
+
+    Values are new each time, so nothing of them is remembered; and then the same text is read again.
+    """
+    print(
+        f"\n{SIZE >> 10} KiB of a hostile shape against as much ordinary text, new and again; and against half of it (2)"
+    )
     whole = SIZE / 1e6 * ordinary
     for name, shape in HOSTILE.items():
-        once, half = (min(_alone(hostile_text(shape, size)) for _ in range(3)) for size in (SIZE, SIZE // 2))
-        print(f"{name:<14} {once * 1e3:>8.1f} ms {once / whole:>7.1f} x ordinary {once / half:>6.1f} x half")
-    large = _alone(hostile_text(HOSTILE["base64"], 1 << 20))
-    print(f"{'base64, 1 MiB':<14} {large * 1e3:>8.1f} ms {large / whole / 16:>7.1f} x ordinary")
+        fresh = itertools.count(100_000, 100_000)
+        texts = [[hostile_text(shape, next(fresh), size) for _ in range(3)] for size in (SIZE, SIZE // 2)]
+        new, half = (min(map(_alone, some)) for some in texts)
+        again = min(_alone(texts[0][0]) for _ in range(4))
+        times = f"{new / whole:>6.1f} x ordinary {again / whole:>6.1f} x again {new / half:>6.1f} x half"
+        print(f"{name:<14} {new * 1e3:>8.1f} ms {times}")
+    large = _alone(hostile_text(HOSTILE["base64"], size=1 << 20))
+    print(f"{'base64, 1 MiB':<14} {large * 1e3:>8.1f} ms {large / whole / 16:>6.1f} x ordinary")
 
 
 def _alone(text: str) -> float:

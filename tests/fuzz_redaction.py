@@ -90,7 +90,9 @@ class Maker:
     def _part(self) -> str:
         choose = self.chooser
         kind = choose.random()
-        if kind < 0.35:
+        if kind < 0.03:
+            made = choose.choice(" -.").join(choose.choices([*VALUES[1:7], "44", "123-4567"], k=choose.randint(5, 12)))
+        elif kind < 0.35:
             made = self._draw(choose.choice(self._parsed), {})
         elif kind < 0.55:
             made = choose.choice(VALUES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from typing import Any
 
@@ -15,7 +16,7 @@ from presidio_analyzer import Pattern, PatternRecognizer
 from transforms.analyzer import Analyzer, RedactionTimeout, check_entities, known_entities
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.placeholders import merge_findings
-from transforms.policy import LocalTokens, RegexTokenizer, _words_before, curated_recognizers
+from transforms.policy import _CARD, LocalTokens, RegexTokenizer, _checked, _is_card, _words_before, curated_recognizers
 from transforms.presidio import predefined_recognizers
 
 LONG = 4096  # characters of a text that is long for a message
@@ -157,6 +158,27 @@ def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data:
 def test_an_nhs_number_is_checked_as_presidio_checks_it(number: str) -> None:
     ours = next(one for one in curated_recognizers(["UK_NHS"], RedactOptions()))
     assert ours.validate_result(number) == predefined_recognizers.NhsRecognizer().validate_result(number)
+
+
+@given(st.from_regex(r"(?a)[A-Za-z]{2}[0-9]{2}([ -]?[A-Za-z0-9]){8,31}", fullmatch=True))
+def test_an_iban_is_checked_as_its_number_says(said: str) -> None:
+    passing = []
+    for length in range(15, len(said) + 1):
+        plain = re.sub("[ -]", "", said[:length])
+        number = "".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])
+        if said[length - 1].isalnum() and int(number) % 97 == 1:
+            passing.append(length)
+    assert _checked(said) == passing
+
+
+@given(st.from_regex(r"[3-6][0-9]{3}([ ._-]?[0-9]{4}){2}[ ._-]?[0-9]{1,7}", fullmatch=True))
+def test_a_card_number_passes_luhns_check(number: str) -> None:
+    digits = [int(digit) for digit in number if digit.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    passes = sum(doubled + digits[-1::-2]) % 10 == 0 and len(set(digits)) > 1
+    plain = "".join(map(str, digits))
+    assert _is_card(number) == (passes and _CARD.fullmatch(plain) is not None)
+    assert _is_card(number) == _is_card(plain)
 
 
 @settings(max_examples=150)

@@ -9,7 +9,7 @@ import phonenumbers
 import pytest
 from phonenumbers import phonenumbermatcher as upstream
 
-from transforms.phones import _region, _verified, phone_windows, valid_number
+from transforms.phones import PhoneFinder, _region, _verified, phone_windows, valid_number
 
 _verify: Any = upstream._verify
 REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
@@ -52,6 +52,43 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         valid += bool(national)
     assert told > 100
     assert valid > 10
+
+
+def listed(chooser: Random, regions: tuple[str, ...]) -> str:
+    """Numbers and what is none, of digits and few marks, long enough that candidates are cut within."""
+    marks = chooser.choice(["0123456789 .-", "0123456789 .-/()+", "0123456789  ", "0123456789-"])
+    parts = []
+    for _ in range(chooser.choice([1, 3, 10, 40])):
+        kind = chooser.randrange(8)
+        if kind < 4:
+            number = drawn(chooser, chooser.choice(regions))
+            parts.append(number if kind < 2 else number.strip("(+").replace("(", "-").replace(")", "-"))
+        elif kind == 4:
+            parts.append("".join(chooser.choices(marks, k=chooser.randint(1, 40))))
+        elif kind == 5:
+            parts.append("".join(chooser.choices("0123456789", k=chooser.choice([3, 9, 20, 21, 60]))))
+        elif kind == 6:
+            parts.append(chooser.choice(" .-") * chooser.randint(1, 6))
+        elif chooser.random() < 0.2:
+            parts.append(chooser.choice(["2012-01-02 08", ":00", "3/10/2011", *"a%$é(x#,", " "]))
+    return chooser.choice([" ", " ", "-", "", ". "]).join(parts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_numbers_of_lists_are_those_of_phonenumbers(seed: int) -> None:
+    chooser = Random(seed)
+    found = 0
+    for _ in range(120):
+        regions = chooser.choice([("US", "GB"), ("US", "GB"), ("DE", "IN"), ("AR", "MX", "IT"), ("FR", "AT"), ("CA",)])
+        text = listed(chooser, regions)
+        expected = [
+            (match.start, match.end)
+            for region in regions
+            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=1)
+        ]
+        assert PhoneFinder(regions).spans(text) == expected, (text, regions)
+        found += len(expected)
+    assert found > 50
 
 
 def test_windows_hold_whole_candidates() -> None:

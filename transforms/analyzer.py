@@ -27,7 +27,7 @@ import regex
 
 from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
-from transforms.phones import PhoneFinder, phone_pattern
+from transforms.phones import PhoneFinder, phone_patterns
 from transforms.placeholders import Finding, RedactionTimeout, Words
 from transforms.policy import (
     ALONE,
@@ -75,23 +75,21 @@ class _Compiled:
         self._regions = _REGIONS.get(recognizer.supported_entities[0])
         self.score = pattern.score
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+    def spans(self, text: str) -> Iterable[tuple[int, int]]:
         if self._fast is not None and text.isascii():
-            yield from _spans(self._fast, text.encode())
-        elif self._regions is None:
-            near = self._windowed(text) if self._near is not None and text.isascii() else None
-            if near is not None:
-                yield from near
-                return
-            for match in self._plain.finditer(text, timeout=_TIMEOUT):
-                yield match.span()
-        else:
-            for start, end in self._regions(text):
-                if end < 0:
-                    yield start, -end
-                    continue
-                for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
-                    yield match.start() + start, match.end() + start
+            return _spans(self._fast, text.encode())
+        if self._regions is not None:
+            return self._in_regions(text, self._regions(text))
+        near = self._windowed(text) if self._near is not None and text.isascii() else None
+        return (match.span() for match in self._plain.finditer(text, timeout=_TIMEOUT)) if near is None else near
+
+    def _in_regions(self, text: str, regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for start, end in regions:
+            if end < 0:
+                yield start, -end
+                continue
+            for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
+                yield match.start() + start, match.end() + start
 
     def _windowed(self, text: str) -> list[tuple[int, int]] | None:
         """The matches in what lies around candidates; None where the whole text has to be looked through.
@@ -227,7 +225,8 @@ class _Recognizer:
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
         if self._phones is not None:
-            return [Source(((phone_pattern(self.recognizer.supported_regions), 0),))]
+            quick, closer = phone_patterns(self.recognizer.supported_regions)
+            return [Source(((quick, 0),), closer=((closer, 0),))]
         return [Source(())]
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:
@@ -244,6 +243,8 @@ class _Recognizer:
             score = self.recognizer.SCORE
             found = [Finding(start, end, self.entity, score) for start, end in dict.fromkeys(self._phones(text))]
             return found if isinstance(self.recognizer, PhoneNumbers) else _distinct(found)
+        if self.by_pattern and len(patterns) == 1:  # its matches are apart
+            return list(self._matches(text, self._compiled[patterns[0]]))
         if self.by_pattern:
             return _distinct([one for index in patterns for one in self._matches(text, self._compiled[index])])
         return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
@@ -293,9 +294,12 @@ class _Custom:
 
 def _distinct(findings: list[Finding]) -> list[Finding]:
     """The findings without those that others of their type contain, as Presidio tells them, in no order."""
+    ordered = sorted(findings)
+    if all(one.end <= other.start for one, other in itertools.pairwise(ordered)) and all(one.score for one in ordered):
+        return ordered
     reach: dict[str, int] = {}
     distinct: list[Finding] = []
-    for one in sorted(findings):
+    for one in ordered:
         if distinct and one == distinct[-1]:
             continue
         if one.score == 0 or one.start < reach.get(one.entity, 0):

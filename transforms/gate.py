@@ -1,7 +1,8 @@
 """The gate in front of the recognizers: one scan of a text tells which of them could find anything in it.
 
 A `Source` is anything that looks for values: a pattern of a recognizer, a rule for secrets, a list of words. Its
-patterns, relaxed (see `relax`), go into one database of Hyperscan, or one RE2 Set where Hyperscan cannot be imported.
+patterns, relaxed (see `relax`), go into one database of Hyperscan, or one RE2 Set where Hyperscan cannot be imported;
+words and closer patterns into a second one, which is scanned where the first does not tell enough.
 A source that the gate cannot tell anything of is `always` on. Sound: where a source is off, it finds nothing; being
 on means nothing. Gates change what work is done, and never what is found.
 
@@ -44,13 +45,15 @@ LOGGER = logging.getLogger("corpusmill.gate")
 
 
 class Source(NamedTuple):
-    """Fires where one of `patterns` (with its flags of `re`) matches and, if there are any, one of `words` occurs.
+    """Fires where one of `patterns` (with its flags of `re`) matches and, if there are any, one of `words` or `closer`.
 
-    Words are taken in any case, and within words. No patterns: the source is always on.
+    Words are taken in any case, and within words; `closer` are patterns too. Both are looked for only where `patterns`
+    match: these may be quick ones that say too much. No patterns: the source is always on.
     """
 
     patterns: tuple[tuple[str, int], ...]
     words: tuple[str, ...] = ()
+    closer: tuple[tuple[str, int], ...] = ()
 
 
 class _Engine(Protocol):
@@ -62,7 +65,7 @@ class Gate:
 
     def __init__(self, sources: Sequence[Source], *, engine: str | None = None) -> None:
         self._always = 0
-        self._forms: dict[bool, _Engine | None] = {}
+        self._forms: dict[bool, _Form] = {}
         self._sources = tuple(sources)
         self._engine = engine or ("hyperscan" if hyperscan is not None else "re2")
         for number, source in enumerate(sources):
@@ -81,34 +84,45 @@ class Gate:
 
     def scan(self, text: bytes | memoryview, *, only_ascii: bool) -> int:
         """The sources that could fire on a UTF-8 text, which holds ASCII only where `only_ascii` says so."""
-        engine = self._forms.get(only_ascii) or self._form(only_ascii)
-        return self._always | engine.scan(text)
+        first, second, doubted = self._forms.get(only_ascii) or self._form(only_ascii)
+        fired = first.scan(text)
+        if fired & doubted:
+            fired &= ~doubted | second.scan(text)
+        return self._always | fired
 
     def scan_str(self, text: str) -> int:
         only_ascii = text.isascii()
         return self.scan(text.encode("utf-8", "replace"), only_ascii=only_ascii)
 
-    def _form(self, only_ascii: bool) -> _Engine:
-        engine = self._forms.get(only_ascii)
-        if engine is None:
+    def _form(self, only_ascii: bool) -> _Form:
+        form = self._forms.get(only_ascii)
+        if form is None:
             terms = _terms(self._sources, self._always, only_ascii)
-            engine = self._forms[only_ascii] = (
-                _hyperscan(terms, only_ascii) if self._engine == "hyperscan" else _Re2(terms)
+            first, second = (
+                _hyperscan(some, only_ascii) if self._engine == "hyperscan" else _Re2(some) for some in terms
             )
-        return engine
+            form = self._forms[only_ascii] = _Form(first, second, sum(1 << term.number for term in terms[1]))
+        return form
+
+
+class _Form(NamedTuple):
+    """Engines for a kind of text. What `first` says of the `doubted` sources, `second` is asked about."""
+
+    first: _Engine
+    second: _Engine
+    doubted: int
 
 
 class _Term(NamedTuple):
-    """Source `number` fires where any of `patterns` and, if there are any, any of `words` is found."""
+    """Source `number` fires where any of `patterns` is found."""
 
     number: int
     patterns: tuple[str, ...]
-    words: tuple[str, ...]
 
 
 def _known(source: Source) -> bool:
     try:
-        for pattern, flags in source.patterns:
+        for pattern, flags in (*source.patterns, *_beside(source)):
             if relax(pattern, flags, only_ascii=False) == "":
                 return False
     except Unknown:
@@ -116,23 +130,27 @@ def _known(source: Source) -> bool:
     return True
 
 
-def _terms(sources: Sequence[Source], always: int, only_ascii: bool) -> list[_Term]:
-    terms = []
+def _terms(sources: Sequence[Source], always: int, only_ascii: bool) -> tuple[list[_Term], list[_Term]]:
+    """Of the sources' patterns, and of what has to be found beside them."""
+    first, second = [], []
     for number, source in enumerate(sources):
         if always >> number & 1:
             continue
-        ends = not source.words  # Hyperscan takes a combination for fulfilled where a part of it may match at the end
-        relaxed = [relax(pattern, flags, only_ascii=only_ascii, ends=ends) for pattern, flags in source.patterns]
-        patterns = tuple(dict.fromkeys(one for one in relaxed if one is not None))
-        words = [_word(word, only_ascii) for word in source.words]
-        possible = tuple(dict.fromkeys(one for one in words if one is not None))
-        if patterns and (possible or not source.words):
-            terms.append(_Term(number, patterns, possible))
-    return terms
+        patterns, beside = (_relaxed(some, only_ascii) for some in (source.patterns, _beside(source)))
+        if patterns and (beside or not _beside(source)):
+            first.append(_Term(number, patterns))
+            if beside:
+                second.append(_Term(number, beside))
+    return first, second
 
 
-def _word(word: str, only_ascii: bool) -> str | None:
-    return relax("".join(f"\\U{ord(char):08x}" for char in word), 2, only_ascii=only_ascii)  # 2: re.IGNORECASE
+def _beside(source: Source) -> tuple[tuple[str, int], ...]:
+    return (*source.closer, *((re.escape(word), re.IGNORECASE) for word in source.words))
+
+
+def _relaxed(patterns: Sequence[tuple[str, int]], only_ascii: bool) -> tuple[str, ...]:
+    relaxed = [relax(pattern, flags, only_ascii=only_ascii) for pattern, flags in patterns]
+    return tuple(dict.fromkeys(one for one in relaxed if one is not None))
 
 
 def _hyperscan(terms: Sequence[_Term], only_ascii: bool) -> _Hyperscan:
@@ -160,31 +178,20 @@ class _Re2:
         options = re2.Options()
         options.max_mem = 256 << 20  # 256 MiB: RE2's own caches
         self._set = re2.Set.SearchSet(options)
-        self._patterns: list[int] = []  # by number in the set: the bits of the sources it belongs to
-        self._words: list[int] = []
-        numbers: dict[str, int] = {}
-        self._unworded = 0
+        bits: dict[str, int] = {}
         for term in terms:
-            self._unworded |= 0 if term.words else 1 << term.number
-            for expressions, bits in ((term.patterns, self._patterns), (term.words, self._words)):
-                for one in expressions:
-                    if one not in numbers:
-                        numbers[one] = len(numbers)
-                        self._set.Add(one)
-                        self._patterns.append(0)
-                        self._words.append(0)
-                    bits[numbers[one]] |= 1 << term.number
+            for one in term.patterns:
+                bits[one] = bits.get(one, 0) | 1 << term.number
+        for one in bits:
+            self._set.Add(one)
         self._set.Compile()
-        self._empty = not numbers
+        self._bits = list(bits.values())  # by number in the set: the sources that the pattern belongs to
 
     def scan(self, text: Any) -> int:
-        if self._empty:
-            return 0
-        patterns = words = 0
-        for number in self._set.Match(bytes(text)) or ():
-            patterns |= self._patterns[number]
-            words |= self._words[number]
-        return patterns & (words | self._unworded)
+        fired = 0
+        for number in (self._set.Match(bytes(text)) or ()) if self._bits else ():
+            fired |= self._bits[number]
+        return fired
 
 
 class _Hyperscan:
@@ -212,24 +219,9 @@ class _Hyperscan:
 
 
 def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
-    """Expressions, their ids and flags. A source with words is a combination of quiet expressions."""
-    plain = hyperscan.HS_FLAG_DOTALL
-    if not only_ascii:
-        plain |= hyperscan.HS_FLAG_UTF8
-    rows: list[tuple[str, int, int]] = []
-    free = max((term.number for term in terms), default=0) + 1
-    subs: dict[str, int] = {}
-    for term in terms:
-        if not term.words:
-            rows += [(one, term.number, plain | _once(one) | hyperscan.HS_FLAG_PREFILTER) for one in term.patterns]
-            continue
-        for one in (*term.patterns, *term.words):
-            if one not in subs:
-                subs[one] = free + len(subs)
-                rows.append((one, subs[one], plain | _once(one) | hyperscan.HS_FLAG_QUIET))
-        either, words = ("|".join(str(subs[one]) for one in ones) for ones in (term.patterns, term.words))
-        combination = hyperscan.HS_FLAG_COMBINATION | hyperscan.HS_FLAG_SINGLEMATCH
-        rows.append((f"({either})&({words})", term.number, combination))
+    """Expressions, their ids and flags."""
+    plain = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_PREFILTER | (0 if only_ascii else hyperscan.HS_FLAG_UTF8)
+    rows = [(one, term.number, plain | _once(one)) for term in terms for one in term.patterns]
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 

@@ -16,7 +16,6 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import phonenumbers
-import re2
 from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
@@ -27,9 +26,16 @@ REMEMBERED = 1 << 14  # candidates whose parse is remembered
 _LEAST_ABROAD = 6  # digits of the shortest number with its country's code: +43, +49 and +98 have four more
 
 _START = re.compile(r"[(\[\uff08\uff3b+\uff0b\d]")  # what a candidate may start with
-_PLAIN = re.compile(r"[0-9 ()./\-]+")  # no plus sign, no extension, no digits of other scripts: easily counted
-_NOT_DIGIT = re.compile(r"\D+")
+_MARKS = (
+    b" ()./-"  # what stands between the digits of a plain candidate: no plus sign, no extension, nothing beyond ASCII
+)
 _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
+_PLAIN = re.compile(r"[0-9 .\-]+")
+_PLAIN_CANDIDATE = re.compile(r"[0-9]{1,20}+(?:[ .\-]{0,4}+[0-9]{1,20}+){0,20}+")  # upstream's _PATTERN in plain text
+_MIXED = re.compile(r"\.| -|- ")
+# A word in a list that goes on for as many digits as no candidate has that is a number as a whole: the first part of its own.
+_LISTED = re.compile(r" *+([0-9]++(?:-[0-9]++){0,5}+)(?= )(?=(?:[ \-]{1,4}[0-9]{3,20}){8})")
+_LONG = 100  # characters of a window that is worth a look whether it is plain
 _SECOND_NUMBER: re.Pattern[str] = phonenumberutil._SECOND_NUMBER_START_PATTERN
 _UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN
 _AT_DOTS: re.Pattern[str] = upstream._INNER_MATCHES[4]
@@ -41,11 +47,12 @@ _WITHIN = r"0-9+()\[\]./~\-\x20\t,;:=#" + "aAeEiInNoOsStTxX"
 _WINDOW = re.compile(rf"[+\d(\[\uff08\uff3b\uff0b][{_WITHIN}\x80-\U0010ffff]*+")
 
 
-def phone_pattern(regions: Sequence[str]) -> str:
+def phone_patterns(regions: Sequence[str]) -> tuple[str, str]:
     """A pattern that is found wherever `PhoneFinder(regions)` or a parse in these regions finds a number.
 
     The digits of a valid national number follow each other in the text, with punctuation between them, whatever
-    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country.
+    prefixes stand before them; what a sign or a prefix for calls abroad stands before may be of any country. And before
+    it a quick one, which is found there too: so many digits as there are at least, or a sign.
     """
     shapes: set[_Shape] = set()
     for region in regions:
@@ -58,8 +65,9 @@ def phone_pattern(regions: Sequence[str]) -> str:
             shapes |= set(_national_shapes(phonenumbers.country_code_for_region(region)).values())
     ordered = sorted(shapes, key=lambda shape: (len(shape), *map(sorted, shape)))
     kept = [one for place, one in enumerate(ordered) if not any(_holds(one, other) for other in ordered[:place])]
-    sign = rf"[+\uff0b]{_PUNCTUATION}\d(?:{_PUNCTUATION}\d){{2}}"
-    return "|".join([sign, *map(_spaced, kept)])
+    sign = rf"[+\uff0b]{_PUNCTUATION}\d"
+    quick = _spaced((_ANY,) * min(map(len, kept), default=_LEAST_ABROAD))
+    return f"{sign}|{quick}", "|".join([rf"{sign}(?:{_PUNCTUATION}\d){{2}}", *map(_spaced, kept)])
 
 
 _Shape = tuple[frozenset[str], ...]  # of digits that follow each other: which may stand at each place
@@ -158,9 +166,9 @@ def _national_patterns(code: int) -> list[str]:
 
 
 @functools.cache
-def _national(code: int) -> Any:
-    """RE2 of the same."""
-    return re2.compile("|".join(f"(?:{one})" for one in _national_patterns(code)) or "[^\\x00-\\x{10FFFF}]")
+def _national(code: int) -> str:
+    """A pattern of the same."""
+    return f"(?:{'|'.join(_national_patterns(code)) or '(?!)'})"
 
 
 class _Region:
@@ -168,45 +176,71 @@ class _Region:
 
     def __init__(self, region: str) -> None:
         metadata: Any = PhoneMetadata.metadata_for_region(region, None)
-        self._least = min(_lengths(region))
-        self._abroad = re.compile(getattr(metadata, "international_prefix", None) or "")
+        least = self._least = min(_lengths(region))
+        self.parts = (".", re.compile(rf"[^. ][^.]{{{least - 1},}}")), (" ", re.compile(rf"[^ ]{{{least},}}"))
         code = phonenumbers.country_code_for_region(region)
-        self.code = str(code)
-        self._national = _national(code)
+        self.code, self._coded = str(code), str(code).encode()
+        abroad = getattr(metadata, "international_prefix", None) or ""
         prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
-        self._prefix = None if getattr(metadata, "national_prefix_transform_rule", None) else re.compile(prefix)
         first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
         own = first == region and metadata is not None and metadata.leading_digits is None
-        self._valid = re.compile(_valid_pattern(metadata) if own else "(?!)")
+        valid = _valid_pattern(metadata) if own else "(?!)"
+        self._transforms = bool(getattr(metadata, "national_prefix_transform_rule", None))
+        self._prefix, self._abroad, self._valid = map(_of_digits, (prefix, abroad, valid))
+        self._national = _of_digits(_national(code))
+        self.bare = own and not self._transforms and all(map(_needs_no_prefix, metadata.number_format))
+        plain = f"(?!(?:{abroad})|{code}|(?:{prefix})|0)"
+        self._sure = _of_digits(f"{plain}(?:{valid})" if self.bare else "(?!)")
+        self._needing = _of_digits(plain + _needing_pattern(metadata) if own and not self._transforms else "(?!)")
+        # A parse takes a prefix from what follows the country's code too, and once more.
+        perhaps = f"(?:{abroad}).*|(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
+        self._perhaps = _of_digits(".*" if self._transforms else perhaps)
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
-        self._bare = own and all(map(_needs_no_prefix, metadata.number_format))
 
     def national(self, candidate: str) -> str | None:
         """The national number of a valid number of the region; "" where it is none; None where a parse must tell."""
-        if _PLAIN.fullmatch(candidate) is None:
+        digits = _plain_digits(candidate)
+        if not digits:
             return None
-        digits = candidate if candidate.isdigit() else _NOT_DIGIT.sub("", candidate)
-        if len(digits) < self._least:
+        if self._sure.fullmatch(digits):
+            return digits.decode()
+        if len(digits) < self._least or self._perhaps.fullmatch(digits) is None:
             return ""
-        if self._prefix is None or self._abroad.match(digits):
+        if self._transforms or self._abroad.match(digits) or digits.startswith(self._coded):
             return None
-        coded = digits.startswith(self.code)
-        if len(digits) > _MOST_DIGITS and not coded:
-            return ""
         prefixed = self._prefix.match(digits)
-        if not coded and not prefixed and digits[0] != "0" and self._bare and self._valid.fullmatch(digits):
-            return digits
-        if prefixed and not coded and self._national.fullmatch(digits) is None:
+        if prefixed and self._national.fullmatch(digits) is None:
             rest = digits[prefixed.end() :]
-            if len(rest) in self._parsed_lengths and rest[0] != "0" and self._valid.fullmatch(rest):
-                return rest
-        rests = {digits, digits.removeprefix(self.code)}
-        for _ in range(2):  # a parse takes it from what follows the country's code, and once more
-            rests |= {rest[match.end() :] for rest in rests if (match := self._prefix.match(rest))}
-        return None if any(self._national.fullmatch(rest) is not None for rest in rests) else ""
+            if len(rest) in self._parsed_lengths and rest[0] != _ZERO and self._valid.fullmatch(rest):
+                return rest.decode()
+        return None
+
+    def is_number(self, candidate: str) -> bool:
+        """Certainly; what it says no to may be one all the same."""
+        return self._sure.fullmatch(_plain_digits(candidate)) is not None
+
+    def may_hold(self, plain: str) -> bool:
+        """Not told by the number of its digits that the candidate is no number."""
+        digits = _plain_digits(plain)
+        return len(digits) <= _MOST_DIGITS or digits.startswith(self._coded)
+
+    def lacks_prefix(self, candidate: str) -> bool:
+        """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
+        return self._needing.fullmatch(_plain_digits(candidate)) is not None
 
 
+_ZERO = ord("0")
 _MOST_DIGITS = 24  # more than any number has with the prefixes that a parse may take from it
+
+
+def _of_digits(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode())
+
+
+def _plain_digits(candidate: str) -> bytes:
+    """The digits of a plain candidate; none of another."""
+    digits = candidate.encode("utf-8", "replace").translate(None, _MARKS)
+    return digits if digits.isdigit() else b""
 
 
 def _valid_pattern(metadata: Any) -> str:
@@ -221,9 +255,19 @@ def _described(description: Any) -> str:
     return f"(?=(?:{lengths or '[0-9]+'})$)(?:{description.national_number_pattern})"
 
 
-def _needs_no_prefix(written: Any) -> bool:
+def _needs_no_prefix(written: Any) -> Any:
     rule = written.national_prefix_formatting_rule
-    return not rule or bool(written.national_prefix_optional_when_formatting)
+    optional = written.national_prefix_optional_when_formatting
+    return not rule or optional or phonenumberutil._formatting_rule_has_first_group_only(rule)
+
+
+def _needing_pattern(metadata: Any) -> str:
+    """A pattern of the national numbers that are not written without a prefix."""
+    needing, free = ["(?!)"], ["(?!)"]
+    for one in metadata.number_format:
+        leading = f"(?={one.leading_digits_pattern[-1]})" if one.leading_digits_pattern else ""
+        (free if _needs_no_prefix(one) else needing).append(f"{leading}(?:{one.pattern})$")
+    return f"(?!{'|'.join(free)})(?:{'|'.join(needing)})"
 
 
 @functools.cache
@@ -231,16 +275,20 @@ def _region(region: str) -> _Region:
     return _Region(region)
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def valid_number(text: str, region: str | None) -> str | None:
     """The number in E.164 where `text` is one that is valid in `region`, or written with its country's code.
 
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
-    national = _region(region).national(text) if region is not None else None
-    if national is not None:
-        return f"+{_region(region).code}{national}" if region is not None and national else None
+    national = None if region is None else _region(region).national(text)
+    if region is None or national is None:
+        return _valid_by_parse(text, region)
+    return f"+{_region(region).code}{national}" if national else None
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _valid_by_parse(text: str, region: str | None) -> str | None:
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
@@ -250,30 +298,41 @@ def valid_number(text: str, region: str | None) -> str | None:
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def parsed(candidate: str, region: str) -> Any:
     """The number that `candidate` is in `region`, valid or not (not to be changed); None where it is no number.
 
     Also None where its digits are too few or too many for a valid number, written without a plus sign.
     """
-    if _region(region).national(candidate) == "":
-        return None
+    return None if _region(region).national(candidate) == "" else _parsed(candidate, region)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _parsed(candidate: str, region: str) -> Any:
     try:
         return phonenumbers.parse(candidate, region)
     except phonenumbers.NumberParseException:
         return None
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def _verified(candidate: str, region: str) -> bool:
     """The matcher takes `candidate` for a number, whatever stands around it."""
     national = _region(region).national(candidate)
     if national == "":
         return False
-    if upstream._MATCHING_BRACKETS.fullmatch(candidate) is None or upstream._PUB_PAGES.search(candidate):
+    if national is None:
+        return _verified_by_parse(candidate, region)
+    return ("(" not in candidate and ")" not in candidate) or _well_written(candidate)
+
+
+def _well_written(candidate: str) -> bool:
+    """With brackets in pairs, and no reference to pages."""
+    return upstream._MATCHING_BRACKETS.fullmatch(candidate) is not None and not upstream._PUB_PAGES.search(candidate)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _verified_by_parse(candidate: str, region: str) -> bool:
+    if not _well_written(candidate) or _region(region).lacks_prefix(candidate):
         return False
-    if national is not None:
-        return True
     try:
         number = phonenumbers.parse(candidate, region, keep_raw_input=True)
     except phonenumbers.NumberParseException:
@@ -310,6 +369,9 @@ class PhoneFinder:
         candidates: dict[int, tuple[int, str] | None],
     ) -> Iterator[tuple[int, int]]:
         for index, end in windows:
+            if end - index > _LONG and _PLAIN.fullmatch(text, index, end):
+                yield from self._in_list(text, index, end, region)
+                continue
             while True:
                 if index not in candidates:
                     candidates[index] = self._candidate(text, index, end)
@@ -321,6 +383,33 @@ class PhoneFinder:
                 if span is not None:
                     yield span
                 index = span[1] if span is not None else start + len(candidate)
+
+    def _in_list(self, text: str, first: int, last: int, region: str) -> Iterator[tuple[int, int]]:
+        """Spans in a plain window. Within it nothing adjoins a candidate that would keep it from being a number."""
+        index, one = first, _region(region)
+        simple = one.bare and _MIXED.search(text, first, last) is None
+        while True:
+            if (
+                simple
+                and (word := _LISTED.match(text, index, last))
+                and one.is_number(word[1])
+                and word.start(1) > first
+            ):
+                yield word.span(1)
+                index = word.end()
+                continue
+            match = _PLAIN_CANDIDATE.search(text, index, last)
+            if match is None:
+                return
+            start, index = match.span()
+            if start == first or index == last:
+                span = _match(text, start, match.group(), region, self._fewest)
+            else:
+                inner = _first_number(match.group(), region, self._fewest)
+                span = inner and (start + inner[0], start + inner[1])
+            if span is not None:
+                yield span
+                index = span[1]
 
     def _candidate(self, text: str, index: int, end: int) -> tuple[int, str] | None:
         """The next candidate between `index` and `end` that has digits enough: where it starts, and its text."""
@@ -385,10 +474,31 @@ def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] |
 
 def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
     """Where `candidate` is a number, whatever stands around it: all of it, then parts in the matcher's order."""
+    if _PLAIN.fullmatch(candidate):
+        yield from _plain_numbers(candidate, region, fewest)
+        return
     if _verified(candidate, region):
         yield 0, len(candidate)
-    if candidate.isdigit():
+    yield from _inner_numbers(candidate, region, fewest)
+
+
+def _plain_numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
+    """`_numbers` of a plain candidate."""
+    one = _region(region)
+    if one.may_hold(candidate) and _verified(candidate, region):
+        yield 0, len(candidate)
+    if " -" in candidate or "- " in candidate:
+        yield from _inner_numbers(candidate, region, fewest)
         return
+    for mark, part in one.parts:
+        for match in part.finditer(candidate) if mark in candidate else ():
+            inner = match.group().rstrip(" -.")
+            if _verified(inner, region):
+                yield match.start(), match.start() + len(inner)
+
+
+def _inner_numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
+    """Parts of `candidate` that are numbers, in the matcher's order."""
     for pattern in upstream._INNER_MATCHES:
         if pattern is _AT_DOTS and max(map(len, candidate.split("."))) < fewest:
             continue  # a part of it ends at the next full stop

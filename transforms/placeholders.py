@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import re2
 
-from transforms.phones import REMEMBERED, valid_number
+from transforms.phones import valid_number
 
 LAST_NUMBER = 999_999  # more digits than these could carry a value of their own: such a text is no placeholder
 
@@ -86,6 +86,10 @@ def _union(group: Sequence[Finding]) -> Finding:
     return strongest._replace(start=group[0].start, end=max(one.end for one in group))
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
 @functools.lru_cache(maxsize=4096)
 def interface(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address in `text`, written with or without the length of its network; None where it is none."""
@@ -114,13 +118,13 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     return text
 
 
-@functools.lru_cache(maxsize=4096)
 def _address(text: str) -> str:
+    if IPV4.fullmatch(text):
+        return text
     address = interface(text)
     return text.casefold() if address is None else str(address)
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def _phone(text: str, regions: tuple[str, ...]) -> str:
     for region in regions or (None,):
         number = valid_number(text, region)

@@ -8,11 +8,12 @@ numbers that pass a short checksum by chance left unless a word before them says
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import inspect
 import itertools
-import operator
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ import tldextract
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import fewest_digits, parsed, phone_windows
-from transforms.placeholders import Finding, interface
+from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
     EntityRecognizer,
@@ -292,7 +293,9 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
     """The finding with its score where it stands: 0 where the policy takes it for something else."""
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
-    words = _after_other(_words_before(artifacts, finding.start))
+    words = _words_before(artifacts, finding.start)
+    if words:
+        words = _after_other(words)
     score = _judge(finding, text, words, bool(words) and _supported(words, context))
     return finding if score == finding.score else finding._replace(score=score)
 
@@ -336,13 +339,13 @@ def _after_other(words: Sequence[str]) -> Sequence[str]:
 
 def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
     start, end, entity, score, _ = finding
+    last = words[-4:-1]
+    if entity == "IP_ADDRESS":
+        return _lifted(score, supported) if _NO_IP.isdisjoint(last) else 0.0
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
-    last = words[:-1][-3:]
-    if entity == "PHONE_NUMBER" and not _is_phone(value, before, after, last, supported):
-        return 0.0
-    if entity == "IP_ADDRESS" and not _NO_IP.isdisjoint(last):
-        return 0.0
+    if entity == "PHONE_NUMBER":
+        return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
     if entity == "CREDIT_CARD" and value.isdigit():
         if _DECIMAL.search(before):
             return 0.0
@@ -358,6 +361,10 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
     if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
+    return _lifted(score, supported)
+
+
+def _lifted(score: float, supported: bool) -> float:
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
 
@@ -376,15 +383,19 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if _AFTER_DIGIT.search(before) or _FRACTION.match(value):
+    if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
     if "+" in value or "＋" in value or supported:
         return True
+    if before[-1:] in _SIGNS:
+        return False
+    if _GROUPS.fullmatch(value):
+        return True
     groups = _GROUP.findall(value)
-    digits = "".join(groups)
-    if len(digits) < 7 or before.endswith(("#", "$", "€", "£", "-")):
+    if sum(map(len, groups)) < 7:
         return False
     if len(groups) == 1:
+        (digits,) = groups
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
         reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
@@ -393,6 +404,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+_SIGNS = frozenset("#$€£-")
+_GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
 _RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
@@ -462,9 +475,9 @@ _GROUP = re.compile(r"\d+")
 _WRITTEN_PHONE = re.compile(
     r"(?=[+(\d])(?:"  # most places are passed over at once
     r"\+\d{1,3}(?:[ .\-]?\(?\d{1,5}\)?){1,6}"
-    r"|(?<!\d)(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
-    r"|(?<!\d)\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
-    r"|(?<!\d)07700900\d{3}(?!\d))"
+    r"|(?<!\d)(?:(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}(?!\d)"
+    r"|\(?0\d{1,4}\)?(?:[ .\-]\d{2,6}){1,4}"
+    r"|07700900\d{3}(?!\d)))"
 )
 
 
@@ -504,18 +517,25 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        return _is_card(_NOT_DIGIT.sub("", pattern_text))
+        return _is_card(pattern_text)
 
 
 _NOT_DIGIT = re.compile(r"\D")
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of twice the digit
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_card(digits: str) -> bool:
-    if not _CARD.fullmatch(digits) or len(set(digits)) == 1:
+def _is_card(text: str) -> bool:
+    plain = text.encode().translate(None, b"- ._").decode()
+    number = plain if plain.isascii() else _NOT_DIGIT.sub("", plain)
+    if not _CARD.fullmatch(number):
         return False
-    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0  # Luhn's (ISO/IEC 7812-1)
+    digits = number.encode() if number.isascii() else "".join(str(int(digit)) for digit in number).encode()
+    total = sum(digits[-2::-2].translate(_DOUBLED)) + sum(digits[-1::-2]) - _ZERO * len(digits)
+    return total % 10 == 0 and len(set(digits)) > 1  # Luhn's (ISO/IEC 7812-1)
+
+
+_ZERO = ord("0")
 
 
 # Networks by their first digits, with the lengths that they issue (ISO/IEC 7812): Visa, Mastercard, American Express,
@@ -538,8 +558,9 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
         return _is_no_host(pattern_text)
 
 
-@functools.lru_cache(maxsize=4096)
 def _is_no_host(text: str) -> bool:
+    if IPV4.fullmatch(text):
+        return text == "0.0.0.0" or text.startswith(("127.", "169.254.", "255."))
     address = interface(text)
     if address is None:
         return True
@@ -580,13 +601,17 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
     def validate_result(self, pattern_text: str) -> bool | None:
+        plain = pattern_text.replace("-", "").replace(" ", "").upper()
+        with contextlib.suppress(ValueError):
+            if int((plain[4:] + plain[:4]).translate(self.LETTERS)) % 97 != 1:
+                return False
         valid: bool | None = super().validate_result(pattern_text)
         return valid
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019
     def _length(self, said: str, most: int) -> int:
         """How many of the first `most` characters are a number that ends there, of `said` with what follows; or 0."""
-        for length in range(most, 14, -1):
+        for length in reversed(_checked(said[:most])):
             ends = length == len(said) or not (said[length].isascii() and said[length].isalnum())
             if ends and _IBAN_SHAPE.fullmatch(said, 0, length) and self.validate_result(said[:length]) is not False:
                 return length
@@ -595,6 +620,25 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
     def _result(self, start: int, end: int) -> Any:
         metadata = {"recognizer_name": self.name, "recognizer_identifier": self.id}
         return RecognizerResult("IBAN_CODE", start, end, 1.0, None, metadata)
+
+
+def _checked(said: str) -> list[int]:
+    """How long the beginnings of what may be an IBAN are that pass its check (ISO/IEC 7064, MOD 97-10)."""
+    head = int("".join(str(_IBAN_VALUES[letter]) for letter in said[:4].upper()))
+    wanted = (1 - head) * _SHIFTED % 97
+    rest, lengths = 0, []
+    for length, letter in enumerate(said[4:].upper(), 5):
+        value = _IBAN_VALUES.get(letter)
+        if value is not None:
+            rest = (rest * (10 if value < 10 else 100) + value) % 97
+            if rest == wanted and length >= _SHORTEST_IBAN:
+                lengths.append(length)
+    return lengths
+
+
+_IBAN_VALUES = {letter: int(letter, 36) for letter in string.digits + string.ascii_uppercase}
+_SHORTEST_IBAN = 15  # Norway's
+_SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as six digits at the end
 
 
 class _GermanTax(predefined_recognizers.DeTaxIdRecognizer):  # type: ignore[misc]
@@ -611,9 +655,10 @@ class _Nhs(predefined_recognizers.NhsRecognizer):  # type: ignore[misc]
     """Presidio's check, in a third of its time."""
 
     def validate_result(self, pattern_text: str) -> bool:
-        digits = pattern_text.replace("-", "").replace(" ", "").encode()
-        total: int = sum(map(operator.mul, digits, range(10, 0, -1)))
-        return total % 11 == 0  # 55 times the code of "0" is 0 too
+        digits = pattern_text.encode().translate(None, b"- ")
+        a, b, c, d, e, f, g, h, i, j = digits
+        weighed = 10 * a + 9 * b + 8 * c + 7 * d + 6 * e + 5 * f + 4 * g + 3 * h + 2 * i + j
+        return weighed % 11 == 0  # 55 times the code of "0" is 0 too
 
 
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]

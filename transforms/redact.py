@@ -50,6 +50,9 @@ from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_field, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
+_ALLOCATED = (
+    100_000  # objects beyond those given back that set a collection going: findings refer to each other in no ring
+)
 _SHORT = 16  # characters of texts whose gate and outcome are remembered: most are left between two findings
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
@@ -160,6 +163,7 @@ def redactor_for(options: RedactOptions) -> Redactor:
     """The redactor of a worker: building one takes half a second (Presidio's import)."""
     redactor = Redactor(options)
     gc.freeze()  # or each hundred thousand findings a collection would walk through all that Beam and Presidio hold
+    gc.set_threshold(_ALLOCATED)
     return redactor
 
 

@@ -61,7 +61,6 @@ class Chars(NamedTuple):
 class _Form(NamedTuple):
     only_ascii: bool
     edges: bool  # assertions are kept: see `_edge`
-    ends: bool  # those at the right end too
     groups: dict[int, Any]
 
 
@@ -83,10 +82,8 @@ def digits_beyond_ascii() -> Ranges:
 
 
 @functools.lru_cache(maxsize=4096)
-def relax(pattern: str, flags: int, *, only_ascii: bool, ends: bool = True) -> str | None:
+def relax(pattern: str, flags: int, *, only_ascii: bool) -> str | None:
     """The relaxed expression; None where `only_ascii` and no ASCII text can match. Raises Unknown.
-
-    Without `ends` nothing is asserted at the right end, so that no match waits for the end of the text.
 
     >>> relax(r"\\bx{2,9}(?=y)", 0, only_ascii=True)
     '\\\\bx{2}'
@@ -103,7 +100,7 @@ def relax(pattern: str, flags: int, *, only_ascii: bool, ends: bool = True) -> s
         raise Unknown("not in the syntax of re") from None
     if re.ASCII & (flags | parsed.state.flags) and not only_ascii:
         raise Unknown("ASCII only")
-    form = _Form(only_ascii, only_ascii, ends, {})
+    form = _Form(only_ascii, only_ascii, {})
     _collect(parsed, form.groups)
     folds = bool(re.IGNORECASE & (flags | parsed.state.flags))
     if min(parsed.getwidth()) == 0:
@@ -227,8 +224,6 @@ _EMPTY = (op.AT, op.ASSERT, op.ASSERT_NOT)
 def _sequence(items: Sequence[Any], form: _Form, folds: bool, left: bool, right: bool) -> str | None:
     """The items one after another; at an end of the whole (`left`, `right`) what may be missing is left out."""
     items = [item for item in items if item[0] not in _EMPTY or (form.edges and _edge(item, folds))]
-    while items and right and not form.ends and items[-1][0] in _EMPTY:
-        items = items[:-1]
     while items and left and _least(items[0]) == 0 and not _looks(items[0], -1):
         items = items[1:]
     while items and right and _least(items[-1]) == 0 and not _looks(items[-1], 1):
