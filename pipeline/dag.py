@@ -72,6 +72,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         AsIter(settled | _references("torn")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
+    drops = (resolved, searched) | "Drops" >> beam.Flatten()
+    followed = {"followers": settled, "fallen": settled, "drops": drops} | _task("Follow", tasks.follow)
     told = searched | _map("Told", tasks.told)
     looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsIter(told)).with_output_types(dict)
 
@@ -79,7 +81,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     spread = [
         results | f"Spread {kinds[0]} {number}" >> beam.FlatMap(tasks.spread, kinds, size).with_output_types(Spread)
         for number, (results, kinds) in enumerate(
-            [(runs, ("texts", "rejects")), (settled, ("settled",)), (resolved, ("drops",)), (searched, ("drops",))]
+            [(runs, ("texts", "rejects")), (settled, ("settled",)), (drops, ("drops",)), (followed, ("drops",))]
         )
     ]
     every_shard = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(Spread)

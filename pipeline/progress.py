@@ -15,7 +15,7 @@ from pipeline.plan import Plan
 from transforms.once import Work
 
 STAGES = ("mill", "count", "candidates", "attach", "verify", "join", "route", "cluster", "settle", "cut", "hold", "resolve", "search",
-           "look_alikes", "merge")  # fmt: skip
+          "follow", "look_alikes", "merge")  # fmt: skip
 _EVERY = 0.5  # seconds between looks, on a local disk
 _EVERY_REMOTE = 10.0  # in a store, where a look is a listing; a tenth of the time passed, until it is that much
 _LINE_EVERY = 60.0
@@ -75,5 +75,7 @@ def _look(work: Work, plan: Plan) -> tuple[str, int, int | None]:
     return (
         current,
         done,
-        plan.shape.segments if current in ("count", "attach", "verify", "route", "settle", "hold", "search") else None,
+        plan.shape.segments
+        if current in ("count", "attach", "verify", "route", "settle", "hold", "search", "follow")
+        else None,
     )

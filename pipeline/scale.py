@@ -34,6 +34,7 @@ KINDS = {
     "verdicts": 0.0045,
     "settled": 0.0231,
     "seats": 0.0134,
+    "followers": 0.0025,
     "published": 0.0141,
     "refs": 0.0019,
     "index": 0.1537,
@@ -53,6 +54,7 @@ RATES = {
     "settle": 0.0056,
     "hold": 0.0062,
     "search": 0.0140,
+    "follow": 0.0005,
     "merge": 0.0441,
     "kept_refs": 0.0004,
     "index_ids": 0.0026,
@@ -68,7 +70,7 @@ BASE_BYTES = 600e6
 KEPT_BYTES = 512e6  # of which refs are kept, at most: 4 bytes for each, or a bit for every one there can be
 HELD = {"mill": (180e6, 0.0), "regroup": (180e6, 0.0), "merge": (255e6, 3.3), "candidates": (0.0, 1.5),
         "attach": (0.0, 0.5), "verify": (0.0, 0.5), "route": (0.0, 0.1), "settle": (0.0, 0.7), "count": (0.0, 0.1),
-        "regroup_index": (180e6, 0.0), "hold": (0.0, 0.5), "search": (0.0, 0.5), "kept_refs": (0.0, 0.1),
+        "regroup_index": (180e6, 0.0), "hold": (0.0, 0.5), "search": (0.0, 0.5), "follow": (0.0, 0.1), "kept_refs": (0.0, 0.1),
         "index_ids": (0.0, 0.5), "index_bands": (0.0, 1.5)}  # fmt: skip
 CLUSTER_HELD = 0.026  # bytes for each byte of text of the part: 350 for an edge of two records that meet nobody else
 JOIN_HELD = 0.0004  # bytes for each byte of text: 50 for such a leader
@@ -169,12 +171,13 @@ def estimate_stages(corpus: Corpus) -> list[Stage]:
             else:
                 yield stage("verify", ids, reads, ("edges",))
                 yield stage("cluster", 1, {"edges": (1, ids)}, ("verdicts",))
-        settles = ("settled", "seats") if corpus.near else ("settled",)
+        settles = ("settled", "seats", "followers") if corpus.near else ("settled",)
         yield stage("settle", ids, {"facts": (1, runs * ids), "verdicts": (1, ids * shape.parts)}, settles)
         if corpus.near:
             reads = {"sketches": (1.0, runs * ids), "seats": (1.0, ids * ids)}
             yield stage("hold", ids, reads, ())
             yield stage("search", ids, reads, ())
+            yield stage("follow", ids, {"followers": (1, ids * ids)}, ())
         reads = {"texts": (again, runs * overlaps), "settled": (again, overlaps)}
         yield stage("merge", corpus.shards, reads, ("data", "jsonl", "lineage", "published"))
         noted = shape.blocks(corpus.shards) if shape.is_regrouped else corpus.shards

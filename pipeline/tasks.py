@@ -52,7 +52,7 @@ from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
 from transforms.runs import FLUSH_BYTES, Runs, RunWriter, Segment, segment_of, segments_of
 from transforms.search import HELD, SEATS, hold_out, resolve_held, sample_of, search_segment, seat_splits, seats_of
-from transforms.settle import SETTLED, TORN, drop_torn, settle_records
+from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
 from transforms.told import add_told, tell_clusters
@@ -77,7 +77,7 @@ REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so 
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
-         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "held": HELD, "guards": HELD,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "held": HELD, "guards": HELD,
          "drops": DROPS}  # fmt: skip
 
 Reference = tuple[int, int, int]
@@ -341,13 +341,16 @@ class Tasks:
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
             seats = seats_of(settled.rows) if options.dedupe.near else SEATS.empty_table()
+            leaders = settled.followers.select(["kept_id"]).rename_columns(["id"])
             return {
                 "runs": {
                     "settled": self._write("settled", segment, settled.rows, below, share),
                     "seats": self._write("seats", segment, seats, seats.column("word").to_numpy()),
                     "torn": self._write("torn", segment, settled.torn),
+                    "followers": self._write("followers", segment, settled.followers, self._by_key(leaders)),
+                    "fallen": self._write("fallen", segment, settled.fallen),
                 },
-                "first": {"settled": segment * share},
+                "first": {"settled": segment * share, "fallen": segment},
                 "kept": int(settled.counts.sum()),
                 "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
@@ -471,6 +474,21 @@ class Tasks:
             }
 
         return self._once("search", segment, make, segment)
+
+    def follow(self, group: Grouped) -> Result:
+        """Near-duplicates of the records of a segment of keys that are left out: they go with them."""
+        segment, kinds = group
+        writer = self.job.options.segments + 1 + segment  # after Resolve
+
+        def make() -> Result:
+            followers = self._runs("followers").table(_segments(kinds["followers"]))
+            if followers.num_rows == 0:
+                return {"runs": {}}
+            gone = [self._runs(kind).table(_segments(kinds[kind])) for kind in ("fallen", "drops")]
+            drops = follow_dropped(followers, pa.concat_tables(gone))
+            return {"runs": {"drops": self._write("drops", writer, drops, self._by_key(drops))}}
+
+        return self._once("follow", segment, make, writer)
 
     @staticmethod
     def told(result: Result) -> Result:

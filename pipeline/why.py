@@ -124,7 +124,10 @@ def explain(fate: Mapping[str, Any]) -> str:
     if outcome == Outcome.QUARANTINED:
         return "quarantined: " + "; ".join(MEANING[Reason(reason)] for reason in reasons)
     if outcome == Outcome.DROPPED:
-        return "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
+        said = "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
+        if fate["kept_id"] is None or reasons == [Drop.SUPERSEDED]:
+            return said
+        return f"{said}: it is a near-duplicate of {fate['kept_id']} (similarity {fate['similarity']:.3f}), which was left out"
     if outcome == Outcome.DUPLICATE:
         if reasons == ["exact"]:
             return f"gave way to {fate['kept_id']}, of which it is an exact copy"

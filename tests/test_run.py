@@ -135,13 +135,42 @@ def test_lineage_points_at_the_bytes_of_the_line(made):
 
 def test_duplicates_name_a_kept_record_that_they_resemble(made):
     fates = lineage(made)
-    kept = {one["id"] for one in fates if one["outcome"] in ("train", "val", "eval", "dropped")}
+    kept = {one["id"] for one in fates if one["outcome"] in ("train", "val", "eval")}
     near = [one for one in fates if one["reasons"] == ["near"]]
     exact = [one for one in fates if one["reasons"] == ["exact"]]
     assert len(near) >= 35
     assert len(exact) >= 40
     assert all(one["kept_id"] in kept and 0.8 <= one["similarity"] < 1 for one in near)
     assert all(one["kept_id"] == one["id"] and one["similarity"] == 1 for one in exact)
+
+
+def test_what_repeats_a_record_that_is_left_out_goes_with_it(tmp_path, capsys):
+    """Users who say nearly the same, a part of them in eval: nobody is the duplicate of a record that is not there."""
+    chooser = random.Random(3)
+    records = []
+    for family in range(30):
+        base = [f"f{family}w{chooser.randrange(10_000)}" for _ in range(100)]
+        alike = [*base[:88], *(f"f{family}x{place}" for place in range(12))]  # 0.71
+        again = ["and", "so", "then", *alike[3:]]  # 0.94 like that, 0.67 like the first
+        for text in (base, alike, again, alike, again):
+            said = chat("What is it?", " ".join(text), metadata={"user": f"u{chooser.randrange(60)}"})
+            records.append(said)
+    logs = write_lines(tmp_path / "a.jsonl", records)
+    splits = ["split.group_by=metadata.user", "split.eval=0.25", "split.val=0.25", "split.min_val=1"]
+    out = tmp_path / "out"
+    assert mill("run", "--input", logs, "--output", out, *FAST, *(f for one in splits for f in ("--set", one))) == 0
+    fates = lineage(out)
+    kept = {one["id"] for one in fates if one["outcome"] in ("train", "val", "eval")}
+    assert all(one["kept_id"] in kept for one in fates if one["outcome"] == "duplicate")
+    left_out = {one["id"]: one["reasons"] for one in fates if one["outcome"] == "dropped"}
+    repeating = [one for one in fates if one["outcome"] == "dropped" and one["kept_id"]]
+    assert any(one["reasons"] == ["near_eval"] for one in repeating)
+    assert all(one["reasons"] == left_out[one["kept_id"]] and one["similarity"] >= 0.8 for one in repeating)
+    assert len(left_out) < sum(one["outcome"] == "dropped" for one in fates)  # copies among them
+    capsys.readouterr()
+    assert mill("why", out, repeating[0]["id"]) == 0
+    assert f"it is a near-duplicate of {repeating[0]['kept_id']}" in capsys.readouterr().out
+    assert mill("verify", out) == 0
 
 
 def test_a_group_is_in_one_split(made):

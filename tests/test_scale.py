@@ -16,6 +16,7 @@ from tests.test_run import FAST, mill
 
 UNIT = SHARD = 256 << 20
 SMALL = {
+    "fallen",
     "crowds",
     "torn",
     "held",

@@ -287,12 +287,12 @@ def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[n
     fates = settled.column("fate").to_numpy()
     fates = np.where(fates == OPEN, cut.splits(settled.column("bin").to_numpy().astype(np.int64)), fates)
     place = pc.index_in(settled.column("id"), value_set=drops.column("id"))
-    looks_alike = np.asarray(pc.is_valid(place).to_numpy(), bool) & (fates < DUPLICATE)
+    looks_alike = np.asarray(pc.is_valid(place).to_numpy(), bool) & (fates < DROPPED)  # copies of it too
     codes = np.where(fates >= DROPPED, fates - DROPPED, 0)
     why = _REASONS.take(pa.array(codes, pa.int32()))
-    why = pc.if_else(pa.array(looks_alike), drops.column("reason").take(place), why)
     how = pc.if_else(settled.column("near"), "near", "exact")
     why = pc.if_else(pa.array(fates == DUPLICATE), how, why)
+    why = pc.if_else(pa.array(looks_alike), drops.column("reason").take(place), why)
     outcomes = np.where(looks_alike, DROPPED, np.minimum(fates, DROPPED)).astype(np.int8)
     has = outcomes >= DUPLICATE
     offsets = np.concatenate(([0], np.cumsum(has))).astype(np.int32)
@@ -300,14 +300,16 @@ def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[n
 
 
 def _fates(texts: pa.RecordBatch, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array) -> pa.Table:
-    """_FATES of sound records."""
+    """_FATES of sound records. A copy that is left out with the record that it copies names nobody."""
+    itself = pc.fill_null(pc.equal(settled.column("kept_id"), settled.column("id")), False)
+    named = pc.invert(pc.and_(itself, pa.array(outcomes == DROPPED)))
     columns: dict[str, Any] = {
         "outcome": _OUTCOMES.take(pa.array(outcomes)),
         "reasons": reasons,
-        "kept_id": hex_ids(settled.column("kept_id")),
-        "similarity": settled.column("similarity"),
+        **{name: pc.if_else(named, settled.column(name), None) for name in ("kept_id", "similarity")},
         **{name: hex_ids(texts.column(name)) for name in ("id", "source_id", "group")},
     }
+    columns["kept_id"] = hex_ids(columns["kept_id"])
     return pa.table([columns[name] if name in columns else texts.column(name) for name in _FATES.names], schema=_FATES)
 
 

@@ -11,12 +11,16 @@ The first that holds decides:
     resembles published train  goes to train, its unit with it, unless its group decides: that is up to the cut
     else                       kept, in the bin of its unit of splitting: the cut decides
 
+Copies of a record that is left out are left out with it, and so are its near-duplicates, once that is known of all
+(`follow_dropped`): what repeats a record goes where that goes, and nobody is the duplicate of a record that is not there.
+
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
 where it was, if it is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +61,11 @@ SETTLED = pa.schema(
 OWNED = OWNERS
 
 
+# Near-duplicates, each id once, and whom they gave way to.
+FOLLOWERS = pa.schema(
+    [pa.field("id", pa.binary(16), nullable=False), pa.field("kept_id", pa.binary(16), nullable=False)]
+)
+
 # Records that resemble published train, with a group that may yet go to val or eval.
 TORN = pa.schema(
     [
@@ -68,11 +77,13 @@ TORN = pa.schema(
 
 
 class Settled(NamedTuple):
-    """SETTLED rows; TORN records; open records by bin (int64[BINS]); records whose split is settled (int64[3]);
-    canonical JSON bytes of both."""
+    """SETTLED rows; TORN records; FOLLOWERS; DROPS of records that are left out already; open records by bin
+    (int64[BINS]); records whose split is settled (int64[3]); canonical JSON bytes of both."""
 
     rows: pa.Table
     torn: pa.Table
+    followers: pa.Table
+    fallen: pa.Table
     counts: npt.NDArray[np.int64]
     pinned: npt.NDArray[np.int64]
     n_bytes: int
@@ -129,6 +140,8 @@ def settle_records(
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
     alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
     fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
+    fallen = elected & (fates >= DROPPED)
+    fates, kept_id = _fall(fates, kept_id, ids, fallen, ~elected & ~near)
     is_open, is_pinned = fates == OPEN, (fates >= 0) & (fates < DUPLICATE)
     owners = pc.coalesce(groups, units, ids)
     bins = np.where(is_pinned, PINNED + fates.astype(np.int32), -1).astype(np.int32)
@@ -152,10 +165,24 @@ def settle_records(
     return Settled(
         rows,
         pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
+        pa.table([ids, kept_id], names=FOLLOWERS.names).filter(pa.array(near & elected)).cast(FOLLOWERS),
+        _drops_of(ids.filter(pa.array(fallen)), [DROPS_BY_CODE[fate - DROPPED] for fate in fates[fallen].tolist()]),
         np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
         np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
         int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
     )
+
+
+def follow_dropped(followers: pa.Table, gone: pa.Table) -> pa.Table:
+    """DROPS of the FOLLOWERS of records that are `gone` (DROPS), for the same reason. They were not counted as kept."""
+    place = pc.index_in(followers.column("kept_id"), value_set=gone.column("id"))
+    mine = followers.column("id").filter(pc.is_valid(place))
+    return _drops_of(mine, gone.column("reason").take(place.drop_null()).to_pylist())
+
+
+def _drops_of(ids: pa.ChunkedArray, reasons: Sequence[str]) -> pa.Table:
+    """DROPS of records that nothing counted."""
+    return pa.table([ids, pa.array(reasons, pa.string()), pa.array(np.zeros(len(ids), np.int64))], schema=DROPS)
 
 
 def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:
@@ -204,6 +231,24 @@ def _split_of(groups: pa.ChunkedArray, owned: pa.Table) -> npt.NDArray[np.int8]:
     known = owned.filter(pc.is_null(owned.column("id")))
     place = pc.index_in(groups, value_set=known.column("owner"), skip_nulls=True)
     return np.asarray(pc.fill_null(known.column("split").take(place), OPEN).to_numpy(), np.int8)
+
+
+def _fall(
+    fates: npt.NDArray[np.int8],
+    kept_id: pa.ChunkedArray | pa.Array,
+    ids: pa.ChunkedArray,
+    fallen: npt.NDArray[np.bool_],
+    copies: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int8], pa.ChunkedArray | pa.Array]:
+    """Fates, where copies of a record that has `fallen` take its fate, with whom that gave way to."""
+    place = pc.index_in(ids, value_set=ids.filter(pa.array(fallen)))
+    now = copies & np.asarray(pc.is_valid(place).to_numpy(), bool)
+    theirs = fates[fallen]
+    if now.any():
+        fates = fates.copy()
+        fates[now] = theirs[place.filter(pa.array(now)).to_numpy()]
+    given = pc.if_else(pa.array(fallen), kept_id, pa.scalar(None, pa.binary(16))).filter(pa.array(fallen)).take(place)
+    return fates, pc.if_else(pa.array(now), given, kept_id)
 
 
 def _decide(
