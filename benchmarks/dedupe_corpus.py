@@ -82,16 +82,15 @@ class _Language:
     stock: list[npt.NDArray[np.int32]] = field(default_factory=list)
 
     def draw(self, generator: np.random.Generator, count: int) -> npt.NDArray[np.int32]:
-        """`count` entries of fresh text."""
+        """`count` entries of fresh text; rarely, where words are short, some fewer."""
         chosen = np.searchsorted(self.odds, generator.random(count)).astype(np.int32)
         if self.glue:
             return chosen
-        if not count:
-            return chosen
-        some = np.concatenate([self.words[word] for word in chosen[: count // 2 + 8].tolist()])
-        if len(some) < count:  # rare: many words of one character
-            some = np.concatenate([self.words[word] for word in chosen.tolist()])
-        return some[:count]
+        return (
+            np.concatenate([self.words[word] for word in chosen[: count // 2 + 8].tolist()])[:count]
+            if count
+            else chosen
+        )
 
 
 def _language(name: str) -> _Language:
@@ -242,7 +241,8 @@ def _edited(text: npt.NDArray[np.int32], language: _Language, generator: np.rand
     if kind < 0.4 and lost > 8:  # a passage differs
         size = int(lost) - 4
         start = int(generator.integers(0, len(text) - size + 1))
-        copy[start : start + size] = language.draw(generator, size)
+        drawn = language.draw(generator, size)
+        copy[start : start + len(drawn)] = drawn
         return copy
     places = generator.choice(len(text), min(len(text), max(1, round(lost / 5))), replace=False)
     copy[places] = language.draw(generator, len(places) + 8)[: len(places)]

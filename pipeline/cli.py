@@ -190,7 +190,7 @@ def run(
         return
     if prepared.keys.secret is None:
         _say(
-            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values"
+            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values, and craft texts that pass for duplicates"
         )
     if limit:
         clear_trial(prepared)

@@ -179,7 +179,7 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
         warnings.append("near-duplicates were not looked for: look-alikes may be in several splits")
     if plan.secret_missing:
         warnings.append(
-            "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values"
+            "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values and craft texts that pass for duplicates"
         )
     if cut["cut"][3]:
         warnings.append("val has fewer records than split.min_val or split.val asks for: it never takes above a third")

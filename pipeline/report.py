@@ -100,7 +100,8 @@ def borderline(pairs: Iterable[Mapping[str, Any]], seen: Mapping[str, Mapping[st
 
 
 def look_alikes(cut: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How well look-alikes of val and eval were found, measured by comparing a sample of those with every record."""
+    """How well look-alikes of val and eval were found, measured by comparing a sample of those with every record: pairs
+    that are alike, and those of them that lost a record or are in one split."""
     if "sampled" not in cut:
         return None
     sampled, found = cut["sampled"], cut["recalled"]

@@ -51,7 +51,17 @@ from transforms.options import SplitOptions, WriteOptions
 from transforms.published import read_published, sign_published
 from transforms.regroup import regroup_segment
 from transforms.runs import FLUSH_BYTES, Runs, RunWriter, Segment, segment_of, segments_of
-from transforms.search import HELD, SEATS, hold_out, resolve_held, sample_of, search_segment, seat_splits, seats_of
+from transforms.search import (
+    HELD,
+    SEATS,
+    hold_out,
+    in_sample,
+    resolve_held,
+    sample_of,
+    search_segment,
+    seat_splits,
+    seats_of,
+)
 from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
@@ -406,7 +416,8 @@ class Tasks:
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             splits = seat_splits(seats, cut_of(cut))
             sample = sample_of(segment, self.job.options.segments)
-            some = refs_of(seats.column("word").to_numpy()[splits > TRAIN][: 2 * sample])
+            seated = seats.column("word").to_numpy()[splits > TRAIN]
+            some = refs_of(seated[in_sample(seated, 2 * sample)])
             crowded = crowds.column("ref").to_numpy()
             sketches = self._sketches(segment, kinds, np.concatenate([crowded, some]), crowded)
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from transforms import fingerprints
 from transforms.fingerprints import fingerprint_messages, fingerprint_texts
 from transforms.hashing import Keys
 from transforms.letters import JOINS_BIT, letters
@@ -124,6 +125,17 @@ def test_fingerprints_are_batch_invariant_and_read_slices(left, right):
     assert both.bands.tolist() == [*first.bands.tolist(), *second.bands.tolist()]
     assert both.words.values.tolist() == [*first.words.values.tolist(), *second.words.values.tolist()]
     assert both.owners.tolist() == [*first.owners.tolist(), *(second.owners + len(left)).tolist()]
+
+
+def test_many_conversations_are_printed_as_few_are(monkeypatch):
+    texts = pa.array([f"conversation {number} says these words and no others" for number in range(10)])
+    whole = fingerprint_texts(texts, DedupeOptions(), KEYS)
+    monkeypatch.setattr(fingerprints, "_AT_ONCE", 3)
+    parts = fingerprint_texts(texts, DedupeOptions(), KEYS)
+    assert whole.owners.max() == 9
+    for one, other in ((whole.bands, parts.bands), (whole.owners, parts.owners), (whole.tags, parts.tags)):
+        assert one.tolist() == other.tolist()
+    assert [row_of(whole.words, row) for row in range(10)] == [row_of(parts.words, row) for row in range(10)]
 
 
 @given(st.lists(text, max_size=5))

@@ -441,6 +441,12 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
         assert reason == ("near_eval" if any(split[other] == EVAL for other in stays) else "near_val")
     assert sum(one.sampled for one in found) == sum(one.recalled for one in found)
     assert sum(one.unsearched for one in found) == 0
+    nobody = np.empty((0, 2), np.uint64)
+    blind = [search_segment(one[0].slice(0, 0), *one[1:], held, cut, nobody, OPTIONS.leak_threshold) for one in parts]
+    sampled = {one["id"] for one in held.to_pylist() if one["sampled"]}
+    pairs = [(a, b) for pair in alike for a, b in (tuple(pair), tuple(pair)[::-1]) if a in sampled]
+    assert sum(one.sampled for one in blind) == len(pairs)
+    assert sum(one.recalled for one in blind) == sum(split[a] == split[b] for a, b in pairs)
     assert (len(dropped) > 0) == (share < 0.2)
 
 

@@ -9,8 +9,8 @@ at some nanoseconds a pair, and nobody more than `MOST_MET` pairs.
     crowds, seats, sketches ─ hold_out (a segment) ─► held ─ resolve: val gives way to eval ─► held
                                                                                   train ─ search (a segment) ─► drops
 
-A sample of held-out records is compared with every record, band or none: `recall` says how many of those that
-must give way to it were found.
+A sample of held-out records is compared with every record, band or none: `recall` says of how many of the look-alikes that
+this finds one was left out or both are in one split, as bands put those that they find in one unit.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pyarrow as pa
 from transforms.compiled import compiled
 from transforms.exact import among_ids, id_words
 from transforms.reasons import Drop
+from transforms.shingles import mix
 from transforms.sketches import Sketches
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
 from transforms.verify import sets_of, similarity_of, sketch_refs
@@ -58,6 +59,14 @@ def sample_of(segment: int, segments: int) -> int:
     return (segment + 1) * SAMPLE // segments - segment * SAMPLE // segments
 
 
+def in_sample(words: npt.NDArray[np.uint64], sample: int) -> npt.NDArray[np.int64]:
+    """int64[M]: the rows of at most `sample` ids that their first halves choose, whatever order they are in.
+
+    By a hash: neighbours by id, as the parts of a divided unit are, may all be in one split.
+    """
+    return np.argsort(mix(words), kind="stable")[:sample]
+
+
 @compiled
 def first_alike(
     words: Sketches,
@@ -80,8 +89,8 @@ class Found(NamedTuple):
 
     drops: pa.Table
     unsearched: int  # records that met `MOST_MET` and have not met all
-    sampled: int  # records that must give way to a sampled one
-    recalled: int  # of these, the ones that do
+    sampled: int  # look-alikes of sampled records
+    recalled: int  # of these, the ones that are left out or in one split with it
 
 
 def seats_of(settled: pa.Table) -> pa.Table:
@@ -110,7 +119,7 @@ def splits_of_words(words: npt.NDArray[np.uint64], seats: pa.Table, cut: Cut) ->
 
 
 def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sample: int) -> pa.Table:
-    """HELD: val and eval records of a segment that are in crowds, and the first `sample` of those that have a sketch.
+    """HELD: val and eval records of a segment that are in crowds, and `sample` of those that have a sketch.
 
     `sketches` are elected, of all that are in crowds or seated in val or eval. A published record is in its split.
     """
@@ -120,7 +129,8 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
     refs, bands = crowds.column("ref").to_numpy(), crowds.column("band").to_numpy()
     first, last = np.searchsorted(refs, mine, "left"), np.searchsorted(refs, mine, "right")
     sampled = np.zeros(len(held), bool)
-    sampled[np.flatnonzero(held & (sketches.column("published").to_numpy() < 0))[:sample]] = True
+    new = np.flatnonzero(held & (sketches.column("published").to_numpy() < 0))
+    sampled[new[in_sample(id_words(sketches.column("id"))[new, 0], sample)]] = True
     rows = np.flatnonzero((held & (first < last)) | sampled)
     counts = (last - first)[rows]
     offsets = np.concatenate(([0], np.cumsum(counts)))
@@ -181,8 +191,7 @@ def search_segment(
     drops = _drops(sketches.take(pa.array(rows)), codes[found[near]])
     dropped[rows] = True
     sampled = held.filter(held.column("sampled")).combine_chunks()
-    must, does = _recall(sketches, splits, new, dropped, sampled, threshold)
-    return Found(drops, cut_short, must, does)
+    return Found(drops, cut_short, *_recall(sketches, np.where(new, splits, -1), dropped, sampled, threshold))
 
 
 def _splits_of(sketches: pa.Table, seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
@@ -281,35 +290,43 @@ def _first_alike(
 
 def _recall(
     sketches: pa.Table,
-    splits: npt.NDArray[np.int8],
-    new: npt.NDArray[np.bool_],
+    splits: npt.NDArray[np.integer],
     dropped: npt.NDArray[np.bool_],
     sampled: pa.Table,
     threshold: float,
 ) -> tuple[int, int]:
-    """(new records that must give way to a sampled one, those of them that do), by comparing all with all."""
-    must = np.zeros(sketches.num_rows, np.bool_)
-    _must_give_way(
-        splits, sampled.column("split").to_numpy(), sets_of(sketches, "words"), sets_of(sketches, "grams"),
-        sets_of(sampled, "words"), sets_of(sampled, "grams"), threshold, must,
+    """(look-alikes of sampled records among those with a split, how many of them do no harm), all compared with all."""
+    pairs, harmless = _count_pairs(
+        id_words(sketches.column("id"))[:, 0], splits.astype(np.int8), dropped,
+        id_words(sampled.column("id"))[:, 0], sampled.column("split").to_numpy(),
+        sets_of(sketches, "words"), sets_of(sketches, "grams"), sets_of(sampled, "words"), sets_of(sampled, "grams"),
+        threshold,
     )  # fmt: skip
-    must &= new
-    return int(must.sum()), int((must & dropped).sum())
+    return int(pairs), int(harmless)
 
 
 @compiled
-def _must_give_way(
+def _count_pairs(
+    ids: npt.NDArray[np.uint64],
     splits: npt.NDArray[np.int8],
+    dropped: npt.NDArray[np.bool_],
+    held_ids: npt.NDArray[np.uint64],
     held_splits: npt.NDArray[np.int8],
     words: Sketches,
     grams: Sketches,
     held_words: Sketches,
     held_grams: Sketches,
     threshold: float,
-    must: npt.NDArray[np.bool_],
-) -> None:
-    """Marks the records that resemble a held-out one of a split that theirs gives way to."""
+) -> tuple[int, int]:
+    """Pairs of a record and a held-out one that are alike, and those of them that are in one split or lost a record."""
+    pairs = harmless = 0
     for row in range(len(splits)):
+        if splits[row] < 0:
+            continue
         for other in range(len(held_splits)):
-            if 0 <= splits[row] < held_splits[other] and not must[row]:
-                must[row] = similarity_of(words, grams, row, held_words, held_grams, other) >= threshold
+            if ids[row] == held_ids[other]:
+                continue
+            if similarity_of(words, grams, row, held_words, held_grams, other) >= threshold:
+                pairs += 1
+                harmless += dropped[row] or splits[row] == held_splits[other]
+    return pairs, harmless

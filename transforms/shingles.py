@@ -10,7 +10,7 @@ space where anything else stood. Which of the two measures a pair gets depends o
 `BRIDGE` tokens and more is never like one below `SHORT`.
 
 The functions here are the plain definition; `transforms.fingerprints` gives the same sets faster. Hashes
-are keyed, so that nobody outside can craft texts that collide.
+are keyed: whoever knows neither the key nor, without one, the salt cannot craft texts that collide.
 """
 
 from __future__ import annotations
