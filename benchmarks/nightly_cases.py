@@ -88,16 +88,26 @@ class Judge:
     def cause(self, one: str) -> str | None:
         """Why stickiness let a record fare otherwise; None where nothing shows that it did."""
         mine, other = self.mine[one], self.full[one]
-        near = {id_: much for id_, much in self.alike(one).items() if much >= self.leak - SLACK}
+        near = self._near(one)
         if mine.outcome == "dropped":
-            return self._dropped(mine, near)
+            return self._dropped(mine, near) or self._repeats(mine, near)
         if mine.outcome == "duplicate":
             return self._duplicate(mine, near)
         if other.outcome == "duplicate":
             return self._kept_alone(other, near)
         if other.outcome == "dropped":
-            return self._not_dropped(one, mine, near)
+            return self._not_dropped(one, mine, near | (self._near(other.kept_id) if other.kept_id else {}))
         return self._split(one, mine, other, near)
+
+    def _near(self, one: str) -> dict[str, float]:
+        return {id_: much for id_, much in self.alike(one).items() if much >= self.leak - SLACK}
+
+    def _repeats(self, mine: Fate, near: Mapping[str, float]) -> str | None:
+        """What is left out because it repeats a record that was: why that was."""
+        if mine.kept_id is None or near.get(mine.kept_id, 0.0) < self.threshold - SLACK:
+            return None
+        cause = self._dropped(self.mine[mine.kept_id], self._near(mine.kept_id))
+        return cause and f"what it repeats was left out: {cause}"
 
     def _dropped(self, mine: Fate, near: Mapping[str, float]) -> str | None:
         if mine.reason == "group_in_eval":

@@ -134,6 +134,22 @@ def test_a_look_alike_in_the_same_split_is_no_leak(night_cut, found):
     assert (judge.cause(one) is not None) == found
 
 
+@pytest.mark.parametrize(("similarity", "found"), [(0.9, True), (0.75, False)])
+def test_what_repeats_a_record_goes_for_its_cause(similarity, found):
+    """Its leader resembles eval that was published before; it itself does not."""
+    one, leader, held = "0" * 32, "1" * 32, "2" * 32
+    nights = {
+        held: fate("eval", snapshot=1),
+        leader: fate("dropped", "near_eval"),
+        one: fate("dropped", "near_eval", leader),
+    }
+    alike = {one: {leader: similarity}, leader: {one: similarity, held: 0.75}, held: {leader: 0.75}}
+    judge = Judge(
+        nights, dict.fromkeys(nights, fate("train")), alike.__getitem__, Keys("x"), {}, (0, 0, False), 0.8, 0.7
+    )
+    assert (judge.cause(one) is not None) == found
+
+
 def test_nights_reach_what_the_benchmark_asks_of_them(tmp_path, monkeypatch):
     """The whole simulation, small: thirty nights of it are `benchmarks/nightly.py`."""
     monkeypatch.setattr(nightly, "command", lambda *arguments: float(mill(*arguments)))
