@@ -224,6 +224,11 @@ class _Region:
         digits = _plain_digits(plain)
         return len(digits) <= _MOST_DIGITS or digits.startswith(self._coded)
 
+    def may_hold_among(self, plain: str, mark: str) -> bool:
+        """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
+        within = _MARKS.replace(mark.encode(), b"")
+        return any(map(self._perhaps.fullmatch, plain.encode().translate(None, within).split(mark.encode())))
+
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
         return self._needing.fullmatch(_plain_digits(candidate)) is not None
@@ -491,7 +496,7 @@ def _plain_numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[i
         yield from _inner_numbers(candidate, region, fewest)
         return
     for mark, part in one.parts:
-        for match in part.finditer(candidate) if mark in candidate else ():
+        for match in part.finditer(candidate) if mark in candidate and one.may_hold_among(candidate, mark) else ():
             inner = match.group().rstrip(" -.")
             if _verified(inner, region):
                 yield match.start(), match.start() + len(inner)

@@ -156,10 +156,11 @@ class Numbering:
         Raises TooManyValues after `LAST_NUMBER` of a type.
         """
         entity, value, raw = removed
-        known = self._by_value.get((entity, value)) or self._by_raw.get(raw)
+        meant = entity, value
+        known = self._by_value.get(meant) or self._by_raw.get(raw)
         if known is None:
             known = entity, self._next(entity)
-        self._by_value[entity, value] = self._by_raw[raw] = known
+        self._by_value[meant] = self._by_raw[raw] = known
         self.spans[known[0]] += 1
         return known[1]
 
