@@ -93,6 +93,9 @@ def apply_decisions(
             f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY)", "set the key that it was made with"
         )  # fmt: skip
     fates = _fates(rewrite, {one.id for one in decisions})
+    # What is left of a file of corrections whose other records were forgotten since is carried out.
+    known = [one for one in decisions if one.id in fates or not (digest and rewrite.of_kind("suppressed"))]
+    unknown, decisions = len(decisions) - len(known), known
     todo, histories, unfit = _aim(decisions, fates)
     _stop(wrong + unfit)
     cuts = [one for one in todo if one.decision == "cut"]
@@ -118,6 +121,8 @@ def apply_decisions(
         replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
         _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced})
         added = _put_in(rewrite, path, content, fixes, signed, splits, keys, digest) if fixes else None
+        if digest and not fixes:
+            _note_input(rewrite, _shard_of(rewrite, path), content, digest, add_accounts([]))
         manifest = rewrite.commit(changes, added)
     return {
         "dataset": dataset.root,
@@ -126,6 +131,7 @@ def apply_decisions(
         "committed": bool(todo),
         **changes,
         "already": already,
+        "unknown": unknown,
         "cost": rewrite.cost(),
     }
 
@@ -464,7 +470,7 @@ def _put_in(
         mine = texts.filter(pa.array(splits == split)).combine_chunks()
         if mine.num_rows:
             _put_shard(rewrite, name, mine, settings["write"])
-    shard = f"{rewrite.number:06d}-{CORRECTIONS}:{redacted_place(Path(path).name, _redactor(settings))}"
+    shard = _shard_of(rewrite, path)
     lineage = pa.table(
         {
             "shard": pa.array([shard] * signed.num_rows, pa.string()),
@@ -484,6 +490,21 @@ def _put_in(
     added = add_accounts(
         [{"read": len(fixes), **{name: int((splits == split).sum()) for split, name in enumerate(SPLITS)}}]
     )
+    _note_input(rewrite, shard, content, digest, added)
+    rewrite.accounting = add_accounts([rewrite.accounting, added])
+    if rewrite.of_kind("index"):
+        _put_index(rewrite, signed, texts, splits, keys)
+    return added
+
+
+def _shard_of(rewrite: Rewrite, path: str) -> str:
+    """The name of a file of decisions among the inputs."""
+    name = redacted_place(Path(path).name, _redactor(rewrite.parent["config"]))
+    return f"{rewrite.number:06d}-{CORRECTIONS}:{name}"
+
+
+def _note_input(rewrite: Rewrite, shard: str, content: bytes, digest: str, added: Mapping[str, Any]) -> None:
+    """Puts the file of decisions among the inputs, so that it is taken in once."""
     row = {
         **added, "quarantined": [], "dropped": [], "shard": shard, "size": len(content),
         "etag": content_digest(content).hex(), "digest": digest, "kind": CORRECTIONS, "corrupt": False, "notes": [],
@@ -493,10 +514,6 @@ def _put_in(
             join("snapshots", f"{rewrite.name}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
         )
     )
-    rewrite.accounting = add_accounts([rewrite.accounting, added])
-    if rewrite.of_kind("index"):
-        _put_index(rewrite, signed, texts, splits, keys)
-    return added
 
 
 def _redactor(settings: Mapping[str, Any]) -> Any:

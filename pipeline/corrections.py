@@ -42,9 +42,13 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
         if digest in known:
             continue
         done = apply_decisions(dataset, file.uri, keys, config, content=storage.read(file.uri), digest=digest)
-        if done["already"]:
-            say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
+        if done["unknown"]:
+            say(
+                f"warning: {done['unknown']:,} corrections are of records that are not there, as those of forgotten people"
+            )
         if done["committed"]:
+            if done["already"]:
+                say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
             applied += 1
             say(f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut")
     return applied

@@ -72,7 +72,7 @@ def recent_nights(dataset: Dataset, parent: dict[str, Any] | None) -> list[Night
 
 def night_breaches(gates: Mapping[str, Any], tonight: Night, before: Sequence[Night]) -> list[str]:
     """What closes a gate, in sentences that say the key that opens it."""
-    if len(before) < LEAST_HISTORY or not tonight.added["read"]:
+    if len(before) < LEAST_HISTORY:
         return []
     breaches = _volume_breaches(gates, tonight, before)
     if tonight.added["read"] < LEAST_LINES:

@@ -169,6 +169,13 @@ def _check_config(manifest: Mapping[str, Any], config: Config, keys: Keys, *, ac
             f"this can't change once a dataset is published: {'; '.join(for_ever)}",
             "put it back, or write to a new output",
         )
+    redacted = [text for key, text in changed if key.startswith("redact.")]
+    if rebuild and redacted and keys.secret is None:
+        raise UsageError(
+            "without a secret key (CORPUSMILL_KEY) a record is known by its redacted text alone, so after this change a "
+            f"rebuild could put into train what was in eval: {'; '.join(redacted)}",
+            "put the keys back, or write to a new output, with CORPUSMILL_KEY set for changes to come",
+        )
     if rebuild:
         return []
     others = [text for key, text in changed if key not in _FOR_NEW_RECORDS]

@@ -61,7 +61,9 @@ RATES = {
     "index_bands": 0.0131,
 }
 REGROUP_RATE = 0.03  # CPU seconds for each MB of text
-REDACT_RATE = 0.07  # CPU seconds for each MB of text: benchmarks/redaction.py, chat of which every fifth turn holds a value
+REDACT_RATE = (
+    0.07  # CPU seconds for each MB of text: benchmarks/redaction.py, chat of which every fifth turn holds a value
+)
 
 # What a process holds: this as it is, and by stage so much more, and so many bytes for each byte of text of the segment
 # that a task reads. Mill and Regroup hold buffers of one size, Cluster the edges of a part, Join the leaders that

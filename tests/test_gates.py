@@ -104,7 +104,7 @@ ALL = GateOptions(min_volume=0.5, max_volume=2.0).model_dump()
         (night(script__Han=9000), "scripts that are written differ"),
         (night(read=400, duplicate=40), "gates.min_volume = 0.5"),
         (night(read=2600, duplicate=260), "gates.max_volume = 2"),
-        (night(read=0, quarantined=0, duplicate=0), None),
+        (night(read=0, quarantined=0, duplicate=0), "gates.min_volume"),
         (night(read=100, quarantined=90, duplicate=0), "gates.min_volume"),  # shares of so few lines say nothing
     ],
 )

@@ -323,3 +323,45 @@ def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):
     capsys.readouterr()
     assert mill(*nightly, "2026-11-02") == 2
     assert "the dataset has no record" in capsys.readouterr().err
+
+
+def test_a_file_of_cuts_is_taken_in_once_and_lets_forgotten_people_pass(tmp_path, capsys):
+    chooser = random.Random(6)
+    config = tmp_path / "nightly.yaml"
+    config.write_text(
+        f"sources:\n  - input: {tmp_path}/logs/{{date}}.jsonl\n"
+        f"  - {{input: '{tmp_path}/corrected/*.jsonl', corrected: true}}\noutput: {tmp_path}/out\n"
+    )
+    nightly = ["run", config, *GROUPED, "--date"]
+    for day in range(1, 5):
+        some = [said(chooser, user=100 * day + number) for number in range(40)]
+        write_lines(tmp_path / "logs" / f"2026-11-{day:02}.jsonl", some)
+    assert mill(*nightly, "2026-11-01") == 0
+    trained = sorted(one for one, split in splits(tmp_path / "out", 1).items() if split == "train")
+    write_lines(tmp_path / "corrected" / "a.jsonl", [{"id": trained[0], "decision": "cut"}])
+    assert mill(*nightly, "2026-11-02") == 0
+    assert "1 cut" in capsys.readouterr().err
+    assert trained[0] not in splits(tmp_path / "out", 3)
+    assert mill(*nightly, "2026-11-03") == 0
+    assert "cut" not in capsys.readouterr().err
+    assert mill("verify", tmp_path / "out") == 0
+    group = next(one["group"] for one in fates(tmp_path / "out", 1) if one["id"] == trained[1])
+    write_lines(tmp_path / "corrected" / "b.jsonl", [{"id": one, "decision": "cut"} for one in trained[1:3]])
+    assert mill("forget", tmp_path / "out", "--group", group) == 0
+    assert mill(*nightly, "2026-11-04") == 0
+    assert "1 corrections are of records that are not there" in capsys.readouterr().err
+    assert not set(trained[:3]) & splits(tmp_path / "out", 7).keys()
+    assert mill("verify", tmp_path / "out") == 0
+
+
+def test_without_a_key_nothing_is_redacted_otherwise_in_a_rebuild(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CORPUSMILL_KEY", raising=False)
+    chooser = random.Random(7)
+    logs = write_lines(tmp_path / "a.jsonl", [said(chooser, user=number) for number in range(40)])
+    again = ["run", "--input", logs, "--output", tmp_path / "out", *GROUPED]
+    assert mill(*again) == 0
+    capsys.readouterr()
+    assert mill(*again, "--rebuild", "--set", "redact.enabled=true") == 2
+    assert "a record is known by its redacted text alone" in capsys.readouterr().err
+    assert mill(*again, "--rebuild", "--set", "validate.max_chars=5000") == 0
+    assert splits(tmp_path / "out", 2) == splits(tmp_path / "out", 1)
