@@ -508,6 +508,7 @@ def _note_input(rewrite: Rewrite, shard: str, content: bytes, digest: str, added
     row = {
         **added, "quarantined": [], "dropped": [], "shard": shard, "size": len(content),
         "etag": content_digest(content).hex(), "digest": digest, "kind": CORRECTIONS, "corrupt": False, "notes": [],
+        "snapshot": rewrite.number,
     }  # fmt: skip
     rewrite.add(
         rewrite.put_table(

@@ -36,6 +36,7 @@ INPUTS = pa.schema(
         *[pa.field(name, pa.int64(), nullable=False) for name in ("read", "blank", *SPLITS, "duplicate")],
         pa.field("quarantined", _COUNTS, nullable=False),
         pa.field("dropped", _COUNTS, nullable=False),
+        pa.field("snapshot", pa.int32()),  # that took it in
     ]
 )
 
@@ -283,6 +284,7 @@ def _put_inputs(
             "digest": one.digest,
             "kind": one.kind,
             "corrupt": number in corrupt,
+            "snapshot": plan.number,
         }
         rows.append({**accounts[number], **maps, **known, "notes": list(notes[number].items())})
     rows += carried.inputs

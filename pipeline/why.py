@@ -50,7 +50,15 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     fates = [*fates, *followers][:MOST]
     batches = (batch for _, batch in _lineage(dataset, manifest))
     counts = count_followers(batches, {one["id"] for one in fates if one["outcome"] in SPLITS})
-    told = ({**one, "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None} for one in fates)
+    took_in = _took_in(dataset, manifest)
+    told = (
+        {
+            **one,
+            "snapshot": took_in.get(one["shard"], one["snapshot"]),
+            "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None,
+        }
+        for one in fates
+    )
     return [{**one, "explanation": explain(one)} for one in told]
 
 
@@ -118,6 +126,17 @@ def _inputs(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[dict[str,
             yield from pq.read_table(stream, columns=["shard", "read", "blank"]).to_pylist()
 
 
+def _took_in(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, int]:
+    """The snapshot that took each input in, of those of which one did: a compaction puts the lineage of many together."""
+    found: dict[str, set[int | None]] = {}
+    for uri in dataset.files(manifest, "inputs"):
+        with dataset.storage.open(uri) as stream:
+            for row in pq.ParquetFile(stream).read(use_threads=False).to_pylist():
+                found.setdefault(row["shard"], set()).add(row.get("snapshot"))
+    only = {shard: next(iter(numbers)) for shard, numbers in found.items() if len(numbers) == 1}
+    return {shard: number for shard, number in only.items() if number is not None}
+
+
 def explain(fate: Mapping[str, Any]) -> str:
     """What a lineage row, with the `gave_way` of a kept one, says in a sentence."""
     outcome, reasons = fate["outcome"], fate["reasons"]
@@ -129,9 +148,10 @@ def explain(fate: Mapping[str, Any]) -> str:
             return said
         return f"{said}: it is a near-duplicate of {fate['kept_id']} (similarity {fate['similarity']:.3f}), which was left out"
     if outcome == Outcome.DUPLICATE:
+        named = fate["kept_id"] or "a record that was forgotten"
         if reasons == ["exact"]:
-            return f"gave way to {fate['kept_id']}, of which it is an exact copy"
-        return f"gave way to {fate['kept_id']}, of which it is a near-duplicate (similarity {fate['similarity']:.3f})"
+            return f"gave way to {named}, of which it is an exact copy"
+        return f"gave way to {named}, of which it is a near-duplicate (similarity {fate['similarity']:.3f})"
     return f"kept, in {outcome}" + _followed(fate["gave_way"])
 
 

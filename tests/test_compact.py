@@ -63,6 +63,11 @@ def test_compaction_changes_the_files_and_nothing_in_them(nights, tmp_path, caps
     capsys.readouterr()
     assert mill("compact", output, "--min-files", 2, "--json") == 0
     assert json.loads(capsys.readouterr().out)["committed"] is False
+    for number in (1, 2):  # the snapshot that took a line in is told as before
+        capsys.readouterr()
+        assert mill("why", output, f"logs/{number - 1}.jsonl:3", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert {one["snapshot"] for one in (told if isinstance(told, list) else told["fates"])} == {number}
     # The same again elsewhere gives the same bytes.
     other = Path(shutil.copytree(nights / "out", tmp_path / "other"))
     assert mill("compact", other, "--min-files", 2) == 0
