@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.carry import Carried, carry_over
 from pipeline.gates import Night, night_breaches, recent_nights, sum_measures
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan, load_plan, plan_uri
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
 from transforms.once import Work
@@ -140,13 +140,31 @@ def _carried(dataset: Dataset, plan: Plan, parent: Mapping[str, Any] | None, spo
     return Carried([one for one in parent["files"] if one["kind"] != "report"], [], parent["accounting"])
 
 
+def note_work(dataset: Dataset, plan: Plan, work: str) -> None:
+    """Says in the dataset where the work of a plan is that lies elsewhere: `forget` and `expire` must find it."""
+    own = dataset.uri("work", plan.id)
+    if work != own:
+        dataset.storage.put(plan_uri(own), plan.to_json())
+        dataset.storage.put(join(own, "elsewhere"), work.encode())
+
+
+def work_elsewhere(dataset: Dataset, plan_id: str) -> list[str]:
+    """The work folder of a plan that lies elsewhere, if it does."""
+    try:
+        found = dataset.storage.read(join(dataset.uri("work", plan_id), "elsewhere")).decode()
+    except FileNotFoundError:
+        return []
+    return [found] if found.endswith(f"/{plan_id}") else []
+
+
 def remove_left_work(dataset: Dataset, number: int) -> None:
     """Removes work of runs that can't commit any more, since their number is taken; of later ones nothing."""
     work = dataset.uri("work")
     for name in dataset.storage.names(work, "directory"):
         with contextlib.suppress(FileNotFoundError):
             if load_plan(dataset.storage, join(work, name)).number <= number:
-                dataset.storage.remove(join(work, name))
+                for folder in (*work_elsewhere(dataset, name), join(work, name)):
+                    dataset.storage.remove(folder)
     if dataset.storage.is_local(work):
         with contextlib.suppress(OSError):
             os.rmdir(dataset.storage.filesystem(work)[1])  # unless there is more in it

@@ -5,8 +5,8 @@ expire finds again. What is still of use is told without locks:
 
 * the newest manifest always stays, so the files that a run in progress will list again stay too;
 * a folder numbered above the newest belongs to a run in progress, or to one that came to nothing: it goes with its
-  work folder, when the newest file of both is older than `older_than`; without its work folder (which may lie
-  elsewhere and say that the files are done) it stays until its number is taken;
+  work folder, which may lie elsewhere (`commit.note_work`), when the newest file of both is older than `older_than`; without a work
+  folder it stays until its number is taken;
 * a rollback pins the snapshot that it lists again (`history.pinned`).
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.commit import stop_uri
+from pipeline.commit import stop_uri, work_elsewhere
 from pipeline.errors import UsageError
 from pipeline.history import kept_snapshots, pinned_numbers
 from pipeline.plan import plan_uri
@@ -145,6 +145,8 @@ def _stale_work(dataset: Dataset, before: float) -> Iterator[tuple[str, list[Sto
         if _PLAN.fullmatch(plan):
             by_plan[plan].append(one)
     for plan, files in sorted(by_plan.items()):
+        for elsewhere in work_elsewhere(dataset, plan):
+            files += dataset.storage.below(elsewhere)
         newest = max(one.modified for one in files)
         if _number_of(dataset, plan) > latest:
             # Its data files may be younger than what its work folder has.
@@ -169,11 +171,11 @@ def _of_plan(dataset: Dataset, plan: str) -> Iterable[Stored]:
 
 def _remove_work(dataset: Dataset, plan: str) -> None:
     """Removes a work folder so that a run of the plan that is still going on somewhere doesn't commit."""
-    work = dataset.uri("work", plan)
-    dataset.storage.put(stop_uri(work), b"")
-    for one in dataset.storage.below(join(work, "done")):  # what says that files are there goes before the files
-        dataset.storage.remove(one.uri)
-    dataset.storage.remove(work)
+    for work in (*work_elsewhere(dataset, plan), dataset.uri("work", plan)):
+        dataset.storage.put(stop_uri(work), b"")
+        for one in dataset.storage.below(join(work, "done")):  # what says that files are there goes before the files
+            dataset.storage.remove(one.uri)
+        dataset.storage.remove(work)
 
 
 def _unlisted(

@@ -15,7 +15,7 @@ import orjson
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from pipeline.commit import breach_uri, stop_uri
+from pipeline.commit import breach_uri, note_work, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
 from pipeline.decisions import put_decisions
@@ -247,6 +247,7 @@ def execute(
     if plan.base.decided:
         put_decisions(prepared.dataset, plan, work, prepared.keys)
     storage.put(plan_uri(work), plan.to_json())
+    note_work(prepared.dataset, plan, absolute(work))
     load_plan.cache_clear()
     for left in (breach_uri(work), stop_uri(work)):
         storage.remove(left)

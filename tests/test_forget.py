@@ -212,14 +212,17 @@ def test_after_a_rebuild_every_file_keeps_a_copy_of_its_own(people, made, tmp_pa
     assert any("-corrected/train" in path for path in paths)
 
 
-def test_what_a_gate_set_aside_goes_too(people, tmp_path, capsys):
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_a_gate_set_aside_goes_too(people, tmp_path, capsys, outside):
     logs = write_lines(
         tmp_path / "more.jsonl", [chat(f"Something new of {n}", user_id=5) for n in range(9)] + [b"{"] * 9
     )
     gated = ["run", "--input", logs, "--output", people, *FAST, "--set", "split.group_by=metadata.user_id"]
+    gated += ["--set", f"work={tmp_path}/work"] if outside else []
     assert mill(*gated, "--set", "write.shard_bytes=8192", "--set", "gates.max_quarantined=0.1") == 3
-    aside = [*people.glob("data/000002-*/*")]
-    assert aside
+    work = tmp_path / "work" if outside else people / "work"
+    aside = [*people.glob("data/000002-*/*"), *work.glob("*/texts/*.run")]
+    assert len(aside) > 1
     assert forget(people, capsys, "5")["uncommitted_removed"] > 0
     assert not any(path.exists() for path in aside)
     group = KEYS.group(b"5").hex().encode()
