@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.carry import Carried, carry_over
-from pipeline.gates import Night, night_breaches, recent_nights, sum_measures
+from pipeline.gates import LEAST_HISTORY, Night, night_breaches, recent_nights, sum_measures
 from pipeline.plan import Plan, load_plan, plan_uri
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
@@ -85,9 +85,9 @@ def commit_run(
             "accounts": [{"shard": plan.inputs[number].name, **account} for number, account in accounts.items()],
         }
         breaches = [] if accept else gate_breaches(plan, units, added, accounting)
+        before = recent_nights(dataset, parent)
         if not accept and not plan.is_rebuild:
-            tonight = Night(added, measures)
-            breaches += night_breaches(plan.config["gates"], tonight, recent_nights(dataset, parent))
+            breaches += night_breaches(plan.config["gates"], Night(added, measures), before)
         if breaches:
             page = build_report(dataset, plan, accounting, added, summary)[-1]["path"]
             found = {"breaches": breaches, "added": added, "measures": measures, "report": dataset.uri(page)}
@@ -119,7 +119,7 @@ def commit_run(
                 "versions": plan.versions,
                 "schema_version": SCHEMA_VERSION,
                 "key_check": plan.key_check,
-                "warnings": warnings_of(plan, summary["cut"]),
+                "warnings": warnings_of(plan, summary["cut"], len(before)),
             }
         )
     if dataset.manifest(plan.number)["plan"] == plan.id:
@@ -189,8 +189,8 @@ def stop_uri(work: str) -> str:
     return join(work, "stop")
 
 
-def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
-    """What a user should know of a dataset that was committed."""
+def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
+    """What a user should know of a dataset that was committed; `nights` are kept of those before."""
     warnings = []
     if not plan.config["redact"]["enabled"]:
         warnings.append("redaction was off: personal data and secrets are in the dataset")
@@ -202,6 +202,10 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any]) -> list[str]:
         )
     if cut["cut"][3]:
         warnings.append("val has fewer records than split.min_val or split.val asks for: it never takes above a third")
+    if nights < LEAST_HISTORY < plan.number and not plan.is_rebuild:
+        warnings.append(
+            f"nothing was compared with the nights before: {nights} of them are kept, {LEAST_HISTORY} are wanted"
+        )
     return warnings
 
 
