@@ -35,7 +35,7 @@ class Carried:
 
 def carry_over(dataset: Dataset, plan: Plan, parent: Mapping[str, Any], spool: str | None) -> Carried:
     """Writes the lineage of eval's records as the parent has it into the new snapshot's folder."""
-    kept = [one for one in parent["files"] if one.get("split") == Outcome.EVAL or one["kind"] == "suppressed"]
+    kept = [one for one in parent["files"] if one.get("split") == Outcome.EVAL or one["kind"].startswith("suppressed")]
     kept += _corrected(dataset, plan)
     path = join("lineage", plan.name + "-eval", shard_name("part", 0, 1, "parquet"))
     file = FileWriter(dataset.storage, dataset.root, path, "lineage", None, spool)

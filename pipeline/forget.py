@@ -37,6 +37,7 @@ from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 
 SUPPRESSED = pa.schema([pa.field("group", pa.binary(16), nullable=False)])
+SUPPRESSED_RECORDS = pa.schema([pa.field("record", pa.binary(16), nullable=False)])
 
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 _ANY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -48,6 +49,7 @@ class Gone:
 
     groups: set[str]
     ids: set[str] = field(default_factory=set)
+    evaluated: set[str] = field(default_factory=set)  # ids that were in eval
     sources: set[str] = field(default_factory=set)
     lines: Counter[str] = field(default_factory=Counter)  # by group
     others: pa.Table = field(
@@ -98,12 +100,15 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     gone = find_lines(rewrite, set(wanted))
     if manifest["key_check"] != keys.check and not all(gone.lines[value] for value in values):
         raise _other_key(dataset)
+    if gone.evaluated and manifest["key_check"] != keys.check:
+        raise _other_key(dataset)
     gone.others = _bands_of_others(rewrite, gone, keys)
     suppressed = suppressed_groups(dataset, rewrite.of_kind("suppressed"))
     removed = _remove(rewrite, gone)
     fresh = set(wanted) - suppressed
     if rewrite.copied or fresh:
         _suppress(rewrite, suppressed | set(wanted))
+        _suppress_records(rewrite, {keys.value(bytes.fromhex(one)) for one in gone.evaluated})
         found = search_files(rewrite, gone)
         changes = {
             "groups": sum(gone.lines[one] > 0 for one in wanted),
@@ -175,6 +180,8 @@ def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
             # Copies of another's record share its id and source, and that record stays.
             if row["outcome"] in SPLITS or row["reasons"] == [Drop.SUPERSEDED]:
                 gone.ids.add(row["id"])
+                if row["outcome"] == Outcome.EVAL:
+                    gone.evaluated.add(row["id"])
                 gone.sources.update([row["source_id"]] if row["source_id"] else [])
     return gone
 
@@ -277,6 +284,20 @@ def _suppress(rewrite: Rewrite, groups: set[str]) -> None:
     path = join("snapshots", f"{rewrite.name}-suppressed.parquet")
     table = pa.table([pa.array([bytes.fromhex(one) for one in sorted(groups)], pa.binary(16))], schema=SUPPRESSED)
     rewrite.add(rewrite.put_table(path, "suppressed", table))
+
+
+def _suppress_records(rewrite: Rewrite, records: set[bytes]) -> None:
+    """Puts the list of all records that were in eval, by keyed digests, in place of the older one: copies of them that
+    others bring would come into train."""
+    older = rewrite.of_kind("suppressed_records")
+    for entry in older:
+        table = pq.read_table(io.BytesIO(rewrite.dataset.storage.read(rewrite.uri(entry))))
+        records |= set(table.column("record").to_pylist())
+    if records:
+        rewrite.files = [one for one in rewrite.files if one not in older]
+        path = join("snapshots", f"{rewrite.name}-suppressed-records.parquet")
+        table = pa.table([pa.array(sorted(records), pa.binary(16))], schema=SUPPRESSED_RECORDS)
+        rewrite.add(rewrite.put_table(path, "suppressed_records", table))
 
 
 def search_files(rewrite: Rewrite, gone: Gone) -> dict[str, int]:

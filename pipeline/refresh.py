@@ -125,7 +125,7 @@ def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, *, re
     return Base(
         paths,
         sum(one["bytes"] for one in index),
-        tuple(one["path"] for one in manifest["files"] if one["kind"] == "suppressed"),
+        tuple(one["path"] for one in manifest["files"] if one["kind"].startswith("suppressed")),
         guards=_eval_files(manifest) if rebuild else (),
         train=train,
         val=val,

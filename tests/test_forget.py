@@ -212,6 +212,29 @@ def test_after_a_rebuild_every_file_keeps_a_copy_of_its_own(people, made, tmp_pa
     assert any("-corrected/train" in path for path in paths)
 
 
+def test_what_was_in_eval_comes_back_for_nobody(people, tmp_path, capsys):
+    """What a forgotten person said in eval stays out when somebody else says it."""
+    dataset = Dataset(Storage(), str(people))
+    evaluated = [
+        row for uri in dataset.files(dataset.manifest(), "parquet", "eval") for row in pq.read_table(uri).to_pylist()
+    ]
+    group = evaluated[0]["group"]
+    forget(people, capsys, group)
+    said = [row for row in evaluated if row["group"] == group]
+    texts = [[{key: turn[key] for key in ("role", "content")} for turn in one["messages"]] for one in said]
+    logs = write_lines(
+        tmp_path / "more.jsonl", [{"messages": one, "user_id": "again"} for one in texts] + [chat("New.", "So.")]
+    )
+    options = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=8192"]
+    assert mill("run", "--input", logs, "--output", people, *options) == 0
+    added = dataset.manifest()["added"]
+    assert added["dropped"] == {"forgotten": len(said)}
+    assert not {one["id"] for one in said} & {row["id"] for row in live(people, "parquet")}
+    assert all(one["id"] is None for one in live(people, "lineage") if one["reasons"] == ["forgotten"])
+    assert mill("diff", people, "1", "3") == 0
+    assert mill("verify", people) == 0
+
+
 @pytest.mark.parametrize("outside", [False, True])
 def test_what_a_gate_set_aside_goes_too(people, tmp_path, capsys, outside):
     logs = write_lines(

@@ -30,7 +30,7 @@ from transforms.runs import Runs, RunWriter, segment_of
 from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
-from transforms.suppress import leave_out_groups, load_suppressed, with_reasons
+from transforms.suppress import forgotten, is_suppressed, leave_out_groups, load_suppressed, with_reasons
 from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
@@ -165,7 +165,7 @@ def _mill_blocks(
                     keys=options.keys,
                 )
                 stage = "Forget"
-                records = leave_out_groups(records, suppressed)
+                records = leave_out_groups(records, suppressed.groups)
                 stage = "Validate"
                 records = validate_records(records, options.validate)
                 stage = "Decontaminate"
@@ -190,6 +190,12 @@ def _mill_blocks(
                     hit = pa.array(found.records)
                     _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), source, options, writers)
                     signed, said = signed.filter(pc.invert(hit)), said.filter(pc.invert(hit))
+                stage = "Forget"
+                again = is_suppressed(signed.column("id"), suppressed.records, options.keys)
+                if pc.any(again).as_py():
+                    _write_rejects(forgotten(signed.filter(again)), source, options, writers)
+                    signed, said = signed.filter(pc.invert(again)), said.filter(pc.invert(again))
+                stage = "Sign"
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
                 _write_signed(signed, said, source.number, options, writers, bands)
                 stage = "Quarantine"

@@ -1,15 +1,20 @@
-"""Suppress: records of people who were forgotten go no further than Parse, and leave nothing but their line's place."""
+"""Suppress: records of people who were forgotten go no further than Parse, and leave nothing but their line's place.
+
+What somebody else says as they did in eval leaves no more: what was once in eval is never in train or val.
+"""
 
 from __future__ import annotations
 
 import functools
 import io
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.hashing import Keys
 from transforms.reasons import Drop
 from transforms.schema import REASONS, RECORDS
 from transforms.storage import Storage
@@ -17,12 +22,29 @@ from transforms.storage import Storage
 _CONTENT = ("messages", "tools", "metadata", "group")
 
 
+class Suppressed(NamedTuple):
+    """What is forgotten: digests of groups, and keyed digests of the ids of records that were in eval."""
+
+    groups: pa.Array
+    records: pa.Array
+
+
 @functools.lru_cache(maxsize=4)
-def load_suppressed(storage: Storage, uris: tuple[str, ...]) -> pa.Array:
-    """The groups in the lists of forgotten groups; read once a worker."""
-    tables = [pq.read_table(io.BytesIO(storage.read(uri))).column("group") for uri in uris]
-    groups = pa.chunked_array([chunk for column in tables for chunk in column.chunks], pa.binary(16))
-    return groups.unique()
+def load_suppressed(storage: Storage, uris: tuple[str, ...]) -> Suppressed:
+    """The lists of what is forgotten; read once a worker."""
+    chunks: dict[str, list[pa.Array]] = {"group": [], "record": []}
+    for uri in uris:
+        table = pq.read_table(io.BytesIO(storage.read(uri)))
+        for name in table.column_names:
+            chunks[name] += table.column(name).chunks
+    return Suppressed(*(pa.chunked_array(found, pa.binary(16)).unique() for found in chunks.values()))
+
+
+def is_suppressed(ids: pa.Array, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
+    """bool[N]: which records say what a forgotten record of eval said: nobody else's copy of it comes into a split."""
+    if not len(suppressed):
+        return pa.array(np.zeros(len(ids), bool))
+    return pc.is_in(pa.array([keys.value(one) for one in ids.to_pylist()], pa.binary(16)), value_set=suppressed)
 
 
 def leave_out_groups(records: pa.RecordBatch, suppressed: pa.Array) -> pa.RecordBatch:
@@ -51,3 +73,8 @@ def with_reasons(records: pa.RecordBatch, reason: Drop) -> pa.RecordBatch:
     reasons = pa.array([[str(reason)]] * records.num_rows, REASONS)
     place = records.schema.get_field_index("reasons")
     return records.set_column(place, records.schema.field(place), reasons)
+
+
+def forgotten(records: pa.RecordBatch) -> pa.RecordBatch:
+    """The places of records that are forgotten, and no more: neither ids nor whose they are."""
+    return with_reasons(records.select(["line", "offset", "length", "reasons"]), Drop.FORGOTTEN)
