@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_redact import said
-from transforms.shadow import shadow_of, undisguised
+from transforms.shadow import may_differ, shadow_of, undisguised
 
 DISGUISED = [
     ("４１１１　１１１１　１１１１　１１１１", "4111 1111 1111 1111"),
@@ -78,3 +80,29 @@ def test_hostile_texts_keep_their_size() -> None:
         text = shape * (20_000 // len(shape))
         shadow = shadow_of(text)
         assert shadow is None or len(shadow.text) <= len(text)
+
+
+VALUES = ["bob.k@mail.example.com", "203.0.113.77", "password: hunter2!", "00:1A:2B:3C:4D:5E", "postgres://u:pw12@h/db",
+          "4111 1111 1111 1111", "api_key=abcd1234efgh5678xyz", "+1 212-867-5309"]  # fmt: skip
+
+
+def passing() -> dict[str, list[str]]:
+    """Characters of the basic plane beyond ASCII that pass for each ASCII one."""
+    found: dict[str, list[str]] = {}
+    for code in range(0x80, 0x10000):
+        plain = unicodedata.normalize("NFKC", chr(code)) if not 0xD800 <= code < 0xE000 else ""
+        if len(plain) == 1 and plain.isascii():
+            found.setdefault(plain, []).append(chr(code))
+    return found
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_whatever_stands_within_a_value_for_another_is_looked_at(value):
+    """One character passes for the right one, or one without width is put in: the text must not be taken for its own shadow."""
+    others = passing()
+    for place in range(1, len(value) - 1):
+        before, after = value[:place], value[place + 1 :]
+        within = not before.endswith(" ")  # the first of a word is no disguise by itself
+        for other in others.get(value[place], []) if within else ():
+            assert may_differ(f"it is {before}{other}{after} now"), (place, hex(ord(other)))
+        assert may_differ(f"it is {before}\u200b{value[place:]} now"), place

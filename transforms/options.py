@@ -79,8 +79,10 @@ class CustomRecognizer(Options):
         if (self.pattern is None) == (not self.deny):
             raise ValueError("give either `pattern` or `deny`")
         if self.pattern is not None:
+            quiet = re2.Options()
+            quiet.log_errors = False  # RE2 itself would print the pattern
             try:
-                compiled = re2.compile(self.pattern)
+                compiled = re2.compile(self.pattern, quiet)
             except re2.error as error:
                 raise ValueError("not a valid RE2 pattern (no look-around, no back-references)") from error
             if compiled.search("") is not None:
@@ -119,6 +121,16 @@ class RedactOptions(Options):
         "or several by language, {en: …, de: …}",
     )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
+
+    @field_validator("countries")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from phonenumbers import SUPPORTED_REGIONS  # for those who name countries only
+
+        for country in value:
+            if country not in SUPPORTED_REGIONS:
+                raise ValueError(f"{country} is no country's code{'; write GB' if country == 'UK' else ''}")
+        return value
 
     @field_validator("model", mode="before")
     @classmethod

@@ -8,11 +8,12 @@ text alone and can be remembered; `Numbering` fills in the numbers for one conve
 
 from __future__ import annotations
 
+import bisect
 import functools
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import re2
@@ -61,7 +62,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     findings = sorted(findings)
     if len(findings) < 2:
         return findings
-    hosts = {one.end: one.start for one in findings if one.entity == "URL_CREDENTIALS"}
+    hosts = sorted((one.end, one.start) for one in findings if one.entity == "URL_CREDENTIALS")
     if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
         findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
     if all(one.end <= other.start for one, other in zip(findings, findings[1:], strict=False)):
@@ -77,8 +78,15 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     return [group[0] if len(group) == 1 else _union(group) for group in groups]
 
 
-def _at_host(address: Finding, hosts: Mapping[int, int]) -> bool:
-    return any(start <= address.start < end < address.end for end, start in hosts.items())
+def _at_host(address: Finding, hosts: Sequence[tuple[int, int]]) -> bool:
+    """Whether one of the credentials, by where they end and start, sorted, ends within an address that starts in them."""
+    for place in range(bisect.bisect_right(hosts, address.start, key=lambda one: one[0]), len(hosts)):
+        end, start = hosts[place]
+        if end >= address.end:
+            return False
+        if start <= address.start < end:
+            return True
+    return False
 
 
 def _union(group: Sequence[Finding]) -> Finding:
