@@ -15,6 +15,7 @@ whose result is in the work folder is skipped, so a retry or a second run of the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -72,8 +73,8 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         AsIter(settled | _references("torn")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
-    drops = (resolved, searched) | "Drops" >> beam.Flatten()
-    followed = {"followers": settled, "fallen": settled, "drops": drops} | _task("Follow", tasks.follow)
+    left = {"followers": settled, "fallen": settled, "drops": (resolved, searched)}
+    followed = left | _task("Follow", tasks.follow)
     told = searched | _map("Told", tasks.told)
     looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsIter(told)).with_output_types(dict)
 
@@ -81,7 +82,13 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     spread = [
         results | f"Spread {kinds[0]} {number}" >> beam.FlatMap(tasks.spread, kinds, size).with_output_types(Spread)
         for number, (results, kinds) in enumerate(
-            [(runs, ("texts", "rejects")), (settled, ("settled",)), (drops, ("drops",)), (followed, ("drops",))]
+            [
+                (runs, ("texts", "rejects")),
+                (settled, ("settled",)),
+                (resolved, ("drops",)),
+                (searched, ("drops",)),
+                (followed, ("drops",)),
+            ]
         )
     ]
     every_shard = looked | "Shards" >> beam.FlatMap(tasks.shards).with_output_types(Spread)
@@ -157,9 +164,12 @@ def _by_kind(kinds: Sequence[str], key: int, members: Iterable[tuple[str, Any]])
 
 @beam.ptransform_fn  # type: ignore[untyped-decorator]
 def _gather_references(
-    of: dict[str, Results], task: Callable[..., Any], result: type, *sides: Any
+    of: dict[str, Results | tuple[Results, ...]], task: Callable[..., Any], result: type, *sides: Any
 ) -> beam.PCollection[Any]:
-    """A task a segment, over the references to it in the results that each kind of run is in."""
+    """A task a segment, over the references to it in the results, or in several, that each kind of run is in.
+
+    Results themselves are not flattened: on Flink tasks got None in place of them.
+    """
 
     def references(result: dict[str, Any], kinds: Sequence[str]) -> Iterator[Tagged]:
         for kind in kinds:
@@ -167,9 +177,11 @@ def _gather_references(
                 yield number, (kind, (writer, start, end))
 
     tagged = []
-    for results in dict.fromkeys(of.values()):
-        kinds = [kind for kind, one in of.items() if one is results]
-        label = f"References to {' and '.join(kinds)}"
+    sources = {kind: one if isinstance(one, tuple) else (one,) for kind, one in of.items()}
+    for number, results in enumerate(dict.fromkeys(itertools.chain(*sources.values()))):
+        kinds = [kind for kind, found in sources.items() if results in found]
+        again = f" {number}" if any(len(sources[kind]) > 1 for kind in kinds) else ""
+        label = f"References to {' and '.join(kinds)}{again}"
         tagged.append(results | label >> beam.FlatMap(references, kinds).with_output_types(Tagged))
     together = tagged | beam.Flatten() if len(tagged) > 1 else tagged[0]
     return together | _gather(tuple(of), task, result, *sides)

@@ -15,9 +15,9 @@ from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.shape import Shape, shape_of
 
-# Bytes in the work folder and the output for each byte of text, and CPU seconds for each MB of text (10^6 bytes): made
-# chat logs of 1.4 kB a record with a fifth of copies, redaction off, one process, on the machine of the README; 16 GiB.
-# Of `index_bands` and REDACT_RATE less text: both got faster since. `docs/scaling.md` has 1 and 4 GiB beside it.
+# Bytes in the work folder and the output for each byte of text, of 16 GiB, where the tasks have the most to exchange; and CPU
+# seconds for each MB of text (10^6 bytes), of 4 GiB: made chat logs of 1.4 kB a record with a fifth of copies, redaction
+# off, one process, on the machine of the README. `docs/scaling.md` has 1 GiB beside it.
 KINDS = {
     "texts": 0.4576,
     "facts": 0.0327,
@@ -43,22 +43,22 @@ KINDS = {
     "lineage": 0.0238,
 }
 RATES = {
-    "mill": 0.0620,
-    "count": 0.0007,
-    "candidates": 0.0047,
-    "attach": 0.0102,
-    "verify": 0.0088,
+    "mill": 0.0386,
+    "count": 0.0002,
+    "candidates": 0.0013,
+    "attach": 0.0011,
+    "verify": 0.0010,
     "join": 0.0001,
     "route": 0.0005,
-    "cluster": 0.0008,
-    "settle": 0.0056,
-    "hold": 0.0062,
-    "search": 0.0140,
-    "follow": 0.0005,
-    "merge": 0.0441,
-    "kept_refs": 0.0004,
-    "index_ids": 0.0026,
-    "index_bands": 0.0131,
+    "cluster": 0.0004,
+    "settle": 0.0027,
+    "hold": 0.0005,
+    "search": 0.0067,
+    "follow": 0.0001,
+    "merge": 0.0226,
+    "kept_refs": 0.0001,
+    "index_ids": 0.0016,
+    "index_bands": 0.0033,
 }
 REGROUP_RATE = 0.03  # CPU seconds for each MB of text
 REDACT_RATE = (

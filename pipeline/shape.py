@@ -59,7 +59,10 @@ def shape_of(weight: int, units: int, shard_bytes: int) -> Shape:
     if -(-weight // HELD_BYTES) <= most:
         exchanged = max(_above(weight, HELD_BYTES), 1 << round(math.log2(max(weight / ROOT_BYTES, 1)) / 2))
         texts = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
-        segments, bands = min(texts, exchanged), min(_above(weight, SEGMENT_BYTES), exchanged, _below(most))
+        segments, bands = (
+            min(texts, exchanged),
+            min(_above(weight, SEGMENT_BYTES), exchanged, MOST_SEGMENTS, _below(most)),
+        )
         return Shape(segments, bands, texts, max(texts, bands), 1, parts)
     wanted = _above(weight, HELD_BYTES // 2)
     segments, texts = min(wanted, MOST_SEGMENTS), min(wanted, MOST_TEXT_SEGMENTS)
