@@ -4,7 +4,8 @@
                   ├─ sketches ──────────── Attach ──┴─ Verify ─ edges ─ Cluster ─ verdicts ─┐
                   ├─ facts ─── Count (distinct) ────────────────────────┘                   │
                   │    └──────────────────────────────────────────── Settle ────────────────┘
-                  │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─ LookAlikes
+                  │                                                    ├─ counts ─ Cut ─ Hold ─ Resolve ─ Search ─┬─ LookAlikes
+                  │                                                                                               └─ Follow
                   └─ texts, rejects ──────────────────────────────── Merge (a task a shard) ─ Commit
 
 Of very many edges Cluster is Join (a label for each component), Route (edges by label) and a task a part, summed up.

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 SEGMENT_BYTES = 32 << 20  # 32 MiB of text a segment
 HELD_BYTES = 256 << 20  # 256 MiB of text a segment where reads are dear; above it units are regrouped
-ROOT_BYTES = (
-    512 << 10
-)  # 512 KiB of text for each piece that tasks of ids and of bands exchange: 64 segments of 32 MiB at 2 GiB
+ROOT_BYTES = 512 << 10  # 512 KiB of text a piece that tasks of ids and bands exchange: 64 segments at 2 GiB
 MOST_SEGMENTS = 4096  # of ids and of bands
 MOST_TEXT_SEGMENTS = 65_536
 MOST_UNIT_SEGMENTS = 256  # in a run that is regrouped: finer pieces pack badly
@@ -59,11 +57,8 @@ def shape_of(weight: int, units: int, shard_bytes: int) -> Shape:
     if -(-weight // HELD_BYTES) <= most:
         exchanged = max(_above(weight, HELD_BYTES), 1 << round(math.log2(max(weight / ROOT_BYTES, 1)) / 2))
         texts = min(_above(weight, min(SEGMENT_BYTES, shard_bytes * 4)), MOST_SEGMENTS, _below(most))
-        segments, bands = (
-            min(texts, exchanged),
-            min(_above(weight, SEGMENT_BYTES), exchanged, MOST_SEGMENTS, _below(most)),
-        )
-        return Shape(segments, bands, texts, max(texts, bands), 1, parts)
+        bands = min(_above(weight, SEGMENT_BYTES), exchanged, MOST_SEGMENTS, _below(most))
+        return Shape(min(texts, exchanged), bands, texts, max(texts, bands), 1, parts)
     wanted = _above(weight, HELD_BYTES // 2)
     segments, texts = min(wanted, MOST_SEGMENTS), min(wanted, MOST_TEXT_SEGMENTS)
     block = BLOCK

@@ -123,16 +123,14 @@ def _undone(dataset: Dataset, manifest: dict[str, Any]) -> list[dict[str, Any]]:
 def _inputs(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for uri in dataset.files(manifest, "inputs"):
         with dataset.storage.open(uri) as stream:
-            yield from pq.read_table(stream, columns=["shard", "read", "blank"]).to_pylist()
+            yield from pq.ParquetFile(stream).read(use_threads=False).to_pylist()
 
 
 def _took_in(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, int]:
     """The snapshot that took each input in, of those of which one did: a compaction puts the lineage of many together."""
     found: dict[str, set[int | None]] = {}
-    for uri in dataset.files(manifest, "inputs"):
-        with dataset.storage.open(uri) as stream:
-            for row in pq.ParquetFile(stream).read(use_threads=False).to_pylist():
-                found.setdefault(row["shard"], set()).add(row.get("snapshot"))
+    for row in _inputs(dataset, manifest):
+        found.setdefault(row["shard"], set()).add(row.get("snapshot"))
     only = {shard: next(iter(numbers)) for shard, numbers in found.items() if len(numbers) == 1}
     return {shard: number for shard, number in only.items() if number is not None}
 

@@ -247,8 +247,7 @@ def _fall(
     if now.any():
         fates = fates.copy()
         fates[now] = theirs[place.filter(pa.array(now)).to_numpy()]
-    given = pc.if_else(pa.array(fallen), kept_id, pa.scalar(None, pa.binary(16))).filter(pa.array(fallen)).take(place)
-    return fates, pc.if_else(pa.array(now), given, kept_id)
+    return fates, pc.if_else(pa.array(now), kept_id.filter(pa.array(fallen)).take(place), kept_id)
 
 
 def _decide(
