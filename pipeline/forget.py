@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,12 @@ from transforms.schema import LINEAGE
 from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 
-SUPPRESSED = pa.schema([pa.field("group", pa.binary(16), nullable=False)])
-SUPPRESSED_RECORDS = pa.schema([pa.field("record", pa.binary(16), nullable=False)])
+# Lists of what is forgotten, by the kind of their file: groups, and the keyed digests of records that were in eval, whose
+# copies, which others bring, would come into train.
+SUPPRESSED = {
+    kind: pa.schema([pa.field(name, pa.binary(16), nullable=False)])
+    for kind, name in (("suppressed", "group"), ("suppressed_records", "record"))
+}
 
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 _ANY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -103,12 +107,12 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     if gone.evaluated and manifest["key_check"] != keys.check:
         raise _other_key(dataset)
     gone.others = _bands_of_others(rewrite, gone, keys)
-    suppressed = suppressed_groups(dataset, rewrite.of_kind("suppressed"))
+    suppressed = {one.hex() for one in _suppressed(rewrite, "suppressed")}
     removed = _remove(rewrite, gone)
     fresh = set(wanted) - suppressed
     if rewrite.copied or fresh:
-        _suppress(rewrite, suppressed | set(wanted))
-        _suppress_records(rewrite, {keys.value(bytes.fromhex(one)) for one in gone.evaluated})
+        _suppress(rewrite, "suppressed", {bytes.fromhex(one) for one in wanted})
+        _suppress(rewrite, "suppressed_records", {keys.value(bytes.fromhex(one)) for one in gone.evaluated})
         found = search_files(rewrite, gone)
         changes = {
             "groups": sum(gone.lines[one] > 0 for one in wanted),
@@ -269,35 +273,20 @@ def _bands_of_others(rewrite: Rewrite, gone: Gone, keys: Keys) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def suppressed_groups(dataset: Dataset, entries: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The hex digests in files of kind `suppressed`."""
-    found: set[str] = set()
-    for entry in entries:
-        table = pq.read_table(io.BytesIO(dataset.storage.read(dataset.uri(entry["path"]))))
-        found.update(one.hex() for one in table.column("group").to_pylist())
-    return found
+def _suppressed(rewrite: Rewrite, kind: str) -> set[bytes]:
+    """The digests in the list of a kind; none where there is no list."""
+    contents = [rewrite.dataset.storage.read(rewrite.uri(entry)) for entry in rewrite.of_kind(kind)]
+    return {one for content in contents for one in pq.read_table(io.BytesIO(content)).column(0).to_pylist()}
 
 
-def _suppress(rewrite: Rewrite, groups: set[str]) -> None:
-    """Puts the list of all forgotten groups in place of the older ones."""
-    rewrite.files = [one for one in rewrite.files if one["kind"] != "suppressed"]
-    path = join("snapshots", f"{rewrite.name}-suppressed.parquet")
-    table = pa.table([pa.array([bytes.fromhex(one) for one in sorted(groups)], pa.binary(16))], schema=SUPPRESSED)
-    rewrite.add(rewrite.put_table(path, "suppressed", table))
-
-
-def _suppress_records(rewrite: Rewrite, records: set[bytes]) -> None:
-    """Puts the list of all records that were in eval, by keyed digests, in place of the older one: copies of them that
-    others bring would come into train."""
-    older = rewrite.of_kind("suppressed_records")
-    for entry in older:
-        table = pq.read_table(io.BytesIO(rewrite.dataset.storage.read(rewrite.uri(entry))))
-        records |= set(table.column("record").to_pylist())
-    if records:
-        rewrite.files = [one for one in rewrite.files if one not in older]
-        path = join("snapshots", f"{rewrite.name}-suppressed-records.parquet")
-        table = pa.table([pa.array(sorted(records), pa.binary(16))], schema=SUPPRESSED_RECORDS)
-        rewrite.add(rewrite.put_table(path, "suppressed_records", table))
+def _suppress(rewrite: Rewrite, kind: str, digests: set[bytes]) -> None:
+    """Puts a list with more digests in place of the one of a kind."""
+    digests = digests | _suppressed(rewrite, kind)
+    if digests:
+        rewrite.files = [one for one in rewrite.files if one["kind"] != kind]
+        path = join("snapshots", f"{rewrite.name}-{kind.replace('_', '-')}.parquet")
+        table = pa.table([pa.array(sorted(digests), pa.binary(16))], schema=SUPPRESSED[kind])
+        rewrite.add(rewrite.put_table(path, kind, table))
 
 
 def search_files(rewrite: Rewrite, gone: Gone) -> dict[str, int]:

@@ -84,7 +84,7 @@ def start_refresh(
 ) -> tuple[Start, list[str]]:
     """What a refresh, or a rebuild, of a dataset starts from, and warnings. Raises UsageError."""
     manifest = dataset.manifest()
-    _check_made_here(dataset, manifest, keys)
+    _check_made_here(dataset, manifest, config, keys)
     warnings = _check_config(manifest, config, keys, accept=accept, rebuild=rebuild)
     now = versions()
     other = sorted(name for name in now if manifest["versions"].get(name) != now[name])
@@ -146,29 +146,30 @@ def _eval_files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
-def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], keys: Keys) -> None:
+def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], config: Config, keys: Keys) -> None:
+    """Raises UsageError where the dataset has another schema, salt or key. The salt is no secret, the key is."""
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise UsageError(
             f"the dataset at {dataset.root} has schema {manifest['schema_version']}, this version writes {SCHEMA_VERSION}",
             "write to a new output",
         )
+    for_ever = [text for key, text in changed_keys(manifest["config"], config, keys) if key in _FOR_EVER]
+    if for_ever:
+        raise UsageError(
+            f"this can't change once a dataset is published: {'; '.join(for_ever)}",
+            "put it back, or write to a new output",
+        )
     if manifest["key_check"] != keys.check:
         raise UsageError(
-            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY) or salt: "
+            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY): "
             f"check value {manifest['key_check']}, now {keys.check}",
-            "set the key and the salt that it was made with, or write to a new output",
+            "set the key that it was made with, or write to a new output",
         )
 
 
 def _check_config(manifest: Mapping[str, Any], config: Config, keys: Keys, *, accept: bool, rebuild: bool) -> list[str]:
     """Warnings of changes that are let pass. Raises UsageError for all others."""
     changed = changed_keys(manifest["config"], config, keys)
-    for_ever = [text for key, text in changed if key in _FOR_EVER]
-    if for_ever:
-        raise UsageError(
-            f"this can't change once a dataset is published: {'; '.join(for_ever)}",
-            "put it back, or write to a new output",
-        )
     redacted = [text for key, text in changed if key.startswith("redact.")]
     if rebuild and redacted and keys.secret is None:
         raise UsageError(

@@ -420,7 +420,7 @@ def test_inputs_count_once_however_their_accounts_were_rewritten(dataset_of_nigh
 @pytest.mark.parametrize(
     ("changed", "options", "said"),
     [
-        ({}, ["split.salt=another"], ("check value", "write to a new output")),
+        ({}, ["split.salt=another"], ("split.salt: was 'corpusmill', is 'another'", "write to a new output")),
         ({}, ["dedupe.threshold=0.9"], ("dedupe.threshold: was 0.8, is 0.9", "--rebuild")),
         ({}, ["split.val=0.2"], ("split.val: was 0.1, is 0.2", "--accept")),
         ({}, ["split.group_by=null"], ("split.group_by: was 'metadata.user_id', is None", "write to a new output")),
