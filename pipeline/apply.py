@@ -9,13 +9,16 @@ A corrected record goes through Validate, Redact and Sign like any other, has an
 metadata `corrected: true` and `replaces: <id>`. It comes in by its line of the decisions, which counts as read; the line
 that the original came in by says `superseded`, and by which record. The index keeps the original, so that copies
 of it in later logs are left out as `superseded`, and near-duplicates as duplicates of it.
+A published record of the same split that resembles a corrected one at `dedupe.threshold` gives way to it: its line says
+`duplicate`, as if the corrected record had been there first, and the index knows it no more. Those stay that a human
+corrected or that the same file keeps.
 All decisions are looked at before anything is written: one that can't be carried out stops them all.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +28,19 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.alike import find_leaks, find_near_duplicates, replaced_records
 from pipeline.commit import INPUTS
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.members import id_of_line
 from pipeline.plan import redacted_place
 from pipeline.rewrite import Rewrite, is_among, read_columns
+from pipeline.shared_refs import bands_of, index_rows, sharing_refs
 from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
+from transforms.bands import BANDS
 from transforms.canonical import canonical_json, conversation_lines
 from transforms.hashing import Keys, content_digest
-from transforms.index import Index, parts_of, put_part
+from transforms.index import Index, parts_of, put_part, without
 from transforms.merge import owners_of
 from transforms.options import DedupeOptions, ValidateOptions
 from transforms.parse import messages_array
@@ -42,14 +48,15 @@ from transforms.published import sign_published
 from transforms.reasons import SPLITS, Drop, Outcome
 from transforms.redact import redact_records, redactor_for
 from transforms.schema import LINEAGE, RECORDS
-from transforms.search import first_alike
 from transforms.shapes import read_record
 from transforms.sign import identify_sources, sign_records
 from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 from transforms.validate import validate_records
-from transforms.verify import sets_of
+from transforms.verify import SKETCHES
 from transforms.write import JsonlShard, ParquetShard, data_table, hex_ids, shard_name
+
+Fallen = Mapping[str, tuple[str, float]]  # published records that give way: to whom, and how alike they are
 
 MOST = 10  # findings shown
 
@@ -113,14 +120,22 @@ def apply_decisions(
     )
     todo = [*cuts, *fixes]
     splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
-    _stop(_clashes(rewrite, fixes, signed, splits, keys))
+    _stop(_repeats(rewrite, fixes, signed))
+    bands, sketches = _published(rewrite, signed, splits, keys)
+    by_id = dict(zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True))
+    wrong, fallen = _alike(
+        rewrite, todo, {one.id for one in decisions if one.decision == "keep"}, by_id, bands, sketches
+    )
+    _stop(wrong)
     counts = {name: sum(one.decision == name for one in decisions) for name in ("keep", "cut", "fix")}
-    changes = {"kept": counts["keep"], "cut": len(cuts), "fixed": len(fixes)}
+    changes = {"kept": counts["keep"], "cut": len(cuts), "fixed": len(fixes), "gave_way": len(fallen)}
     already = counts["cut"] + counts["fix"] - len(todo)
     if todo:
         replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
-        _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced})
-        added = _put_in(rewrite, path, content, fixes, signed, splits, keys, digest) if fixes else None
+        _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced}, fallen, keys)
+        added = _put_in(rewrite, path, content, fixes, signed, splits, digest) if fixes else None
+        if fixes and rewrite.of_kind("index"):
+            _put_index(rewrite, signed, splits, bands, sketches)
         if digest and not fixes:
             _note_input(rewrite, _shard_of(rewrite, path), content, digest, add_accounts([]))
         manifest = rewrite.commit(changes, added)
@@ -197,7 +212,8 @@ def _misformed(said: Any) -> str | None:
 
 
 def _fates(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """Of each id that is or was published, and of what replaced it: split, group, source_id; and whether, by which record, it is superseded."""
+    """Of each id that is or was published, and of what replaced it: split, group, source_id; and whether, by which record,
+    it is superseded; of a near-duplicate whom it gave way to."""
     found: dict[str, dict[str, Any]] = {}
     while ids:
         found |= (more := _fates_of(rewrite, ids))
@@ -211,8 +227,14 @@ def _fates_of(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
         rows = read_columns(rewrite.dataset, entry, ["outcome", "reasons", "id", "kept_id", "group", "source_id"])
         for row in rows.filter(pa.array(is_among(rows.column("id"), ids))).to_pylist():
             superseded = row["reasons"] == [Drop.SUPERSEDED]
-            if row["outcome"] in SPLITS or (superseded and row["id"] not in found):
-                found[row["id"]] = {**row, "split": row["outcome"], "superseded": superseded}
+            gave_way = row["kept_id"] if row["reasons"] == ["near"] else None
+            before = found.get(row["id"])
+            if (
+                row["outcome"] in SPLITS
+                or (superseded and (before is None or before["gave_way"]))
+                or (gave_way and not before)
+            ):
+                found[row["id"]] = {**row, "split": row["outcome"], "superseded": superseded, "gave_way": gave_way}
     return found
 
 
@@ -247,6 +269,8 @@ def _unfit(one: Decision, fate: Mapping[str, Any] | None) -> str | None:
     """Why a decision can't be carried out on its record."""
     if fate is None:
         return f"line {one.line}: the dataset has no record {one.id}"
+    if fate["gave_way"]:
+        return f"line {one.line}: {one.id} gave way to {fate['gave_way']}, which it resembles: decide on that one"
     if fate["split"] == Outcome.EVAL and one.decision != "keep":
         return f"line {one.line}: {one.id} is in eval, which is frozen: its records are not corrected"
     if fate["superseded"] and one.decision == "keep":
@@ -350,13 +374,11 @@ def _redact_options(settings: Mapping[str, Any], keys: Keys, config: Config | No
     return options
 
 
-def _clashes(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch, splits: Any, keys: Keys) -> list[str]:
-    """Corrected records that say what others say, or that resemble records of another split."""
-    if not fixes:
-        return []
+def _repeats(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch) -> list[str]:
+    """Corrected records that say what others say, or said."""
     wrong = []
     ids = hex_ids(signed.column("id")).to_pylist()
-    known = _fates(rewrite, set(ids))
+    known = {identity for identity, fate in _fates(rewrite, set(ids)).items() if not fate["gave_way"]}
     first: dict[str, int] = {}
     for one, identity in zip(fixes, ids, strict=True):
         if identity == one.id:
@@ -366,47 +388,59 @@ def _clashes(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch
         elif identity in first:
             wrong.append(f"line {one.line}: the fix says the same as that of line {first[identity]}; cut one")
         first.setdefault(identity, one.line)
-    options = DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
-    if wrong or not options.near:
-        return wrong
-    sketches = pa.Table.from_batches([one for _, one in _published(signed, splits, options, keys)]).combine_chunks()
-    alike = _leaks(rewrite, sketches, options.leak_threshold)
-    return [
-        f"line {one.line}: the fix resembles {alike[identity]}, so it can't stay in its split"
-        for one, identity in zip(fixes, ids, strict=True)
-        if identity in alike
+    return wrong
+
+
+def _published(rewrite: Rewrite, signed: pa.RecordBatch, splits: Any, keys: Keys) -> tuple[pa.Table, pa.Table]:
+    """(BANDS, SKETCHES) of corrected records as published in their splits; none where nothing is compared."""
+    options, said = _dedupe_options(rewrite), signed.select(["id", "messages", "group"])
+    bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
+    for split in np.unique(splits).tolist() if options.near else ():
+        batches = sign_published(said.filter(pa.array(splits == split)), split, options, keys)
+        for tables, batch in zip((bands, sketches), batches, strict=True):
+            tables.append(pa.Table.from_batches([batch]))
+    return pa.concat_tables(bands).combine_chunks(), pa.concat_tables(sketches).combine_chunks()
+
+
+def _dedupe_options(rewrite: Rewrite) -> DedupeOptions:
+    return DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
+
+
+def _alike(
+    rewrite: Rewrite,
+    todo: Sequence[Decision],
+    kept: set[str],
+    fixes: Mapping[str, Decision],
+    bands: pa.Table,
+    sketches: pa.Table,
+) -> tuple[list[str], Fallen]:
+    """What is wrong with corrected records (`fixes` by their ids) that resemble one of another split; and the published
+    ones of their own that give way to them, but for those `kept`."""
+    if not sketches.num_rows:
+        return [], {}
+    index, options = _index(rewrite), _dedupe_options(rewrite)
+    replaced, corrected = replaced_records(index)
+    gone = replaced | {one.id for one in todo}
+    leaks = find_leaks(index, sketches, gone, options.leak_threshold)
+    wrong = [
+        f"line {one.line}: the fix resembles {leaks[identity]}, so it can't stay in its split"
+        for identity, one in fixes.items()
+        if identity in leaks
     ]
+    if wrong:
+        return wrong, {}
+    return [], find_near_duplicates(index, bands, sketches, gone | corrected | kept, options.threshold)
 
 
-def _published(signed: pa.RecordBatch, splits: Any, options: DedupeOptions, keys: Keys) -> list[Any]:
-    """(BANDS, SKETCHES) by split."""
-    said = signed.select(["id", "messages", "group"])
-    return [
-        sign_published(said.filter(pa.array(splits == split)), split, options, keys) for split in range(len(SPLITS))
-    ]
-
-
-def _leaks(rewrite: Rewrite, mine: pa.Table, threshold: float) -> dict[str, str]:
-    """By id, which record of another split a corrected one resembles: each is compared with every sketch of the index."""
+def _index(rewrite: Rewrite) -> Index:
     paths = [one["path"] for one in rewrite.of_kind("index")]
-    index = Index(rewrite.dataset.storage, rewrite.dataset.root, parts_of(paths))
-    words, grams = sets_of(mine, "words"), sets_of(mine, "grams")
-    own, ids = mine.column("published").to_numpy(), hex_ids(mine.column("id")).to_pylist()
-    found: dict[str, str] = {}
-    for theirs in [mine, *index.all("sketches")]:
-        other_words, other_grams = sets_of(theirs, "words"), sets_of(theirs, "grams")
-        others = theirs.column("published").to_numpy()
-        for row, identity in enumerate(ids):
-            rows = np.flatnonzero(others != own[row])
-            other = first_alike(words, grams, row, other_words, other_grams, rows, threshold)
-            if other >= 0 and identity not in found:
-                found[identity] = f"{theirs.column('id')[other].as_py().hex()} of {SPLITS[others[other]]}"
-    return found
+    return Index(rewrite.dataset.storage, rewrite.dataset.root, parts_of(paths))
 
 
-def _take_out(rewrite: Rewrite, replaced: Mapping[str, str | None]) -> None:
-    """Copies the files that hold replaced or cut records without them; marks them in lineage and index."""
-    ids = set(replaced)
+def _take_out(rewrite: Rewrite, replaced: Mapping[str, str | None], fallen: Fallen, keys: Keys) -> None:
+    """Copies the files that hold replaced, cut or fallen records without them; marks those in lineage and index."""
+    ids = {*replaced, *fallen}
+    others = bands_of(rewrite, sharing_refs(rewrite, fallen), keys)
     for split in SPLITS:
         for parquet, jsonl in list(rewrite.twins(split)):
             stays = rewrite.rows_left(parquet, jsonl, ids, set())
@@ -414,40 +448,50 @@ def _take_out(rewrite: Rewrite, replaced: Mapping[str, str | None]) -> None:
                 rewrite.copy_records(parquet, jsonl, stays)
     for entry in rewrite.of_kind("lineage"):
         rows = read_columns(rewrite.dataset, entry, ["id", "outcome"])
-        if (is_among(rows.column("id"), ids) & is_among(rows.column("outcome"), SPLITS)).any():
-            rewrite.copy_lineage(entry, functools.partial(supersede_lines, replaced=replaced))
+        if (is_among(rows.column("id"), ids) & is_among(rows.column("outcome"), (*SPLITS, Outcome.DUPLICATE))).any():
+            rewrite.copy_lineage(entry, functools.partial(change_lines, replaced=replaced, fallen=fallen))
     for entry in rewrite.of_kind("index"):
-        (part,) = parts_of([entry["path"]])
-        if part.kind == "records":
-            (rows,) = Index(rewrite.dataset.storage, rewrite.dataset.root, (part,)).all("records")
-            hit = is_among(rows.column("id"), [bytes.fromhex(one) for one in ids])
-            if hit.any():
-                by = [
-                    bytes.fromhex(replaced[one.hex()] or one.hex()) if gone else before
-                    for one, before, gone in zip(
-                        rows.column("id").to_pylist(), rows.column("replaced_by").to_pylist(), hit, strict=True
-                    )
-                ]
-                place = rows.schema.get_field_index("replaced_by")
-                rewrite.copy_index(entry, rows.set_column(place, rows.schema.field(place), pa.array(by, pa.binary(16))))
+        if not fallen and parts_of([entry["path"]])[0].kind != "records":
+            continue
+        kind, before = index_rows(rewrite, entry)
+        after = without(kind, before, [bytes.fromhex(one) for one in fallen], (), others)
+        after = _mark_replaced(after, replaced) if kind == "records" else after
+        if not after.equals(before):
+            rewrite.copy_index(entry, after)
 
 
-def supersede_lines(rows: pa.Table, *, replaced: Mapping[str, str | None]) -> pa.Table:
-    """LINEAGE in which the lines that replaced or cut records came in by say `superseded`, and by whom."""
-    gone = is_among(rows.column("id"), replaced) & is_among(rows.column("outcome"), SPLITS)
-    ids = rows.column("id").to_pylist()
-    columns: dict[str, Any] = {
-        "outcome": pc.if_else(pa.array(gone), str(Outcome.DROPPED), rows.column("outcome")),
-        "reasons": pa.array(
-            [[str(Drop.SUPERSEDED)] if one else why for one, why in zip(gone, rows.column("reasons").to_pylist(), strict=True)],
-            LINEAGE.field("reasons").type,
-        ),
-        "kept_id": pa.array(
-            [replaced[identity] if one else before
-             for one, identity, before in zip(gone, ids, rows.column("kept_id").to_pylist(), strict=True)],
-            pa.string(),
-        ),
-    }  # fmt: skip
+def _mark_replaced(rows: pa.Table, replaced: Mapping[str, str | None]) -> pa.Table:
+    """PUBLISHED that says what stands in the place of replaced records; in that of a cut one, itself."""
+    by = [
+        bytes.fromhex(replaced[one.hex()] or one.hex()) if one.hex() in replaced else before
+        for one, before in zip(rows.column("id").to_pylist(), rows.column("replaced_by").to_pylist(), strict=True)
+    ]
+    place = rows.schema.get_field_index("replaced_by")
+    return rows.set_column(place, rows.schema.field(place), pa.array(by, pa.binary(16)))
+
+
+def change_lines(rows: pa.Table, *, replaced: Mapping[str, str | None], fallen: Fallen) -> pa.Table:
+    """LINEAGE in which the lines that replaced or cut records came in by say `superseded`, and by whom, and those of fallen
+    ones and of copies of them that they are near-duplicates, and of whom."""
+    published = is_among(rows.column("outcome"), SPLITS)
+    copies = np.asarray(pc.fill_null(pc.equal(rows.column("kept_id"), rows.column("id")), False).to_numpy(), bool)
+    gone = is_among(rows.column("id"), replaced) & published
+    falls = is_among(rows.column("id"), fallen) & (published | copies)
+    lines = list(zip(rows.column("id").to_pylist(), gone.tolist(), falls.tolist(), strict=True))
+
+    def changed(name: str, of_gone: Callable[[str], Any], of_fallen: Callable[[str], Any]) -> pa.Array:
+        values = [
+            of_gone(identity) if is_gone else of_fallen(identity) if has_fallen else before
+            for (identity, is_gone, has_fallen), before in zip(lines, rows.column(name).to_pylist(), strict=True)
+        ]
+        return pa.array(values, LINEAGE.field(name).type)
+
+    columns = {
+        "outcome": changed("outcome", lambda _: Outcome.DROPPED.value, lambda _: Outcome.DUPLICATE.value),
+        "reasons": changed("reasons", lambda _: [Drop.SUPERSEDED.value], lambda _: ["near"]),
+        "kept_id": changed("kept_id", lambda one: replaced[one], lambda one: fallen[one][0]),
+        "similarity": changed("similarity", lambda _: None, lambda one: fallen[one][1]),
+    }
     return pa.table([columns.get(name, rows.column(name)) for name in LINEAGE.names], schema=LINEAGE)
 
 
@@ -458,7 +502,6 @@ def _put_in(
     fixes: Sequence[Decision],
     signed: pa.RecordBatch,
     splits: Any,
-    keys: Keys,
     digest: str,
 ) -> dict[str, Any]:
     """Writes the corrected records as a small night of its own; returns its accounts."""
@@ -492,8 +535,6 @@ def _put_in(
     )
     _note_input(rewrite, shard, content, digest, added)
     rewrite.accounting = add_accounts([rewrite.accounting, added])
-    if rewrite.of_kind("index"):
-        _put_index(rewrite, signed, texts, splits, keys)
     return added
 
 
@@ -536,10 +577,9 @@ def _put_shard(rewrite: Rewrite, split: str, texts: pa.Table, formats: Mapping[s
         rewrite.add(lines.put())
 
 
-def _put_index(rewrite: Rewrite, signed: pa.RecordBatch, texts: pa.Table, splits: Any, keys: Keys) -> None:
+def _put_index(rewrite: Rewrite, signed: pa.RecordBatch, splits: Any, bands: pa.Table, sketches: pa.Table) -> None:
     """The parts of the index for the corrected records."""
-    options = DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
-    where = pa.array(splits, pa.int8())
+    texts, where = pa.Table.from_batches([signed]), pa.array(splits, pa.int8())
     none = pa.nulls(len(splits), pa.binary(16))
     tables = {
         "records": pa.table(
@@ -547,9 +587,8 @@ def _put_index(rewrite: Rewrite, signed: pa.RecordBatch, texts: pa.Table, splits
         ),
         "owners": owners_of(texts, where),
     }
-    if options.near:
-        bands, sketches = zip(*_published(signed, splits, options, keys), strict=True)
-        tables |= {"bands": pa.Table.from_batches(bands), "sketches": pa.Table.from_batches(sketches)}
+    if _dedupe_options(rewrite).near:
+        tables |= {"bands": bands, "sketches": sketches}
     storage, root = rewrite.dataset.storage, rewrite.dataset.root
     for kind, rows in tables.items():
         rewrite.add(put_part(storage, root, rewrite.name, kind, 0, 1, rows))

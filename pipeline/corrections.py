@@ -50,5 +50,8 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
             if done["already"]:
                 say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
             applied += 1
-            say(f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut")
+            say(
+                f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut"
+                + (f"; {done['gave_way']:,} near-duplicates gave way" if done["gave_way"] else "")
+            )
     return applied

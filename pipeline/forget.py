@@ -23,14 +23,12 @@ import pyarrow.parquet as pq
 from pipeline.errors import UsageError
 from pipeline.expire import remove_uncommitted
 from pipeline.rewrite import Entry, Rewrite, is_among, line_digests, read_columns
+from pipeline.shared_refs import bands_of, index_rows, sharing_refs
 from pipeline.snapshots import Dataset
-from transforms.bands import BANDS, refs_of
+from transforms.bands import BANDS
 from transforms.canonical import canonical_json
-from transforms.exact import id_words
 from transforms.hashing import Keys
-from transforms.index import Index, parts_of, without
-from transforms.options import DedupeOptions
-from transforms.published import read_published, sign_published
+from transforms.index import without
 from transforms.reasons import SPLITS, Drop, Outcome
 from transforms.schema import LINEAGE
 from transforms.storage import join
@@ -106,7 +104,10 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         raise _other_key(dataset)
     if gone.evaluated and manifest["key_check"] != keys.check:
         raise _other_key(dataset)
-    gone.others = _bands_of_others(rewrite, gone, keys)
+    others = sharing_refs(rewrite, gone.ids)
+    if others and manifest["key_check"] != keys.check:
+        raise _other_key(dataset)
+    gone.others = bands_of(rewrite, others, keys)
     suppressed = {one.hex() for one in _suppressed(rewrite, "suppressed")}
     removed = _remove(rewrite, gone)
     fresh = set(wanted) - suppressed
@@ -241,36 +242,9 @@ def forget_lines(rows: pa.Table, gone: Gone) -> pa.Table:
 
 def _index_rows(rewrite: Rewrite, entry: Entry, gone: Gone) -> tuple[str, pa.Table, pa.Table]:
     """(kind, rows, rows that stay) of a part of the index."""
-    parts = parts_of([entry["path"]])
-    index = Index(rewrite.dataset.storage, rewrite.dataset.root, parts)
-    kind = parts[0].kind
-    (rows,) = index.all(kind)
+    kind, rows = index_rows(rewrite, entry)
     ids, groups, sources = ([bytes.fromhex(one) for one in some] for some in (gone.ids, gone.groups, gone.sources))
     return kind, rows, without(kind, rows, ids, [*groups, *sources], gone.others)
-
-
-def _bands_of_others(rewrite: Rewrite, gone: Gone, keys: Keys) -> pa.Table:
-    """BANDS, signed anew, of records that share the first 32 bits of their id with one that goes: one in a thousand has
-    such a one at ten million records."""
-    ids = pa.array([bytes.fromhex(one) for one in sorted(gone.ids)], pa.binary(16))
-    refs = refs_of(id_words(ids)[:, 0])
-    others: set[bytes] = set()
-    for entry in rewrite.of_kind("index"):
-        (part,) = parts_of([entry["path"]])
-        if part.kind == "records":
-            (rows,) = Index(rewrite.dataset.storage, rewrite.dataset.root, (part,)).all("records")
-            same = np.isin(refs_of(id_words(rows.column("id"))[:, 0]), refs)
-            others.update(rows.column("id").filter(pa.array(same)).to_pylist())
-    others -= set(ids.to_pylist())
-    tables = [BANDS.empty_table()]
-    if others and rewrite.parent["key_check"] != keys.check:
-        raise _other_key(rewrite.dataset)
-    options = DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
-    for entry in (rewrite.of_kind("parquet") or rewrite.of_kind("jsonl")) if others and options.near else ():
-        for said in read_published(rewrite.dataset.storage, rewrite.uri(entry)):
-            mine = said.filter(pc.is_in(said.column("id"), value_set=pa.array(sorted(others), pa.binary(16))))
-            tables.append(pa.Table.from_batches([sign_published(mine, 0, options, keys)[0]]))
-    return pa.concat_tables(tables)
 
 
 def _suppressed(rewrite: Rewrite, kind: str) -> set[bytes]:

@@ -55,8 +55,9 @@ def apply_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
     yield Text(f"Snapshot {number} of {done['dataset']}" + ("" if done["committed"] else ", as it was: nothing to do"))
     table = Table(show_header=False, box=None)
     for name, text in (("fixed", "corrected records stand in the place of theirs"), ("cut", "records went"),
+                       ("gave_way", "near-duplicates gave way to corrected records"),
                        ("kept", "stay as they are"), ("already", "were carried out before")):  # fmt: skip
-        table.add_row(name, f"{done[name]:,}", text)
+        table.add_row(name.replace("_", " "), f"{done[name]:,}", text)
     table.add_row("rewritten", "", _cost(done["cost"]))
     yield table
 

@@ -181,3 +181,127 @@ def test_decisions_know_their_place():
     for one in decisions:
         assert json.loads(content[one.offset : one.offset + one.length])["id"] == one.id
         assert content.split(b"\n")[one.line - 1] == content[one.offset : one.offset + one.length]
+
+
+def repeating(wrong: dict[str, Any], other: dict[str, Any], last: str = "that.") -> dict[str, Any]:
+    """A fix that makes of a record a near-duplicate of another."""
+    said = fix(other, str(other["messages"][-1]["content"]).rsplit(" ", 1)[0] + " " + last)
+    return {**said, "id": wrong["id"]}
+
+
+def fate_of(output: Path, identity: str) -> list[dict[str, Any]]:
+    return [row for row in live(output, "lineage") if row["id"] == identity]
+
+
+def test_what_resembles_a_corrected_record_in_its_split_gives_way_to_it(made, output, tmp_path, capsys):
+    train = of_split(output, "train")
+    wrong, other, far = train[0], train[1], train[2]
+    before = Dataset(Storage(), str(output)).manifest()
+    capsys.readouterr()
+    decisions = [repeating(wrong, other), {"id": far["id"], "decision": "keep"}]
+    assert apply(output, decisions) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["fixed"], done["gave_way"], done["already"]) == (1, 1, 0)
+    after = Dataset(Storage(), str(output)).manifest()
+    accounting = after["accounting"]
+    assert accounting["read"] == total(accounting) == before["accounting"]["read"] + 1
+    assert accounting["train"] == before["accounting"]["train"] - 1
+    assert accounting["duplicate"] == before["accounting"]["duplicate"] + 1
+    now = {row["id"]: row for row in of_split(output, "train")}
+    (new,) = [row for row in now.values() if "corrected" in row["metadata"]]
+    assert now.keys() == {row["id"] for row in train} - {wrong["id"], other["id"]} | {new["id"]}
+    (fate,) = fate_of(output, other["id"])
+    assert (fate["outcome"], fate["reasons"], fate["kept_id"]) == ("duplicate", ["near"], new["id"])
+    assert 0.8 <= fate["similarity"] < 1
+    assert mill("verify", output) == 0
+    capsys.readouterr()
+    assert mill("why", output, other["id"]) == 0
+    assert f"gave way to {new['id']}, of which it is a near-duplicate" in " ".join(capsys.readouterr().out.split())
+    # The same file again is nothing to do; a decision on what gave way names the wrong record.
+    assert apply(output, decisions) == 0
+    assert json.loads(capsys.readouterr().out)["committed"] is False
+    for decision in ("cut", "keep"):
+        assert apply(output, [{"id": other["id"], "decision": decision}]) == 2
+        assert f"gave way to {new['id']}" in " ".join(capsys.readouterr().err.split())
+    # In the index it is as if the corrected record had been there first: to a night, and to a rebuild.
+    night = write_lines(tmp_path / "night.jsonl", [chat(other["messages"][0]["content"], other["messages"][1]["content"],
+                                                        user_id=json.loads(other["metadata"])["user_id"])])  # fmt: skip
+    assert mill("run", "--input", night, "--output", output, *OPTIONS) == 0
+    assert Dataset(Storage(), str(output)).manifest()["added"]["duplicate"] == 1
+    told = [(one["outcome"], one["reasons"], one["kept_id"], one["similarity"]) for one in fate_of(output, other["id"])]
+    assert told == 2 * [("duplicate", ["near"], new["id"], fate["similarity"])]
+    rebuilt = ["run", "--input", made.parent / "logs.jsonl", night, "--output", output, *OPTIONS]
+    assert mill(*rebuilt, "--set", "validate.max_chars=9000", "--rebuild") == 0
+    assert {row["id"] for row in of_split(output, "train")} == now.keys()
+    assert told == [(one["outcome"], one["reasons"], one["kept_id"], one["similarity"]) for one in fate_of(output, other["id"])]  # fmt: skip
+    assert mill("verify", output) == 0
+    # When the person whose record was corrected is forgotten, what gave way to it names nobody, and stays away.
+    assert mill("forget", output, "--group", str(json.loads(wrong["metadata"])["user_id"])) == 0
+    assert [one["kept_id"] for one in fate_of(output, other["id"])] == [None, None]
+    assert mill("verify", output) == 0
+
+
+def test_copies_of_what_gives_way_to_a_corrected_record_are_its_near_duplicates_too(output, tmp_path):
+    wrong, other, *_ = of_split(output, "train")
+    copy = chat(other["messages"][0]["content"], other["messages"][1]["content"], user_id=json.loads(other["metadata"])["user_id"])  # fmt: skip
+    night = write_lines(tmp_path / "night.jsonl", [copy])
+    assert mill("run", "--input", night, "--output", output, *OPTIONS) == 0
+    assert apply(output, [repeating(wrong, other)]) == 0
+    mine = fate_of(output, other["id"])
+    assert len(mine) == 2
+    assert {(one["outcome"], *one["reasons"]) for one in mine} == {("duplicate", "near")}
+    assert len({(one["kept_id"], one["similarity"]) for one in mine}) == 1
+    assert mill("verify", output) == 0
+
+
+def test_what_a_human_keeps_or_corrected_gives_way_to_no_correction(output, capsys):
+    train = of_split(output, "train")
+    capsys.readouterr()
+    kept = {"id": train[1]["id"], "decision": "keep"}
+    assert apply(output, [repeating(train[0], train[1]), kept, repeating(train[2], train[1], "these.")]) == 0
+    assert json.loads(capsys.readouterr().out)["gave_way"] == 0
+    assert apply(output, [repeating(train[3], train[1], "those.")]) == 0
+    assert json.loads(capsys.readouterr().out)["gave_way"] == 1
+    ids = {row["id"] for row in of_split(output, "train")}
+    assert len(ids) == len(train) - 1
+    assert train[1]["id"] not in ids
+    # The text of what gave way is anybody's again.
+    again = {**fix(train[1], train[1]["messages"][-1]["content"]), "id": train[4]["id"]}
+    assert apply(output, [again]) == 0
+    assert json.loads(capsys.readouterr().out)["gave_way"] == 0
+    assert train[1]["id"] in {row["id"] for row in of_split(output, "train")}
+    assert mill("verify", output) == 0
+
+
+def test_a_correction_resembles_no_record_that_was_cut_or_replaced(output, capsys):
+    train, val = of_split(output, "train"), of_split(output, "val")
+    assert apply(output, [repeating(val[0], train[0])]) == 2
+    assert "resembles" in capsys.readouterr().err
+    cut = {"id": train[0]["id"], "decision": "cut"}
+    # Neither in the file that cuts it, nor later.
+    assert apply(output, [repeating(val[0], train[0]), cut]) == 0
+    assert apply(output, [repeating(val[1], train[0], "these.")]) == 0
+    assert apply(output, [fix(train[1], "Corrected by hand.")]) == 0
+    assert apply(output, [repeating(val[2], train[1], "so.")]) == 0
+    assert mill("verify", output) == 0
+
+
+def test_corrections_come_to_the_same_by_either_way(made, tmp_path):
+    train = of_split(made, "train")
+    first, second = (Path(shutil.copytree(made, tmp_path / name)) for name in ("applied", "marked"))
+    lines = [{"corrects": one["id"], "messages": one["messages"]} for one in (repeating(train[0], train[1]), fix(train[2], "Right."))]  # fmt: skip
+    corrected = write_lines(tmp_path / "corrected.jsonl", lines)
+    assert mill("apply", first, corrected) == 0
+    config = tmp_path / "nightly.yaml"
+    config.write_text(f"sources:\n  - input: {made.parent}/logs.jsonl\n  - {{input: {corrected}, corrected: true}}\n")
+    assert mill("run", config, "--output", second, *OPTIONS) == 0
+    for kind in ("parquet", "jsonl", "lineage", "index"):
+        found = []
+        for output in (first, second):
+            files = Dataset(Storage(), str(output)).manifest()["files"]
+            found.append(sorted((one["path"].rsplit("/", 1)[1], one["digest"]) for one in files if one["kind"] == kind))
+        assert found[0] == found[1]
+    manifests = [Dataset(Storage(), str(output)).manifest() for output in (first, second)]
+    assert manifests[0]["accounting"] == manifests[1]["accounting"]
+    assert manifests[0]["changes"] == manifests[1]["changes"]
+    assert manifests[0]["changes"]["gave_way"] == 1

@@ -84,6 +84,22 @@ def first_alike(
     return -1
 
 
+@compiled
+def similarities(
+    words: Sketches,
+    grams: Sketches,
+    row: int,
+    other_words: Sketches,
+    other_grams: Sketches,
+    rows: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """float64[N]: how much the sketches of each of `rows` resemble those of `row`."""
+    found = np.empty(len(rows), np.float64)
+    for place, other in enumerate(rows):
+        found[place] = similarity_of(words, grams, row, other_words, other_grams, other)
+    return found
+
+
 class Found(NamedTuple):
     """DROPS, and what a search tells of itself."""
 
