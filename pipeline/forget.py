@@ -4,6 +4,9 @@ The next snapshot holds nothing of them: their records are gone, their lines in 
 nobody, and other people's duplicates of a record that went name no record any more (`kept_id` is null). The list of
 forgotten groups, as keyed digests, is a file of the snapshot that every later run obeys. What older snapshots hold
 goes with them: `corpusmill expire`.
+
+Of eval keyed digests of ids stay too, so that exact copies by others come into no split. Sketches and bands don't: who has
+the key could confirm with them a guess at what was said. So near-copies by others are not known any more.
 """
 
 from __future__ import annotations
@@ -40,6 +43,13 @@ SUPPRESSED = {
     kind: pa.schema([pa.field(name, pa.binary(16), nullable=False)])
     for kind, name in (("suppressed", "group"), ("suppressed_records", "record"))
 }
+
+# What a certificate says that the command can't do.
+_OUTSIDE = "exports, other copies and the logs themselves"
+_NEAR_COPIES = (
+    "what others say nearly as a forgotten record of eval did: it may come into train, as only exact copies can be known "
+    "without keeping what was said"
+)
 
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 _ANY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -147,6 +157,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "search": found,
         "cost": rewrite.cost(),
         "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],
+        "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if removed["records"][Outcome.EVAL] else [])],
     }
 
 

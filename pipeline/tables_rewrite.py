@@ -46,7 +46,8 @@ def forget_table(certificate: Mapping[str, Any]) -> Iterable[Table | Text]:
             style="yellow",
         )
         yield Text(f"next     corpusmill expire {short_path(certificate['dataset'])} --keep 1")
-    yield Text("exports, copies and the logs themselves are out of reach of this command", style="dim")
+    for one in certificate["out_of_reach"]:
+        yield Text(f"out of reach of this command: {one}", style="dim")
 
 
 def apply_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:

@@ -219,7 +219,8 @@ def test_what_was_in_eval_comes_back_for_nobody(people, tmp_path, capsys):
         row for uri in dataset.files(dataset.manifest(), "parquet", "eval") for row in pq.read_table(uri).to_pylist()
     ]
     group = evaluated[0]["group"]
-    forget(people, capsys, group)
+    told = forget(people, capsys, group)["out_of_reach"]
+    assert any("nearly as a forgotten record of eval" in one for one in told)
     said = [row for row in evaluated if row["group"] == group]
     texts = [[{key: turn[key] for key in ("role", "content")} for turn in one["messages"]] for one in said]
     logs = write_lines(
@@ -233,6 +234,7 @@ def test_what_was_in_eval_comes_back_for_nobody(people, tmp_path, capsys):
     assert all(one["id"] is None for one in live(people, "lineage") if one["reasons"] == ["forgotten"])
     assert mill("diff", people, "1", "3") == 0
     assert mill("verify", people) == 0
+    assert forget(people, capsys, "nobody")["out_of_reach"] == told[:1]
 
 
 @pytest.mark.parametrize("outside", [False, True])
