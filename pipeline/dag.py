@@ -74,7 +74,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         AsIter(settled | _references("torn")),
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
-    left = {"followers": settled, "fallen": settled, "drops": (resolved, searched)}
+    left = {"followers": settled, "fallen": settled, "known": settled, "drops": (resolved, searched)}
     followed = left | _task("Follow", tasks.follow)
     told = searched | _map("Told", tasks.told)
     looked = resolved | "LookAlikes" >> beam.Map(tasks.look_alikes, AsIter(told)).with_output_types(dict)
@@ -88,7 +88,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
                 (settled, ("settled",)),
                 (resolved, ("drops",)),
                 (searched, ("drops",)),
-                (followed, ("drops",)),
+                (followed, ("drops", "renamed")),
             ]
         )
     ]
@@ -98,7 +98,9 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         (*spread, every_shard)
         | "For shards" >> beam.Flatten()
         | "Merge"
-        >> _gather(("texts", "rejects", "settled", "drops", "every"), tasks.merge, dict, size, AsSingleton(bases))
+        >> _gather(
+            ("texts", "rejects", "settled", "drops", "renamed", "every"), tasks.merge, dict, size, AsSingleton(bases)
+        )
     )
     numbers = merged | "Numbers" >> beam.Map(tasks.number).with_output_types(int)
 

@@ -62,7 +62,7 @@ from transforms.search import (
     seat_splits,
     seats_of,
 )
-from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, settle_records
+from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, follow_known, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
 from transforms.storage import Storage, join
 from transforms.told import add_told, tell_clusters
@@ -83,12 +83,13 @@ KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key
 _ROWS = 65_536  # at a time, where rows are objects
 _CHUNKS = 64  # in which counts by bin travel
 _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
+_BY_SEGMENT = ("drops", "renamed")  # runs by segments of keys, each of which spans several of texts
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
-         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "held": HELD, "guards": HELD,
-         "drops": DROPS}  # fmt: skip
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "guards": HELD,
+         "drops": DROPS, "renamed": FOLLOWERS}  # fmt: skip
 
 Reference = tuple[int, int, int]
 Grouped = tuple[int, dict[str, Iterable[Reference]]]
@@ -359,8 +360,9 @@ class Tasks:
                     "torn": self._write("torn", segment, settled.torn),
                     "followers": self._write("followers", segment, settled.followers, self._by_key(leaders)),
                     "fallen": self._write("fallen", segment, settled.fallen),
+                    "known": self._write("known", segment, settled.known),
                 },
-                "first": {"settled": segment * share, "fallen": segment},
+                "first": {"settled": segment * share, "fallen": segment, "known": segment},
                 "kept": int(settled.counts.sum()),
                 "pinned": settled.pinned.tolist(),
                 "n_bytes": settled.n_bytes,
@@ -487,7 +489,8 @@ class Tasks:
         return self._once("search", segment, make, segment)
 
     def follow(self, group: Grouped) -> Result:
-        """Near-duplicates of the records of a segment of keys that are left out: they go with them."""
+        """Near-duplicates of the records of a segment of keys that are left out, with which they go, or published already
+        under another id."""
         segment, kinds = group
         writer = self.job.options.segments + 1 + segment  # after Resolve
 
@@ -497,7 +500,13 @@ class Tasks:
                 return {"runs": {}}
             gone = [self._runs(kind).table(_segments(kinds[kind])) for kind in ("fallen", "drops")]
             drops = follow_dropped(followers, pa.concat_tables(gone))
-            return {"runs": {"drops": self._write("drops", writer, drops, self._by_key(drops))}}
+            renamed = follow_known(followers, self._runs("known").table(_segments(kinds["known"])))
+            return {
+                "runs": {
+                    "drops": self._write("drops", writer, drops, self._by_key(drops)),
+                    "renamed": self._write("renamed", writer, renamed, self._by_key(renamed)),
+                }
+            }
 
         return self._once("follow", segment, make, writer)
 
@@ -528,7 +537,7 @@ class Tasks:
         """The references to segments of keys, for each shard that reads the segment."""
         options = self.job.options
         for kind in kinds:
-            segments = options.segments if kind == "drops" else options.text_segments
+            segments = options.segments if kind in _BY_SEGMENT else options.text_segments
             for writer, segment, start, end in self.references(result, kind):
                 for shard in shards_of(segment, segments, size["shards"]):
                     yield shard, (kind, (segment, (writer, start, end)))
@@ -562,10 +571,10 @@ class Tasks:
         number, kinds = group
         job, plan = self.job, self.job.plan
         references: dict[str, dict[int, list[Segment]]] = {}
-        for kind in ("texts", "rejects", "settled", "drops"):
+        for kind in ("texts", "rejects", "settled", *_BY_SEGMENT):
             by_segment = references[kind] = defaultdict(list)
             for segment, reference in kinds[kind]:
-                share = job.options.text_segments // job.options.segments if kind == "drops" else 1
+                share = job.options.text_segments // job.options.segments if kind in _BY_SEGMENT else 1
                 for part in range(segment * share, (segment + 1) * share):
                     by_segment[part].append(Segment(*reference))
         places = Places(

@@ -365,3 +365,26 @@ def test_without_a_key_nothing_is_redacted_otherwise_in_a_rebuild(tmp_path, caps
     assert "a record is known by its redacted text alone" in capsys.readouterr().err
     assert mill(*again, "--rebuild", "--set", "validate.max_chars=5000") == 0
     assert splits(tmp_path / "out", 2) == splits(tmp_path / "out", 1)
+
+
+def test_a_near_duplicate_of_what_is_published_under_another_id_names_that_one(tmp_path, monkeypatch):
+    """A rebuild that redacts otherwise reads eval's records again under other ids; what repeats them there names those of eval."""
+    monkeypatch.setenv("CORPUSMILL_KEY", "k" * 32)
+    chooser = random.Random(8)
+    records = []
+    for number in range(60):
+        words = [word for _ in range(20) for word in (*chooser.choices(WORDS, k=2), "{}@example.org")]
+        for twin in range(2):
+            told = " ".join(words).format(*(f"a{number}b{twin}c{place}" for place in range(20)))
+            records.append(chat(told + f" {WORDS[twin]}", "It is on its way."))
+    logs = write_lines(tmp_path / "a.jsonl", records)
+    again = ["run", "--input", logs, "--output", tmp_path / "out", *FAST, "--set", "split.eval=0.3"]
+    assert mill(*again) == 0
+    before = splits(tmp_path / "out", 1)
+    assert len(before) == len(records)
+    assert mill(*again, "--rebuild", "--set", "redact.enabled=true") == 0
+    after = splits(tmp_path / "out", 2)
+    assert {one for one in after if after[one] == "eval"} == {one for one in before if before[one] == "eval"}
+    near = [one for one in fates(tmp_path / "out", 2) if one["reasons"] == ["near"]]
+    assert {one["kept_id"] for one in near} <= after.keys()
+    assert sum(after[one["kept_id"]] == "eval" for one in near) > 5

@@ -17,6 +17,8 @@ from tests.test_run import FAST, mill
 UNIT = SHARD = 256 << 20
 SMALL = {
     "fallen",
+    "known",
+    "renamed",
     "crowds",
     "torn",
     "held",

@@ -15,7 +15,7 @@ from transforms.exact import FACTS
 from transforms.hashing import Keys
 from transforms.index import PUBLISHED
 from transforms.reasons import Drop
-from transforms.settle import DUPLICATE, OPEN, TORN, drop_code, drop_torn, settle_records
+from transforms.settle import DUPLICATE, OPEN, TORN, drop_code, drop_torn, follow_dropped, follow_known, settle_records
 from transforms.split import BINS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
 KEYS = Keys("test salt")
@@ -55,6 +55,21 @@ def test_who_is_like_nobody_is_left_to_the_cut():
     told = settle({"id": 5})
     assert (told["fate"], told["bin"], told["kept_id"]) == (OPEN, bin_of(one_id(5), KEYS), None)
     assert settle({"id": 5, "group": 6})["bin"] == bin_of(one_id(6), KEYS)
+
+
+def test_what_repeats_a_record_that_is_published_under_another_id_names_that_one():
+    rows = facts([{"id": 9, "source": 1}, {"id": 9, "source": 1}, {"id": 9, "source": 2}, {"id": 8, "source": 3}])
+    verdicts = pa.Table.from_pylist([verdict(8, kept=9)], VERDICTS)
+    settled = settle_records(rows, verdicts, KEYS, exact=True, owned=owners([(1, TRAIN, 3)]))
+    told = {(one["id"], one["fate"], one["kept_id"]) for one in settled.rows.to_pylist()}
+    assert told == {(one_id(9), DUPLICATE, one_id(3)), (one_id(8), DUPLICATE, one_id(9))}
+    renamed = follow_known(settled.followers, settled.known)
+    assert renamed.to_pylist() == [{"id": one_id(8), "kept_id": one_id(3)}]
+    assert follow_dropped(settled.followers, settled.fallen).num_rows == 0
+    # One that is published as it is says so itself.
+    settled = settle_records(facts([{"id": 3}, {"id": 3}]), verdicts, KEYS, exact=True, published=published([3]))
+    assert settled.known.num_rows == 0
+    assert settled.rows.column("kept_id").to_pylist() == [one_id(3)] * 2
 
 
 @pytest.mark.parametrize("number", [3, 4, 5])  # published in train, val, eval

@@ -19,7 +19,7 @@ from transforms.options import WriteOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.runs import Runs, RunWriter, Segment, segment_of
 from transforms.schema import DATA, LINEAGE
-from transforms.settle import DROPPED, DROPS_BY_CODE, DUPLICATE, OPEN, SETTLED
+from transforms.settle import DROPPED, DROPS_BY_CODE, DUPLICATE, FOLLOWERS, OPEN, SETTLED
 from transforms.split import DROPS, EVAL, Cut
 from transforms.storage import Storage, join
 from transforms.write import FileWriter, JsonlShard, ParquetShard, Written, data_table, hex_ids, shard_name
@@ -256,6 +256,8 @@ def _merge_sound(
     settled = settled_runs.table(references["settled"].get(segment, ()))
     settled = settled.filter(pa.array(shard.covers(settled.column("key").to_numpy()))).combine_chunks()
     drops = Runs(places.storage, places.folder, "drops", DROPS).table(references["drops"].get(segment, ()))
+    renamed = Runs(places.storage, places.folder, "renamed", FOLLOWERS).table(references["renamed"].get(segment, ()))
+    settled = _rename(settled, renamed)
     outcomes, reasons = _decide(settled, drops, cut)
     identity = _places_of(settled.column("writer").to_numpy(), settled.column("line").to_numpy())
     order = np.argsort(identity)
@@ -280,6 +282,15 @@ def _merge_sound(
         by_key = np.argsort(rows, kind="stable")  # settled rows are in the order of key and id
         out.rows(pa.Table.from_batches(kept, TEXTS).take(pa.array(by_key)), outcomes[rows[by_key]])
     return fates
+
+
+def _rename(settled: pa.Table, renamed: pa.Table) -> pa.Table:
+    """SETTLED in which near-duplicates name the record that is published instead of the one that it is known by."""
+    place = pc.index_in(settled.column("id"), value_set=renamed.column("id").combine_chunks())
+    meant = renamed.column("kept_id").take(place)
+    now = pc.and_(settled.column("near"), pc.is_valid(place))
+    number = settled.schema.get_field_index("kept_id")
+    return settled.set_column(number, SETTLED.field(number), pc.if_else(now, meant, settled.column("kept_id")))
 
 
 def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[np.int8], pa.Array]:

@@ -13,6 +13,7 @@ The first that holds decides:
 
 Copies of a record that is left out are left out with it, and so are its near-duplicates, once that is known of all
 (`follow_dropped`): what repeats a record goes where that goes, and nobody is the duplicate of a record that is not there.
+So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
 where it was, if it is kept.
@@ -77,13 +78,15 @@ TORN = pa.schema(
 
 
 class Settled(NamedTuple):
-    """SETTLED rows; TORN records; FOLLOWERS; DROPS of records that are left out already; open records by bin
-    (int64[BINS]); records whose split is settled (int64[3]); canonical JSON bytes of both."""
+    """SETTLED rows; TORN records; FOLLOWERS; DROPS of records that are left out already; records that are published
+    under another id (as FOLLOWERS of that); open records by bin (int64[BINS]); records whose split is settled (int64[3]);
+    canonical JSON bytes of both."""
 
     rows: pa.Table
     torn: pa.Table
     followers: pa.Table
     fallen: pa.Table
+    known: pa.Table
     counts: npt.NDArray[np.int64]
     pinned: npt.NDArray[np.int64]
     n_bytes: int
@@ -141,7 +144,9 @@ def settle_records(
     alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
     fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
     fallen = elected & (fates >= DROPPED)
-    fates, kept_id = _fall(fates, kept_id, ids, fallen, ~elected & ~near)
+    otherwise = np.asarray(pc.fill_null(pc.not_equal(known.kept_id, ids), False).to_numpy(), bool)
+    renamed = elected & (known.fates == DUPLICATE) & otherwise
+    fates, kept_id = _fall(fates, kept_id, ids, fallen | renamed, ~elected & ~near)
     is_open, is_pinned = fates == OPEN, (fates >= 0) & (fates < DUPLICATE)
     owners = pc.coalesce(groups, units, ids)
     bins = np.where(is_pinned, PINNED + fates.astype(np.int32), -1).astype(np.int32)
@@ -167,6 +172,7 @@ def settle_records(
         pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
         pa.table([ids, kept_id], names=FOLLOWERS.names).filter(pa.array(near & elected)).cast(FOLLOWERS),
         _drops_of(ids.filter(pa.array(fallen)), [DROPS_BY_CODE[fate - DROPPED] for fate in fates[fallen].tolist()]),
+        pa.table([ids, kept_id], names=FOLLOWERS.names).filter(pa.array(renamed)).cast(FOLLOWERS),
         np.bincount(bins[is_open], minlength=BINS).astype(np.int64),
         np.bincount(fates[is_pinned], minlength=len(SPLITS)).astype(np.int64),
         int(n_bytes.to_numpy()[is_open | is_pinned].sum()),
@@ -178,6 +184,13 @@ def follow_dropped(followers: pa.Table, gone: pa.Table) -> pa.Table:
     place = pc.index_in(followers.column("kept_id"), value_set=gone.column("id"))
     mine = followers.column("id").filter(pc.is_valid(place))
     return _drops_of(mine, gone.column("reason").take(place.drop_null()).to_pylist())
+
+
+def follow_known(followers: pa.Table, known: pa.Table) -> pa.Table:
+    """FOLLOWERS, of the published ones that are meant, where the record that some gave way to is `known` under another id."""
+    place = pc.index_in(followers.column("kept_id"), value_set=known.column("id").combine_chunks())
+    mine = followers.column("id").filter(pc.is_valid(place))
+    return pa.table([mine, known.column("kept_id").take(place.drop_null())], schema=FOLLOWERS)
 
 
 def _drops_of(ids: pa.ChunkedArray, reasons: Sequence[str]) -> pa.Table:
@@ -240,7 +253,7 @@ def _fall(
     fallen: npt.NDArray[np.bool_],
     copies: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int8], pa.ChunkedArray | pa.Array]:
-    """Fates, where copies of a record that has `fallen` take its fate, with whom that gave way to."""
+    """Fates, where copies of a record that has `fallen`, or is published otherwise, take its fate, with whom that gave way to."""
     place = pc.index_in(ids, value_set=ids.filter(pa.array(fallen)))
     now = copies & np.asarray(pc.is_valid(place).to_numpy(), bool)
     theirs = fates[fallen]
