@@ -17,8 +17,7 @@ All decisions are looked at before anything is written: one that can't be carrie
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,37 +25,27 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.alike import find_leaks, find_near_duplicates, replaced_records
-from pipeline.commit import INPUTS
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.members import id_of_line
-from pipeline.plan import redacted_place
+from pipeline.replace import Corrected, Fallen, corrected_records, note_input, put_in, take_out
 from pipeline.rewrite import Rewrite, is_among, read_columns
-from pipeline.shared_refs import bands_of, index_rows, sharing_refs
-from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
-from transforms.bands import BANDS
-from transforms.canonical import canonical_json, conversation_lines
+from pipeline.snapshots import Dataset, add_accounts
+from transforms.canonical import canonical_json
 from transforms.hashing import Keys, content_digest
-from transforms.index import Index, parts_of, put_part, without
-from transforms.merge import owners_of
+from transforms.index import Index, parts_of
 from transforms.options import DedupeOptions, ValidateOptions
 from transforms.parse import messages_array
-from transforms.published import sign_published
 from transforms.reasons import SPLITS, Drop, Outcome
-from transforms.redact import redact_records, redactor_for
-from transforms.schema import LINEAGE, RECORDS
+from transforms.redact import redact_records
+from transforms.schema import RECORDS
 from transforms.shapes import read_record
 from transforms.sign import identify_sources, sign_records
-from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 from transforms.validate import validate_records
-from transforms.verify import SKETCHES
-from transforms.write import JsonlShard, ParquetShard, data_table, hex_ids, shard_name
-
-Fallen = Mapping[str, tuple[str, float]]  # published records that give way: to whom, and how alike they are
+from transforms.write import hex_ids
 
 MOST = 10  # findings shown
 
@@ -121,23 +110,20 @@ def apply_decisions(
     todo = [*cuts, *fixes]
     splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
     _stop(_repeats(rewrite, fixes, signed))
-    bands, sketches = _published(rewrite, signed, splits, keys)
-    by_id = dict(zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True))
-    wrong, fallen = _alike(
-        rewrite, todo, {one.id for one in decisions if one.decision == "keep"}, by_id, bands, sketches
-    )
+    dedupe = DedupeOptions.model_validate(manifest["config"]["dedupe"])
+    corrected = corrected_records(signed, splits, dedupe, keys)
+    kept = {one.id for one in decisions if one.decision == "keep"}
+    wrong, fallen = _alike(rewrite, todo, kept, fixes, corrected, dedupe)
     _stop(wrong)
     counts = {name: sum(one.decision == name for one in decisions) for name in ("keep", "cut", "fix")}
     changes = {"kept": counts["keep"], "cut": len(cuts), "fixed": len(fixes), "gave_way": len(fallen)}
     already = counts["cut"] + counts["fix"] - len(todo)
     if todo:
         replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
-        _take_out(rewrite, {**{one.id: None for one in cuts}, **replaced}, fallen, keys)
-        added = _put_in(rewrite, path, content, fixes, signed, splits, digest) if fixes else None
-        if fixes and rewrite.of_kind("index"):
-            _put_index(rewrite, signed, splits, bands, sketches)
+        take_out(rewrite, {**{one.id: None for one in cuts}, **replaced}, fallen, keys)
+        added = put_in(rewrite, corrected, path, content, digest) if fixes else None
         if digest and not fixes:
-            _note_input(rewrite, _shard_of(rewrite, path), content, digest, add_accounts([]))
+            note_input(rewrite, path, content, digest, add_accounts([]))
         manifest = rewrite.commit(changes, added)
     return {
         "dataset": dataset.root,
@@ -391,204 +377,34 @@ def _repeats(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch
     return wrong
 
 
-def _published(rewrite: Rewrite, signed: pa.RecordBatch, splits: Any, keys: Keys) -> tuple[pa.Table, pa.Table]:
-    """(BANDS, SKETCHES) of corrected records as published in their splits; none where nothing is compared."""
-    options, said = _dedupe_options(rewrite), signed.select(["id", "messages", "group"])
-    bands, sketches = [BANDS.empty_table()], [SKETCHES.empty_table()]
-    for split in np.unique(splits).tolist() if options.near else ():
-        batches = sign_published(said.filter(pa.array(splits == split)), split, options, keys)
-        for tables, batch in zip((bands, sketches), batches, strict=True):
-            tables.append(pa.Table.from_batches([batch]))
-    return pa.concat_tables(bands).combine_chunks(), pa.concat_tables(sketches).combine_chunks()
-
-
-def _dedupe_options(rewrite: Rewrite) -> DedupeOptions:
-    return DedupeOptions.model_validate(rewrite.parent["config"]["dedupe"])
-
-
 def _alike(
     rewrite: Rewrite,
     todo: Sequence[Decision],
     kept: set[str],
-    fixes: Mapping[str, Decision],
-    bands: pa.Table,
-    sketches: pa.Table,
+    fixes: Sequence[Decision],
+    corrected: Corrected,
+    options: DedupeOptions,
 ) -> tuple[list[str], Fallen]:
-    """What is wrong with corrected records (`fixes` by their ids) that resemble one of another split; and the published
-    ones of their own that give way to them, but for those `kept`."""
-    if not sketches.num_rows:
+    """What is wrong with corrected records that resemble one of another split; and the published ones of their own that
+    give way to them, but for those `kept`."""
+    if not corrected.sketches.num_rows:
         return [], {}
-    index, options = _index(rewrite), _dedupe_options(rewrite)
-    replaced, corrected = replaced_records(index)
+    index = _index(rewrite)
+    replaced, by = replaced_records(index)
     gone = replaced | {one.id for one in todo}
-    leaks = find_leaks(index, sketches, gone, options.leak_threshold)
-    wrong = [
-        f"line {one.line}: the fix resembles {leaks[identity]}, so it can't stay in its split"
-        for identity, one in fixes.items()
-        if identity in leaks
-    ]
-    if wrong:
+    leaks = find_leaks(index, corrected.sketches, gone, options.leak_threshold)
+    if leaks:
+        ids = hex_ids(corrected.signed.column("id")).to_pylist()
+        wrong = [
+            f"line {one.line}: the fix resembles {leaks[identity]}, so it can't stay in its split"
+            for identity, one in zip(ids, fixes, strict=True)
+            if identity in leaks
+        ]
         return wrong, {}
-    return [], find_near_duplicates(index, bands, sketches, gone | corrected | kept, options.threshold)
+    spared = gone | by | kept
+    return [], find_near_duplicates(index, corrected.bands, corrected.sketches, spared, options.threshold)
 
 
 def _index(rewrite: Rewrite) -> Index:
     paths = [one["path"] for one in rewrite.of_kind("index")]
     return Index(rewrite.dataset.storage, rewrite.dataset.root, parts_of(paths))
-
-
-def _take_out(rewrite: Rewrite, replaced: Mapping[str, str | None], fallen: Fallen, keys: Keys) -> None:
-    """Copies the files that hold replaced, cut or fallen records without them; marks those in lineage and index."""
-    ids = {*replaced, *fallen}
-    others = bands_of(rewrite, sharing_refs(rewrite, fallen), keys)
-    for split in SPLITS:
-        for parquet, jsonl in list(rewrite.twins(split)):
-            stays = rewrite.rows_left(parquet, jsonl, ids, set())
-            if stays is not None:
-                rewrite.copy_records(parquet, jsonl, stays)
-    for entry in rewrite.of_kind("lineage"):
-        rows = read_columns(rewrite.dataset, entry, ["id", "outcome"])
-        if (is_among(rows.column("id"), ids) & is_among(rows.column("outcome"), (*SPLITS, Outcome.DUPLICATE))).any():
-            rewrite.copy_lineage(entry, functools.partial(change_lines, replaced=replaced, fallen=fallen))
-    for entry in rewrite.of_kind("index"):
-        if not fallen and parts_of([entry["path"]])[0].kind != "records":
-            continue
-        kind, before = index_rows(rewrite, entry)
-        after = without(kind, before, [bytes.fromhex(one) for one in fallen], (), others)
-        after = _mark_replaced(after, replaced) if kind == "records" else after
-        if not after.equals(before):
-            rewrite.copy_index(entry, after)
-
-
-def _mark_replaced(rows: pa.Table, replaced: Mapping[str, str | None]) -> pa.Table:
-    """PUBLISHED that says what stands in the place of replaced records; in that of a cut one, itself."""
-    by = [
-        bytes.fromhex(replaced[one.hex()] or one.hex()) if one.hex() in replaced else before
-        for one, before in zip(rows.column("id").to_pylist(), rows.column("replaced_by").to_pylist(), strict=True)
-    ]
-    place = rows.schema.get_field_index("replaced_by")
-    return rows.set_column(place, rows.schema.field(place), pa.array(by, pa.binary(16)))
-
-
-def change_lines(rows: pa.Table, *, replaced: Mapping[str, str | None], fallen: Fallen) -> pa.Table:
-    """LINEAGE in which the lines that replaced or cut records came in by say `superseded`, and by whom, and those of fallen
-    ones and of copies of them that they are near-duplicates, and of whom."""
-    published = is_among(rows.column("outcome"), SPLITS)
-    copies = np.asarray(pc.fill_null(pc.equal(rows.column("kept_id"), rows.column("id")), False).to_numpy(), bool)
-    gone = is_among(rows.column("id"), replaced) & published
-    falls = is_among(rows.column("id"), fallen) & (published | copies)
-    lines = list(zip(rows.column("id").to_pylist(), gone.tolist(), falls.tolist(), strict=True))
-
-    def changed(name: str, of_gone: Callable[[str], Any], of_fallen: Callable[[str], Any]) -> pa.Array:
-        values = [
-            of_gone(identity) if is_gone else of_fallen(identity) if has_fallen else before
-            for (identity, is_gone, has_fallen), before in zip(lines, rows.column(name).to_pylist(), strict=True)
-        ]
-        return pa.array(values, LINEAGE.field(name).type)
-
-    columns = {
-        "outcome": changed("outcome", lambda _: Outcome.DROPPED.value, lambda _: Outcome.DUPLICATE.value),
-        "reasons": changed("reasons", lambda _: [Drop.SUPERSEDED.value], lambda _: ["near"]),
-        "kept_id": changed("kept_id", lambda one: replaced[one], lambda one: fallen[one][0]),
-        "similarity": changed("similarity", lambda _: None, lambda one: fallen[one][1]),
-    }
-    return pa.table([columns.get(name, rows.column(name)) for name in LINEAGE.names], schema=LINEAGE)
-
-
-def _put_in(
-    rewrite: Rewrite,
-    path: str,
-    content: bytes,
-    fixes: Sequence[Decision],
-    signed: pa.RecordBatch,
-    splits: Any,
-    digest: str,
-) -> dict[str, Any]:
-    """Writes the corrected records as a small night of its own; returns its accounts."""
-    settings = rewrite.parent["config"]
-    order = pc.sort_indices(signed.select(["key", "id"]), sort_keys=[("key", "ascending"), ("id", "ascending")])
-    signed, splits = signed.take(order), splits[order.to_numpy()]
-    texts = pa.Table.from_batches([signed])
-    for split, name in enumerate(SPLITS):
-        mine = texts.filter(pa.array(splits == split)).combine_chunks()
-        if mine.num_rows:
-            _put_shard(rewrite, name, mine, settings["write"])
-    shard = _shard_of(rewrite, path)
-    lineage = pa.table(
-        {
-            "shard": pa.array([shard] * signed.num_rows, pa.string()),
-            **{name: signed.column(name) for name in ("line", "offset", "length")},
-            "outcome": pa.array([SPLITS[one] for one in splits], pa.string()),
-            "reasons": pa.array([[]] * signed.num_rows, LINEAGE.field("reasons").type),
-            **{name: hex_ids(signed.column(name)) for name in ("id", "source_id", "group")},
-            "kept_id": pa.nulls(signed.num_rows, pa.string()),
-            "similarity": pa.nulls(signed.num_rows, pa.float32()),
-        }
-    ).sort_by("line").cast(LINEAGE)  # fmt: skip
-    out = ParquetShard(
-        rewrite.writer(join("lineage", rewrite.name, shard_name("part", 0, 1, "parquet")), "lineage"), LINEAGE
-    )
-    out.append(lineage, np.ones(lineage.num_rows, np.int64))
-    rewrite.add(out.put())
-    added = add_accounts(
-        [{"read": len(fixes), **{name: int((splits == split).sum()) for split, name in enumerate(SPLITS)}}]
-    )
-    _note_input(rewrite, shard, content, digest, added)
-    rewrite.accounting = add_accounts([rewrite.accounting, added])
-    return added
-
-
-def _shard_of(rewrite: Rewrite, path: str) -> str:
-    """The name of a file of decisions among the inputs."""
-    name = redacted_place(Path(path).name, _redactor(rewrite.parent["config"]))
-    return f"{rewrite.number:06d}-{CORRECTIONS}:{name}"
-
-
-def _note_input(rewrite: Rewrite, shard: str, content: bytes, digest: str, added: Mapping[str, Any]) -> None:
-    """Puts the file of decisions among the inputs, so that it is taken in once."""
-    row = {
-        **added, "quarantined": [], "dropped": [], "shard": shard, "size": len(content),
-        "etag": content_digest(content).hex(), "digest": digest, "kind": CORRECTIONS, "corrupt": False, "notes": [],
-        "snapshot": rewrite.number,
-    }  # fmt: skip
-    rewrite.add(
-        rewrite.put_table(
-            join("snapshots", f"{rewrite.name}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
-        )
-    )
-
-
-def _redactor(settings: Mapping[str, Any]) -> Any:
-    return redactor_for(Config.redact_options_of(settings)).redact_text if settings["redact"]["enabled"] else str
-
-
-def _put_shard(rewrite: Rewrite, split: str, texts: pa.Table, formats: Mapping[str, Any]) -> None:
-    """The corrected records of a split, in the formats of the dataset."""
-    if formats["parquet"]:
-        path = join("data", rewrite.name, shard_name(split, 0, 1, "parquet"))
-        shard = ParquetShard(rewrite.writer(path, "parquet", split), data_table(texts).schema)
-        shard.append(data_table(texts), texts.column("n_bytes").to_numpy())
-        rewrite.add(shard.put())
-    if formats["jsonl"]:
-        path = join("jsonl", rewrite.name, shard_name(split, 0, 1, "jsonl"))
-        lines = JsonlShard(rewrite.writer(path, "jsonl", split))
-        messages, tools = (pa.concat_arrays(texts.column(name).chunks) for name in ("messages", "tools"))
-        lines.append(conversation_lines(messages, tools, weight=True))
-        rewrite.add(lines.put())
-
-
-def _put_index(rewrite: Rewrite, signed: pa.RecordBatch, splits: Any, bands: pa.Table, sketches: pa.Table) -> None:
-    """The parts of the index for the corrected records."""
-    texts, where = pa.Table.from_batches([signed]), pa.array(splits, pa.int8())
-    none = pa.nulls(len(splits), pa.binary(16))
-    tables = {
-        "records": pa.table(
-            {"key": texts.column("key"), "id": texts.column("id"), "split": where, "replaced_by": none}
-        ),
-        "owners": owners_of(texts, where),
-    }
-    if _dedupe_options(rewrite).near:
-        tables |= {"bands": bands, "sketches": sketches}
-    storage, root = rewrite.dataset.storage, rewrite.dataset.root
-    for kind, rows in tables.items():
-        rewrite.add(put_part(storage, root, rewrite.name, kind, 0, 1, rows))
