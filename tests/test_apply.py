@@ -305,3 +305,23 @@ def test_corrections_come_to_the_same_by_either_way(made, tmp_path):
     assert manifests[0]["accounting"] == manifests[1]["accounting"]
     assert manifests[0]["changes"] == manifests[1]["changes"]
     assert manifests[0]["changes"]["gave_way"] == 1
+
+
+def test_a_rebuild_keeps_what_resembles_a_corrected_record_in_its_split(tmp_path):
+    """As `apply` does: two records of val below the dedupe threshold, of which one is corrected."""
+    logs = []
+    for number in range(40):
+        words = said(number).split()
+        logs += [
+            chat(" ".join(words), "So."),
+            chat(" ".join([*words[:-4], "never", "ever", "to", "be", "seen"]), "So."),
+        ]
+    inputs = ["run", "--input", write_lines(tmp_path / "logs.jsonl", logs), "--output", tmp_path / "out", *FAST,
+              "--set", "split.min_val=20", "--set", "split.eval=0"]  # fmt: skip
+    assert mill(*inputs) == 0
+    val = of_split(tmp_path / "out", "val")
+    assert apply(tmp_path / "out", [fix(one, "So it is.") for one in val[:3]]) == 0
+    now = [{row["id"] for row in of_split(tmp_path / "out", split)} for split in ("train", "val")]
+    assert mill(*inputs, "--set", "validate.max_chars=9000", "--rebuild") == 0
+    assert [{row["id"] for row in of_split(tmp_path / "out", split)} for split in ("train", "val")] == now
+    assert mill("verify", tmp_path / "out") == 0

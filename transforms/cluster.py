@@ -195,12 +195,15 @@ def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
 
 
 def _like(graph: _Graph) -> npt.NDArray[np.int8]:
-    """int8[N]: the splits in which each new record has look-alikes that are, or were, published before it."""
+    """int8[N]: the splits in which each new record has look-alikes that are, or were, published before it.
+
+    Not its own split, where it was published itself: what a human corrected there costs none of its look-alikes their place.
+    """
     like = np.zeros(len(graph.ids), np.int8)
     # Published ones come first, then those that were.
     earlier, later = graph.published[graph.a], graph.published[graph.b]
     splits = np.where(earlier >= 0, earlier, -2 - earlier)
-    met = ((earlier >= 0) & (later < 0)) | ((earlier < NEW) & (later == NEW))
+    met = ((earlier >= 0) & (later < 0) & (splits != -2 - later)) | ((earlier < NEW) & (later == NEW))
     for split, bit in enumerate(LIKE):
         like[graph.b[met & (splits == split)]] |= bit
     return like
