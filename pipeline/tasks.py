@@ -26,7 +26,16 @@ from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
 from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_tags
-from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
+from transforms.candidates import (
+    CROWDS,
+    HEADS,
+    PAIRS,
+    call_heads,
+    find_candidates,
+    follow_heads,
+    pair_words,
+    pairs_of,
+)
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.components import LABELS, forest_of, join_labels, label_keys
 from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
@@ -81,11 +90,12 @@ from transforms.verify import (
 KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
 _ROWS = 65_536  # at a time, where rows are objects
+_FEWEST_LED = 64  # members of a band: its leaders are told once, and not in pairs, where more of them follow
 _CHUNKS = 64  # in which counts by bin travel
 _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
-         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
+         "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "held": HELD, "guards": HELD,
          "drops": DROPS}  # fmt: skip
@@ -188,7 +198,10 @@ class Tasks:
         return int(self._once("count", segment, make)["distinct"])
 
     def candidates(self, group: Grouped) -> Result:
-        """Pairs of a segment of bands, by their leaders; members of crowded bands."""
+        """Pairs of a segment of bands, by their leaders; members of crowded bands, and the heads that they follow.
+
+        A call has a segment for its follower: one in which records follow the head.
+        """
         segment, kinds = group
 
         def make() -> Result:
@@ -199,13 +212,20 @@ class Tasks:
             published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
             if published.num_rows:
                 bands = pa.concat_tables([bands, published]).combine_chunks()
-            found = find_candidates(bands, tags)
+            segments = self.job.options.segments
+            found = find_candidates(bands, tags, max(_FEWEST_LED, 4 * segments))
+            heads, targets = call_heads(found, segments)
+            keys = targets.astype(np.uint64) << np.uint64(65 - segments.bit_length())
+            leaders = heads.column("ref").to_numpy()
+            calls = pairs_of([_by_ref(leaders) | keys >> np.uint64(32)])
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs.column("a").to_numpy())),
                     "crowds": self._write(
                         "crowds", segment, found.crowds, _by_ref(found.crowds.column("ref").to_numpy())
                     ),
+                    "heads": self._write("heads", segment, heads, keys),
+                    "calls": self._write("calls", segment, calls, _by_ref(calls.column("a").to_numpy())),
                 }
             }
 
@@ -217,18 +237,20 @@ class Tasks:
 
         def make() -> Result:
             found = self._runs("pairs").read(_segments(kinds["pairs"]))
+            called = self._runs("calls").read(_segments(kinds["calls"]))
             pairs = pairs_of(pair_words(batch) for _, batch in found)
-            if pairs.num_rows == 0:
+            wanted = pairs_of([pair_words(pairs), *(pair_words(batch) for _, batch in called)])
+            if wanted.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
-            sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
+            sketches = self._sketches(segment, kinds, wanted.column("a").to_numpy())
+            sides, targets = attach_sketches(wanted, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             runs = {
                 "met": self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy())),
                 "sides": self._write("sides", segment, sides, keys),
             }
             if self.job.plan.shape.is_parted:
-                leads = pa.table([pc.unique(pairs.column("a"))], schema=REFS)
+                leads = pa.table([pc.unique(wanted.column("a"))], schema=REFS)
                 runs["leads"] = self._write("leads", segment, leads)
             return {"runs": runs, "first": {"leads": segment}}
 
@@ -239,7 +261,10 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            pairs = self._runs("met").table(_segments(kinds["met"]))
+            met = self._runs("met").table(_segments(kinds["met"]))
+            heads = self._runs("heads").table(_segments(kinds["heads"])).sort_by("band").combine_chunks()
+            crowds = self._runs("crowds").table(_segments(kinds["crowds"]))
+            pairs = pairs_of([pair_words(met), *follow_heads(crowds, heads)])
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))

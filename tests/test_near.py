@@ -1,6 +1,7 @@
 """Bands, Candidates, Verify and Search: laws against brute force, and the whole way on a small corpus."""
 
 import random
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from tests.records import WORDS, clusters_of, records_batch
 from transforms import candidates
 from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands, unpack_tags
-from transforms.candidates import LEADERS, PAIRS, find_candidates, pair_words, pairs_of
+from transforms.candidates import (
+    LEADERS,
+    PAIRS,
+    Candidates,
+    call_heads,
+    find_candidates,
+    follow_heads,
+    pair_words,
+    pairs_of,
+)
 from transforms.cluster import CROSS
 from transforms.exact import id_words
 from transforms.hashing import Keys
@@ -108,16 +118,49 @@ def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuf
                 crowded |= {(ref, band << 60) for ref in [*there, *new]}
         expected |= {(a, b) for a in there[:LEADERS] for b in new}
         expected |= {(a, b) for a in leaders for b in new[new.index(a) + 1 :]}
-    pairs, crowds = find_candidates(*tagged(drawn, tags))
+    pairs, crowds, heads = find_candidates(*tagged(drawn, tags))
     assert {tuple(row.values()) for row in pairs.to_pylist()} == expected
-    assert {tuple(row.values()) for row in crowds.to_pylist()} == crowded
-    assert pairs.num_rows == len(expected)
+    assert {tuple(row.values()) for row in crowds.to_pylist()} == {(*one, False) for one in crowded}
+    assert (pairs.num_rows, heads.num_rows) == (len(expected), 0)
     shuffled.shuffle(drawn)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "FEW", 3)  # at a time
         again = find_candidates(*tagged(drawn, tags))
     assert again.pairs.equals(pairs)
     assert again.crowds.equals(crowds)
+
+
+@given(st.randoms(), st.integers(18, 60), st.sampled_from([1, 4, 64]), st.sampled_from([3, 40, 4000]))
+def test_whoever_follows_the_heads_of_a_band_meets_its_leaders(chooser, most, segments, kinds):
+    """The pairs are those that are made of every band, whatever bands have heads; each segment makes its own."""
+    refs = [chooser.randrange(1 << 32) for _ in range(100)]
+    tags = {ref: chooser.randrange(kinds) for ref in refs}
+    drawn = [
+        (band, chooser.choice(refs), chooser.randrange(3), chooser.choice([NEW, NEW, NEW, TRAIN, EVAL]))
+        for band, size in enumerate(chooser.choices([20, 60, 200], k=4))
+        for _ in range(size)
+    ]
+    whole = find_candidates(*tagged(drawn, tags))
+    found = find_candidates(*tagged(drawn, tags), most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "FEW", 64)  # pairs at a time
+        assert set(pair_words(whole.pairs).tolist()) == pairs_by_heads(found, segments)
+    assert found.crowds.drop_columns("follows").equals(whole.crowds.drop_columns("follows"))
+    if kinds > 3:  # else tags are told many times, and their members are no part of a crowd
+        sizes = Counter(found.crowds.column("band").to_pylist())
+        assert {band for band, size in sizes.items() if size > most} == set(found.heads.column("band").to_pylist())
+
+
+def pairs_by_heads(found: Candidates, segments: int) -> set[int]:
+    """The words of all pairs of candidates, as each segment of followers makes them."""
+    bits = np.uint64(33 - segments.bit_length())
+    heads, targets = call_heads(found, segments)
+    home = found.crowds.column("ref").to_numpy().astype(np.uint64) >> bits
+    words = [pair_words(found.pairs)]
+    for segment in range(segments):
+        mine = heads.filter(pa.array(targets == segment)).sort_by("band")
+        words += follow_heads(found.crowds.filter(pa.array(home == segment)), mine)
+    return {int(word) for word in np.concatenate(words)}
 
 
 def tagged(drawn, tags) -> tuple[pa.Table, np.ndarray]:
@@ -173,7 +216,9 @@ def signed_of(texts: list[str]) -> pa.RecordBatch:
     return sign_records(records_batch([[{"role": "user", "content": text}] for text in texts]), KEYS)
 
 
-def stage(texts: list[str], cuts: list[int], segments: int, band_segments: int) -> tuple[pa.Table, pa.Table, pa.Table]:
+def stage(
+    texts: list[str], cuts: list[int], segments: int, band_segments: int, most: int | None = None
+) -> tuple[pa.Table, pa.Table, pa.Table]:
     """(EDGES, CROWDS, SKETCHES) of texts signed in blocks, by way of packed rows and segments."""
     packed, sketches = [], []
     for start, end in zip([0, *cuts], [*cuts, len(texts)], strict=True):
@@ -188,8 +233,8 @@ def stage(texts: list[str], cuts: list[int], segments: int, band_segments: int) 
     for segment in range(band_segments):
         mine = [batch.filter(pa.array(targets == segment)) for batch, targets in packed]
         table = pa.Table.from_batches(mine)
-        found.append(find_candidates(unpack_bands(table), unpack_tags(table)))
-    pairs = pairs_of([pair_words(one.pairs) for one in found])
+        found.append(find_candidates(unpack_bands(table), unpack_tags(table), most))
+    pairs = pairs_of(np.array(sorted(pairs_by_heads(one, segments)), np.uint64) for one in found)
     elected = elect_sketches(pa.Table.from_batches(sketches, SKETCHES))
     return verified(pairs, elected, segments), pa.concat_tables(one.crowds for one in found), elected
 
@@ -317,7 +362,7 @@ def test_edges_don_t_depend_on_order_sharding_or_segments(small, shuffled, segme
     shuffled.shuffle(texts)
     cuts = sorted(shuffled.randrange(len(texts)) for _ in range(parts))
     # A text that is read twice is one record.
-    again, _, _ = stage([*texts, *texts[:50]], cuts, segments, band_segments)
+    again, _, _ = stage([*texts, *texts[:50]], cuts, segments, band_segments, 20)
     order = [("a", "ascending"), ("b", "ascending")]
     assert again.sort_by(order).equals(edges.sort_by(order))
     first, second = (clusters_of(one, OPTIONS.threshold, len(texts)) for one in (edges, again))
@@ -369,9 +414,9 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())
     sketches = pa.Table.from_batches([sketch_rows(signed, prints)])
     rows = pa.concat_tables([publish_sketches(elect_sketches(sketches), there), sketches])
-    pairs, _ = find_candidates(pa.concat_tables([bands, published]), tags)
+    pairs, *_ = find_candidates(pa.concat_tables([bands, published]), tags)
     edges = verified(pairs, elect_sketches(rows), 4)
-    alone, _ = find_candidates(bands, tags)
+    alone, *_ = find_candidates(bands, tags)
     whole = verified(alone, elect_sketches(sketches), 4)
     before = set(there.column("id").to_pylist())
     expected = {frozenset((row["a"], row["b"])) for row in whole.to_pylist() if not {row["a"], row["b"]} <= before}
