@@ -318,12 +318,12 @@ class Tasks:
 
     def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
         distinct, dedupe = sum(counts), self.job.options.dedupe
-        found = self._runs(kind).read(_segments(edges))
-        rebuild = self.job.plan.is_rebuild
-        clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct, rebuild=rebuild)
+        found = self._runs(kind).rows(_segments(edges))
+        clusters = cluster_edges(found, dedupe.threshold, distinct, rebuild=self.job.plan.is_rebuild)
+        keyed = ((batch, self._by_key(batch)) for batch in clusters.verdicts)
         return {
             "runs": {
-                "verdicts": self._write("verdicts", number, clusters.verdicts, self._by_key(clusters.verdicts)),
+                "verdicts": self._put("verdicts", number, keyed, self.job.options.segments),
                 "cross": self._write("cross", number, clusters.cross),
             },
             "parts": [number],
@@ -844,13 +844,13 @@ class Tasks:
         """SEATS of a segment of ids, sorted."""
         return self._runs("seats").table(_segments(references)).sort_by("word").combine_chunks()
 
-    def _by_key(self, rows: pa.Table) -> npt.NDArray[np.uint64]:
+    def _by_key(self, rows: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]:
         """uint64[N]: the shuffle keys of the ids."""
-        if "key" in rows.column_names:
+        if "key" in rows.schema.names:
             return np.asarray(rows.column("key").to_numpy(), np.uint64)
         keys, found = self.job.options.keys, np.empty(rows.num_rows, np.uint64)
         place = 0
-        for batch in rows.to_batches(max_chunksize=_ROWS):
+        for batch in rows.to_batches(max_chunksize=_ROWS) if isinstance(rows, pa.Table) else (rows,):
             for one in batch.column("id").to_pylist():
                 found[place] = keys.shuffle_key(one)
                 place += 1
