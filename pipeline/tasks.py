@@ -25,7 +25,7 @@ from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
-from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_tags
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_parts
 from transforms.candidates import (
     CROWDS,
     HEADS,
@@ -205,15 +205,10 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            packed = self._runs("bands").table(_segments(kinds["bands"]))
-            bands, tags = unpack_bands(packed), unpack_tags(packed)
-            del packed
-            asked = bands.column("band").to_numpy()
-            published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
-            if published.num_rows:
-                bands = pa.concat_tables([bands, published]).combine_chunks()
             segments = self.job.options.segments
-            found = find_candidates(bands, tags, max(_FEWEST_LED, 4 * segments))
+            packed = self._runs("bands").table(_segments(kinds["bands"]))
+            parts = self._with_published(segment, kinds, unpack_parts(packed))
+            found = find_candidates(parts, max(_FEWEST_LED, 4 * segments))
             heads, targets = call_heads(found, segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - segments.bit_length())
             leaders = heads.column("ref").to_numpy()
@@ -834,6 +829,21 @@ class Tasks:
         if self.job.plan.is_rebuild:
             return self._runs(f"eval_{kind}").table(_segments(kinds[f"eval_{kind}"]))
         return self.job.index.read(kind, segment, segments, wanted, bits)
+
+    def _with_published(
+        self, segment: int, kinds: Kinds, parts: Iterable[tuple[pa.Table, npt.NDArray[np.uint16]]]
+    ) -> Iterator[tuple[pa.Table, npt.NDArray[np.uint16]]]:
+        """Parts of the new BANDS of a segment, each followed by those of its bands that are published before the run."""
+        for bands, tags in parts:
+            asked = bands.column("band").to_numpy()
+            published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
+            if self.job.plan.is_rebuild:  # whatever was asked for
+                published = published.filter(
+                    pa.array(is_in_sorted(published.column("band").to_numpy(), distinct(asked)))
+                )
+            if published.num_rows:
+                bands = pa.concat_tables([bands, published]).combine_chunks()
+            yield bands, tags
 
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""

@@ -176,7 +176,7 @@ def find_edges(records: pa.Table, options: DedupeOptions, keys: Keys) -> pa.Tabl
         sketches.append(pa.Table.from_batches([sketch_rows(batch, prints)]))
         tags.append(prints.tags[prints.owners])
     elected = elect_sketches(pa.concat_tables(sketches))
-    pairs = find_candidates(pa.concat_tables(bands).combine_chunks(), np.concatenate(tags)).pairs
+    pairs = find_candidates([(pa.concat_tables(bands).combine_chunks(), np.concatenate(tags))]).pairs
     return drop_implied(compare_pairs(pairs, elected, elected, LEAST))
 
 

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from tests.records import WORDS, clusters_of, none_of, records_batch
 from transforms import candidates, cluster
-from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands, unpack_tags
+from transforms.bands import (
+    BANDS,
+    NEW,
+    orders_of,
+    pack_bands,
+    publish_bands,
+    refs_of,
+    unpack_bands,
+    unpack_parts,
+    unpack_tags,
+)
 from transforms.candidates import (
     LEADERS,
     PAIRS,
@@ -94,6 +104,27 @@ def test_packing_keeps_every_row(drawn, segments, same_order):
     )
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 40), max_size=60), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 60)
+)
+def test_rows_in_parts_are_all_rows_with_whole_bands(drawn, few, most):
+    tables = []
+    for number, values in enumerate(drawn):
+        bands = np.array(values, np.uint64) << np.uint64(24)
+        refs = np.arange(len(bands), dtype=np.uint32) + np.uint32(1000 * number)
+        packed, _ = pack_bands(bands, refs, refs % np.uint32(3), (refs % np.uint32(7)).astype(np.uint16), 1)
+        tables.append(packed)
+    packed = pa.Table.from_batches(tables)
+    parts = list(unpack_parts(packed, few, most))
+    rows = [
+        (*row.values(), tag) for bands, tags in parts for row, tag in zip(bands.to_pylist(), tags.tolist(), strict=True)
+    ]
+    whole = zip(unpack_bands(packed).to_pylist(), unpack_tags(packed).tolist(), strict=True)
+    assert sorted(rows) == sorted((*row.values(), tag) for row, tag in whole)
+    seen = [set(bands.column("band").to_pylist()) for bands, _ in parts]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+
+
 @given(rows, st.randoms())
 def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuffled):
     tags = {ref: 7 if ref % 4 == 0 else ref % 23 for ref in range(61)}
@@ -118,14 +149,14 @@ def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuf
                 crowded |= {(ref, band << 60) for ref in [*there, *new]}
         expected |= {(a, b) for a in there[:LEADERS] for b in new}
         expected |= {(a, b) for a in leaders for b in new[new.index(a) + 1 :]}
-    pairs, crowds, heads = find_candidates(*tagged(drawn, tags))
+    pairs, crowds, heads = find_candidates([tagged(drawn, tags)])
     assert {tuple(row.values()) for row in pairs.to_pylist()} == expected
     assert {tuple(row.values()) for row in crowds.to_pylist()} == {(*one, False) for one in crowded}
     assert (pairs.num_rows, heads.num_rows) == (len(expected), 0)
     shuffled.shuffle(drawn)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "FEW", 3)  # at a time
-        again = find_candidates(*tagged(drawn, tags))
+        again = find_candidates([tagged(drawn, tags)])
     assert again.pairs.equals(pairs)
     assert again.crowds.equals(crowds)
 
@@ -140,8 +171,8 @@ def test_whoever_follows_the_heads_of_a_band_meets_its_leaders(chooser, most, se
         for band, size in enumerate(chooser.choices([20, 60, 200], k=4))
         for _ in range(size)
     ]
-    whole = find_candidates(*tagged(drawn, tags))
-    found = find_candidates(*tagged(drawn, tags), most)
+    whole = find_candidates([tagged(drawn, tags)])
+    found = find_candidates([tagged(drawn, tags)], most)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "FEW", 64)  # pairs at a time
         assert set(pair_words(whole.pairs).tolist()) == pairs_by_heads(found, segments)
@@ -233,7 +264,7 @@ def stage(
     for segment in range(band_segments):
         mine = [batch.filter(pa.array(targets == segment)) for batch, targets in packed]
         table = pa.Table.from_batches(mine)
-        found.append(find_candidates(unpack_bands(table), unpack_tags(table), most))
+        found.append(find_candidates(unpack_parts(table, few=200, most=300), most))
     pairs = pairs_of(np.array(sorted(pairs_by_heads(one, segments)), np.uint64) for one in found)
     elected = elect_sketches(pa.Table.from_batches(sketches, SKETCHES))
     return verified(pairs, elected, segments), pa.concat_tables(one.crowds for one in found), elected
@@ -331,7 +362,7 @@ def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
     new = np.full(len(refs), NEW, np.int8)
     orders = np.zeros(len(refs), np.uint32)
     bands = pa.table([pa.array(one) for one in (prints.bands, refs, orders, new)], schema=BANDS)
-    found = find_candidates(bands, prints.tags[prints.owners])
+    found = find_candidates([(bands, prints.tags[prints.owners])])
     assert found.pairs.num_rows <= 299 + beside * (beside + 1) // 2
     edges = drop_implied(verified(found.pairs, sketches, 2))
     ids = signed.column("id").to_pylist()
@@ -417,9 +448,9 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())
     sketches = pa.Table.from_batches([sketch_rows(signed, prints)])
     rows = pa.concat_tables([publish_sketches(elect_sketches(sketches), there), sketches])
-    pairs, *_ = find_candidates(pa.concat_tables([bands, published]), tags)
+    pairs, *_ = find_candidates([(pa.concat_tables([bands, published]), tags)])
     edges = verified(pairs, elect_sketches(rows), 4)
-    alone, *_ = find_candidates(bands, tags)
+    alone, *_ = find_candidates([(bands, tags)])
     whole = verified(alone, elect_sketches(sketches), 4)
     before = set(there.column("id").to_pylist())
     expected = {frozenset((row["a"], row["b"])) for row in whole.to_pylist() if not {row["a"], row["b"]} <= before}

@@ -57,27 +57,28 @@ class Candidates(NamedTuple):
     heads: pa.Table
 
 
-def find_candidates(bands: pa.Table, tags: npt.NDArray[np.uint16], most: int | None = None) -> Candidates:
-    """The candidates among all rows of some bands (BANDS), the first of which, all that are new, have `tags`.
+def find_candidates(parts: Iterable[tuple[pa.Table, npt.NDArray[np.uint16]]], most: int | None = None) -> Candidates:
+    """The candidates among all rows of some bands (BANDS), in parts with whole bands.
 
-    Bands of more than `most` members have heads; without it, none.
+    The first rows of each part, all that are new, have tags beside them. Bands of more than `most` members have
+    heads; without it, none.
     """
-    values = bands.column("band").to_numpy()
-    rows = _repeated(values)
-    most = len(values) if most is None else most
     found, crowds, heads = [], [np.empty((3, 0), np.uint64)], [np.empty((2, 0), np.uint64)]
-    for part in _some_bands(values, rows):
-        some = part[np.argsort(values[part], kind="stable")]
-        own = np.zeros(len(some), np.uint16)
-        own[some < len(tags)] = tags[some[some < len(tags)]]
-        crowd = np.empty((3, len(some)), np.uint64)
-        head = np.empty((2, 2 * LEADERS * (len(some) // max(most, 1) + 1)), np.uint64)
-        pairs, crowded, headed = _meet(
-            values[some], _places(bands, some), own, most, np.empty(len(some), np.uint64), crowd, head
-        )
-        found.append(_merged(pairs, []))
-        crowds.append(crowd[:, :crowded].copy())
-        heads.append(head[:, :headed].copy())
+    for bands, tags in parts:
+        values = bands.column("band").to_numpy()
+        led = len(values) if most is None else most
+        for part in _some_bands(values, _repeated(values)):
+            some = part[np.argsort(values[part], kind="stable")]
+            own = np.zeros(len(some), np.uint16)
+            own[some < len(tags)] = tags[some[some < len(tags)]]
+            crowd = np.empty((3, len(some)), np.uint64)
+            head = np.empty((2, 2 * LEADERS * (len(some) // max(led, 1) + 1)), np.uint64)
+            pairs, crowded, headed = _meet(
+                values[some], _places(bands, some), own, led, np.empty(len(some), np.uint64), crowd, head
+            )
+            found.append(_merged(pairs, []))
+            crowds.append(crowd[:, :crowded].copy())
+            heads.append(head[:, :headed].copy())
     return Candidates(
         pairs_of(found),
         _sorted(np.concatenate(crowds, axis=1), CROWDS),
