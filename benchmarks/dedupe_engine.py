@@ -68,8 +68,9 @@ def run_engine(corpus: Path, work: Path) -> tuple[dict[str, Any], npt.NDArray[np
     signed, reading = _sign(corpus, options, storage, str(work))
     cpu["sign"] = signed.pop()
     found = timed("candidates", lambda: _each(tasks.candidates, bands=signed))
-    attached = timed("attach", lambda: _each(tasks.attach, pairs=found, sketches=signed))
-    verified = timed("verify", lambda: _each(tasks.verify, met=attached, sides=attached, sketches=signed))
+    attached = timed("attach", lambda: _each(tasks.attach, pairs=found, calls=found, sketches=signed))
+    kinds = {"met": attached, "sides": attached, "crowds": found, "heads": found, "sketches": signed}
+    verified = timed("verify", lambda: _each(tasks.verify, **kinds))
     edges = [(number, reference) for result in verified for number, reference in _references(result, "edges")]
     clustered = timed("cluster", lambda: tasks.cluster(edges, [count]))
     verdicts = Runs(storage, str(work), "verdicts", VERDICTS).table(

@@ -1,4 +1,4 @@
-"""The commands on what is published: log, diff, rollback, expire."""
+"""The commands on what is published: log, diff, rollback, expire, signatures."""
 
 from __future__ import annotations
 
@@ -127,4 +127,29 @@ def expire(output: str, keep: int, older_than: float, dry_run: bool, as_json: bo
         raise UsageError("a rollback is in progress, so files stay for now", "run it again in a minute")
 
 
-COMMANDS = (log, diff, rollback, expire)
+@click.command()
+@_output
+@click.option(
+    "--to", "target", required=True, metavar="FILE", help="The Parquet file to write; local, s3://, gs://, az://."
+)
+@click.option("--split", type=click.Choice(["train", "val", "eval"]), help="Only records of this split.")
+@_json
+def signatures(output: str, target: str, split: str | None, as_json: bool) -> None:
+    """Write the MinHash signature that datasketch gives each published record, with its id and split.
+
+    Others can compare their records with these, or leave out what resembles them by `run --decontaminate FILE`,
+    without seeing a text. Whoever has a guess at a record can confirm it: the seed is public.
+    """
+    from pipeline.cli import _dataset, _print_json, _say
+    from pipeline.places import absolute, usable
+    from pipeline.signatures import write_signatures
+
+    with usable(target, "write the signatures"):
+        count = write_signatures(_dataset(output), absolute(target), split)
+    if as_json:
+        _print_json({"file": target, "records": count})
+    else:
+        _say(f"{count:,} signatures in {target}")
+
+
+COMMANDS = (log, diff, rollback, expire, signatures)

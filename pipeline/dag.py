@@ -51,9 +51,9 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     guards = root | "Guards" >> beam.Create(range(len(job.plan.guards)), reshuffle=False) | _map("Guard", tasks.guard)
     sketches = {"sketches": runs, "eval_sketches": guards}
     found = {"bands": runs, "eval_bands": guards} | _task("Candidates", tasks.candidates)
-    attached = {"pairs": found, **sketches} | _task("Attach", tasks.attach)
-    compared = {"met": attached, "sides": attached, "leads": attached, **sketches}
-    verified = compared | _task("Verify", tasks.verify)
+    attached = {"pairs": found, "calls": found, **sketches} | _task("Attach", tasks.attach)
+    by_follower = {"met": attached, "sides": attached, "leads": attached, "crowds": found, "heads": found}
+    verified = {**by_follower, **sketches} | _task("Verify", tasks.verify)
 
     clusters, clustered = _cluster(root, tasks, verified, distinct)
     owned = {"claims": runs} | _task("Owners", tasks.owners)

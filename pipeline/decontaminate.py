@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.places import usable
 from pipeline.plan import Plan, benchmarks_uri
+from pipeline.signatures import SIGNATURE
 from transforms.decontaminate import (
     METHODS,
     build_benchmarks,
@@ -33,11 +36,13 @@ Item = tuple[list[str], str]
 
 @dataclass(frozen=True)
 class BenchmarkFile:
-    """A benchmark: its place, the (texts, whole) of each item, and their digest."""
+    """A benchmark: its place, the (texts, whole) of each item, the digest, and signatures uint32[N, P] where it has
+    those in place of texts."""
 
     uri: str
     items: list[Item]
     digest: str
+    signatures: npt.NDArray[np.uint32] | None = None
 
 
 def read_benchmarks(config: Config, storage: Storage) -> list[BenchmarkFile]:
@@ -52,10 +57,14 @@ def read_benchmarks(config: Config, storage: Storage) -> list[BenchmarkFile]:
         found |= {one.uri: one for one in files}
     benchmarks = []
     for uri in sorted(found):
-        items = _parquet_items(storage, uri) if uri.endswith(".parquet") else _json_items(storage, found[uri], config)
-        if not any(whole for _, whole in items):
+        signatures = None
+        if uri.endswith(".parquet"):
+            items, signatures = _parquet_items(storage, uri, config)
+        else:
+            items = _json_items(storage, found[uri], config)
+        if signatures is None and not any(whole for _, whole in items):
             raise UsageError(f"the benchmark {uri} holds no text", "name JSONL or Parquet files with an item a row")
-        benchmarks.append(BenchmarkFile(uri, items, items_digest(items)))
+        benchmarks.append(BenchmarkFile(uri, items, items_digest(items, signatures), signatures))
     return benchmarks
 
 
@@ -75,19 +84,40 @@ def _json_items(storage: Storage, file: Found, config: Config) -> list[Item]:
     return items
 
 
-def _parquet_items(storage: Storage, uri: str) -> list[Item]:
+def _parquet_items(storage: Storage, uri: str, config: Config) -> tuple[list[Item], npt.NDArray[np.uint32] | None]:
+    """The items of a Parquet file; where it has a column `signature`, those, and no texts."""
     try:
-        rows = pq.read_table(io.BytesIO(storage.read(uri))).to_pylist()
+        rows = pq.read_table(io.BytesIO(storage.read(uri)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise UsageError(f"the benchmark {uri} is not a Parquet file") from None
-    return [texts_of_item(row) for row in rows]
+    if SIGNATURE not in rows.column_names:
+        return [texts_of_item(row) for row in rows.to_pylist()], None
+    count = config.dedupe.num_perm
+    try:
+        lists = rows.column(SIGNATURE).cast(pa.list_(pa.uint64())).combine_chunks()
+        values = lists.flatten().to_numpy().reshape(len(lists), -1 if len(lists) else count)
+        whole = lists.null_count == 0 and bool(pc.all(pc.equal(pc.list_value_length(lists), values.shape[1])).as_py())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
+        whole = False
+    if not whole or not len(values) or values.max() > np.iinfo(np.uint32).max:
+        raise UsageError(
+            f"the column {SIGNATURE} of {uri} does not hold signatures",
+            "write those that datasketch.MinHash has in hashvalues, one a row, as `corpusmill signatures` does",
+        )
+    if values.shape[1] != count:
+        raise UsageError(
+            f"the signatures in {uri} have {values.shape[1]} values, and dedupe.num_perm is {count}",
+            f"sign them with num_perm={count}, or start a new dataset with --set dedupe.num_perm={values.shape[1]}",
+        )
+    return [([], "") for _ in range(len(values))], values.astype(np.uint32)
 
 
 def put_benchmarks(
     benchmarks: Sequence[BenchmarkFile], config: Config, keys: Keys, storage: Storage, work: str
 ) -> None:
     """Puts what is looked for into the work folder, where each worker loads it."""
-    built = build_benchmarks([one.items for one in benchmarks], config.dedupe, keys)
+    signatures = {number: one.signatures for number, one in enumerate(benchmarks) if one.signatures is not None}
+    built = build_benchmarks([one.items for one in benchmarks], config.dedupe, keys, signatures)
     save_benchmarks(built, storage, benchmarks_uri(work))
 
 

@@ -25,8 +25,17 @@ from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
-from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_tags
-from transforms.candidates import CROWDS, PAIRS, find_candidates, pair_words, pairs_of
+from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_parts
+from transforms.candidates import (
+    CROWDS,
+    HEADS,
+    PAIRS,
+    call_heads,
+    find_candidates,
+    follow_heads,
+    pair_words,
+    pairs_of,
+)
 from transforms.cluster import CROSS, VERDICTS, cluster_edges
 from transforms.components import LABELS, forest_of, join_labels, label_keys
 from transforms.decided import DECIDED, is_replaced, load_decided, mark_sketches, of_decided
@@ -81,12 +90,13 @@ from transforms.verify import (
 KEY_ON_WORKERS = "CORPUSMILL_KEY_ON_WORKERS"  # set: workers have the secret key in their own environment
 
 _ROWS = 65_536  # at a time, where rows are objects
+_FEWEST_LED = 64  # members of a band: its leaders are told once, and not in pairs, where more of them follow
 _CHUNKS = 64  # in which counts by bin travel
 _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
 _BY_SEGMENT = ("drops", "renamed")  # runs by segments of keys, each of which spans several of texts
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
-         "pairs": PAIRS, "crowds": CROWDS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
+         "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "guards": HELD,
          "drops": DROPS, "renamed": FOLLOWERS}  # fmt: skip
@@ -189,24 +199,29 @@ class Tasks:
         return int(self._once("count", segment, make)["distinct"])
 
     def candidates(self, group: Grouped) -> Result:
-        """Pairs of a segment of bands, by their leaders; members of crowded bands."""
+        """Pairs of a segment of bands, by their leaders; members of crowded bands, and the heads that they follow.
+
+        A call has a segment for its follower: one in which records follow the head.
+        """
         segment, kinds = group
 
         def make() -> Result:
+            segments = self.job.options.segments
             packed = self._runs("bands").table(_segments(kinds["bands"]))
-            bands, tags = unpack_bands(packed), unpack_tags(packed)
-            del packed
-            asked = bands.column("band").to_numpy()
-            published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
-            if published.num_rows:
-                bands = pa.concat_tables([bands, published]).combine_chunks()
-            found = find_candidates(bands, tags)
+            parts = self._with_published(segment, kinds, unpack_parts(packed))
+            found = find_candidates(parts, max(_FEWEST_LED, 4 * segments))
+            heads, targets = call_heads(found, segments)
+            keys = targets.astype(np.uint64) << np.uint64(65 - segments.bit_length())
+            leaders = heads.column("ref").to_numpy()
+            calls = pairs_of([_by_ref(leaders) | keys >> np.uint64(32)])
             return {
                 "runs": {
                     "pairs": self._write("pairs", segment, found.pairs, _by_ref(found.pairs.column("a").to_numpy())),
                     "crowds": self._write(
                         "crowds", segment, found.crowds, _by_ref(found.crowds.column("ref").to_numpy())
                     ),
+                    "heads": self._write("heads", segment, heads, keys),
+                    "calls": self._write("calls", segment, calls, _by_ref(calls.column("a").to_numpy())),
                 }
             }
 
@@ -218,18 +233,20 @@ class Tasks:
 
         def make() -> Result:
             found = self._runs("pairs").read(_segments(kinds["pairs"]))
+            called = self._runs("calls").read(_segments(kinds["calls"]))
             pairs = pairs_of(pair_words(batch) for _, batch in found)
-            if pairs.num_rows == 0:
+            wanted = pairs_of([pair_words(pairs), *(pair_words(batch) for _, batch in called)])
+            if wanted.num_rows == 0:
                 return {"runs": {}}
-            sketches = self._sketches(segment, kinds, pairs.column("a").to_numpy())
-            sides, targets = attach_sketches(pairs, sketches, self.job.options.segments)
+            sketches = self._sketches(segment, kinds, wanted.column("a").to_numpy())
+            sides, targets = attach_sketches(wanted, sketches, self.job.options.segments)
             keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
             runs = {
                 "met": self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy())),
                 "sides": self._write("sides", segment, sides, keys),
             }
             if self.job.plan.shape.is_parted:
-                leads = pa.table([pc.unique(pairs.column("a"))], schema=REFS)
+                leads = pa.table([pc.unique(wanted.column("a"))], schema=REFS)
                 runs["leads"] = self._write("leads", segment, leads)
             return {"runs": runs, "first": {"leads": segment}}
 
@@ -240,7 +257,10 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            pairs = self._runs("met").table(_segments(kinds["met"]))
+            met = self._runs("met").table(_segments(kinds["met"]))
+            heads = self._runs("heads").table(_segments(kinds["heads"])).sort_by("band").combine_chunks()
+            crowds = self._runs("crowds").table(_segments(kinds["crowds"]))
+            pairs = pairs_of([pair_words(met), *follow_heads(crowds, heads)])
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
@@ -294,12 +314,12 @@ class Tasks:
 
     def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
         distinct, dedupe = sum(counts), self.job.options.dedupe
-        found = self._runs(kind).read(_segments(edges))
-        rebuild = self.job.plan.is_rebuild
-        clusters = cluster_edges((batch for _, batch in found), dedupe.threshold, distinct, rebuild=rebuild)
+        found = self._runs(kind).rows(_segments(edges))
+        clusters = cluster_edges(found, dedupe.threshold, distinct, rebuild=self.job.plan.is_rebuild)
+        keyed = ((batch, self._by_key(batch)) for batch in clusters.verdicts)
         return {
             "runs": {
-                "verdicts": self._write("verdicts", number, clusters.verdicts, self._by_key(clusters.verdicts)),
+                "verdicts": self._put("verdicts", number, keyed, self.job.options.segments),
                 "cross": self._write("cross", number, clusters.cross),
             },
             "parts": [number],
@@ -819,6 +839,21 @@ class Tasks:
             return self._runs(f"eval_{kind}").table(_segments(kinds[f"eval_{kind}"]))
         return self.job.index.read(kind, segment, segments, wanted, bits)
 
+    def _with_published(
+        self, segment: int, kinds: Kinds, parts: Iterable[tuple[pa.Table, npt.NDArray[np.uint16]]]
+    ) -> Iterator[tuple[pa.Table, npt.NDArray[np.uint16]]]:
+        """Parts of the new BANDS of a segment, each followed by those of its bands that are published before the run."""
+        for bands, tags in parts:
+            asked = bands.column("band").to_numpy()
+            published = self._published("bands", segment, self.job.options.band_segments, kinds, asked)
+            if self.job.plan.is_rebuild:  # whatever was asked for
+                published = published.filter(
+                    pa.array(is_in_sorted(published.column("band").to_numpy(), distinct(asked)))
+                )
+            if published.num_rows:
+                bands = pa.concat_tables([bands, published]).combine_chunks()
+            yield bands, tags
+
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""
         crowds = self._runs("crowds").table(_segments(references))
@@ -828,13 +863,13 @@ class Tasks:
         """SEATS of a segment of ids, sorted."""
         return self._runs("seats").table(_segments(references)).sort_by("word").combine_chunks()
 
-    def _by_key(self, rows: pa.Table) -> npt.NDArray[np.uint64]:
+    def _by_key(self, rows: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]:
         """uint64[N]: the shuffle keys of the ids."""
-        if "key" in rows.column_names:
+        if "key" in rows.schema.names:
             return np.asarray(rows.column("key").to_numpy(), np.uint64)
         keys, found = self.job.options.keys, np.empty(rows.num_rows, np.uint64)
         place = 0
-        for batch in rows.to_batches(max_chunksize=_ROWS):
+        for batch in rows.to_batches(max_chunksize=_ROWS) if isinstance(rows, pa.Table) else (rows,):
             for one in batch.column("id").to_pylist():
                 found[place] = keys.shuffle_key(one)
                 place += 1

@@ -37,7 +37,7 @@ from transforms.redact import redact_records
 from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import SIGNED, bodies, fingerprint_records, is_sound, sign_records
 from transforms.validate import validate_records
-from transforms.verify import SKETCHES, compare_pairs, elect_sketches, sketch_rows
+from transforms.verify import SKETCHES, compare_pairs, drop_implied, elect_sketches, sketch_rows
 
 THRESHOLDS = tuple(round(0.60 + 0.05 * step, 2) for step in range(8))
 LEAST = 0.55  # from which pairs are looked for, so that the lowest threshold has some below it
@@ -176,13 +176,13 @@ def find_edges(records: pa.Table, options: DedupeOptions, keys: Keys) -> pa.Tabl
         sketches.append(pa.Table.from_batches([sketch_rows(batch, prints)]))
         tags.append(prints.tags[prints.owners])
     elected = elect_sketches(pa.concat_tables(sketches))
-    pairs = find_candidates(pa.concat_tables(bands).combine_chunks(), np.concatenate(tags)).pairs
-    return compare_pairs(pairs, elected, elected, LEAST)
+    pairs = find_candidates([(pa.concat_tables(bands).combine_chunks(), np.concatenate(tags))]).pairs
+    return drop_implied(compare_pairs(pairs, elected, elected, LEAST))
 
 
 def outcome_at(edges: pa.Table, ids: pa.ChunkedArray, threshold: float) -> Outcome:
     """What a threshold does to the records with these ids."""
-    verdicts = cluster_edges(edges.to_batches(), threshold, len(ids)).verdicts
+    verdicts = cluster_edges(edges.to_batches(), threshold, len(ids)).verdicts.table()
     dropped = verdicts.filter(verdicts.column("kept_id").is_valid())
     above = _side(ids, dropped.column("kept_id"), dropped.column("id"), dropped.column("similarity"))
     gone = dropped.column("id").combine_chunks()

@@ -38,7 +38,7 @@ def edge_table(drawn) -> pa.Table:
 @given(drawn_edges, st.randoms())
 def test_pairs_are_on_their_side_of_the_threshold_whatever_the_order(drawn, shuffled):
     clusters = clusters_of(edge_table(drawn), THRESHOLD, 16)
-    gone = {row["id"].hex() for row in clusters.verdicts.to_pylist() if row["kept_id"] is not None}
+    gone = {row["id"].hex() for row in clusters.verdicts.table().to_pylist() if row["kept_id"] is not None}
     pairs = borderline_pairs(clusters, THRESHOLD)
     for pair in pairs:
         assert pair["dropped"] == (pair["similarity"] >= THRESHOLD - 1e-6)

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import datasketch
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -116,6 +117,65 @@ def test_what_is_saved_searches_alike(tmp_path):
         assert (first["records"], first["exact"], first["first"]) == (2, 2, 5)
         assert unpack_bits(first["items"], 2).tolist() == [True, False]
         assert (second["records"], second["grams"]) == (1, 1)
+
+
+def said(number: int, changed: int = 0) -> str:
+    """A text of some words, of which a few are others."""
+    chooser = random.Random(number)
+    words = chooser.choices(WORDS, k=150)
+    return " ".join([f"other{number}x{one}" for one in range(changed)] + words[changed:])
+
+
+def test_signatures_stand_for_texts_that_may_not_be_shown(tmp_path):
+    """They are datasketch's own, of distinct windows of words, as its users make them."""
+    signed = []
+    for number in range(6):
+        tokens = tokenize(f"{said(number)}\nYes.")
+        made = datasketch.MinHash(num_perm=128)
+        for window in {" ".join(tokens[at : at + 5]) for at in range(len(tokens) - 4)}:
+            made.update(window.encode())
+        signed.append(made.hashvalues.astype(np.uint32))
+    items: list[Any] = [([], "")] * 6
+    built = build_benchmarks([[(["x " * 14], "x " * 14)], items], OPTIONS, KEYS, {1: np.array(signed)})
+    save_benchmarks(built, Storage(), str(tmp_path / "b.npz"))
+    loaded = load_benchmarks(Storage(), str(tmp_path / "b.npz"), Hasher(OPTIONS, KEYS))
+    asked = [[said(4), "Yes."], [said(2, 3), "Yes."], [said(1, 90), "Yes."], [said(9), "Yes."], ["Few words"], [""]]
+    for one in (built, loaded):
+        found = one.search(conversations(asked))
+        assert found.records.tolist() == [True, True, False, False, False, False]
+        assert found.pairs["minhash"].tolist() == [[0, 1 + 4], [1, 1 + 2]]
+
+
+def test_what_resembles_a_signed_dataset_stays_out_of_another(tmp_path, capsys):
+    theirs = write_lines(tmp_path / "theirs.jsonl", [chat(said(number), "Yes.") for number in range(5)])
+    mine = write_lines(
+        tmp_path / "mine.jsonl",
+        [chat(said(number, 2 * (number == 3)), "Yes.") for number in (3, 4)]
+        + [chat(said(number), "Yes.") for number in range(20, 30)],
+    )
+    signatures, out = tmp_path / "theirs.parquet", tmp_path / "out"
+    assert mill("run", "--input", theirs, "--output", tmp_path / "theirs", *FAST) == 0
+    assert mill("signatures", tmp_path / "theirs", "--to", signatures) == 0
+    table = pq.read_table(signatures)
+    ids = {row["id"] for uri in dataset_files(tmp_path / "theirs") for row in pq.read_table(uri).to_pylist()}
+    assert set(table.column("id").to_pylist()) == ids
+    assert mill("run", "--input", mine, "--output", out, *FAST, "--decontaminate", signatures) == 0
+    assert Dataset(Storage(), str(out)).manifest()["accounting"]["dropped"] == {"decontaminated": 2}
+    assert mill("verify", out) == 0
+    capsys.readouterr()
+    assert mill("signatures", tmp_path / "none", "--to", signatures) == 2
+    pq.write_table(pa.table({"signature": [[1, 2], [3]]}), signatures)
+    assert mill("run", "--input", mine, "--output", out, *FAST, "--decontaminate", signatures) == 2
+    pq.write_table(pa.table({"signature": [[1, 2], [3, 4]]}), signatures)
+    assert mill("run", "--input", mine, "--output", out, *FAST, "--decontaminate", signatures) == 2
+    told = capsys.readouterr().err
+    assert "does not hold signatures" in told
+    assert "have 2 values, and dedupe.num_perm is 128" in " ".join(told.split())
+
+
+def dataset_files(output: Path) -> list[str]:
+    dataset = Dataset(Storage(), str(output))
+    return list(dataset.files(dataset.manifest(), "parquet"))
 
 
 def test_texts_of_an_item_are_all_its_strings():

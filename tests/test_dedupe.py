@@ -1,13 +1,16 @@
 """Sign, Cluster and Settle: laws, and brute force as the oracle."""
 
 import random
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import clusters_of, conversations, records_batch
+from tests.records import clusters_of, conversations, none_of, records_batch
+from transforms import cluster
 from transforms.bands import NEW
 from transforms.cluster import LIKE
 from transforms.exact import FACTS, elect_records, id_words, ids_of
@@ -18,6 +21,7 @@ from transforms.settle import settle_records
 from transforms.shingles import jaccard, shingle_texts, tokenize
 from transforms.sign import fingerprint_records, identify_sources, sign_records
 from transforms.split import EVAL, TRAIN, VAL
+from transforms.told import tell_clusters
 from transforms.verify import EDGES
 
 KEYS = Keys("test salt")
@@ -165,7 +169,8 @@ def number_of(one: bytes) -> int:
 def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(drawn, ranks):
     clusters = clusters_of(edge_table(drawn, ranks), 0.8, 16)
     kept_for = {
-        number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"]) for row in clusters.verdicts.to_pylist()
+        number_of(row["id"]): row["kept_id"] and number_of(row["kept_id"])
+        for row in clusters.verdicts.table().to_pylist()
     }
     similar = {frozenset(pair): index for pair, index in drawn.items()}
     for record, leader in kept_for.items():
@@ -177,13 +182,46 @@ def test_every_dropped_record_resembles_a_kept_one_and_no_two_kept_are_alike(dra
         assert index < 0.8 or not (kept_for[a] is None and kept_for[b] is None)
 
 
+@given(st.randoms(), st.booleans())
+def test_copies_that_are_not_held_fare_as_if_they_were(chooser, rebuild):
+    """Records of a few classes: those of one class are copies, and resemble those of another alike."""
+    classes = {record: chooser.randrange(8) for record in range(24)}
+    published = {record: chooser.choice([NEW, NEW, NEW, 0, 1, 2] + [-2, -3] * rebuild) for record in classes}
+    ranks = {record: chooser.randrange(3) for record in classes}
+    groups = {record: chooser.choice([None, None, b"g" * 16]) for record in classes}
+    alike = {pair: chooser.choice([0.0, 0.0, 0.7, 0.79, 0.81, 0.95]) for pair in combinations(range(8), 2)}
+    drawn = {}
+    for b in chooser.sample(sorted(classes), k=len(classes)):
+        twins = [a for a in classes if classes[a] == classes[b] and max(published[a], published[b]) < 0 and a != b]
+        led = [a for a, other in drawn if other in twins]
+        if twins and chooser.random() < 0.7:
+            a = chooser.choice(twins)
+            drawn |= {} if (b, a) in drawn else {(a, b): 1.0}
+            continue
+        for a in {*chooser.sample(sorted(classes), k=6), *led}:
+            same = 1.0 if published[a] >= 0 else 0.0
+            index = alike.get((min(classes[a], classes[b]), max(classes[a], classes[b])), same)
+            if index and published[b] < 0 and (b, a) not in drawn:
+                drawn[a, b] = index
+    edges = edge_table(drawn, ranks, groups, published)
+    found = clusters_of(edges, 0.8, 24, rebuild=rebuild)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_not_held", none_of)
+        held = clusters_of(edges, 0.8, 24, rebuild=rebuild)
+    assert found.verdicts.table().sort_by("id").equals(held.verdicts.table().sort_by("id"))
+    order = [("a", "ascending"), ("b", "ascending")]
+    assert found.cross.sort_by(order).equals(held.cross.sort_by(order))
+    options = DedupeOptions(threshold=0.8)
+    assert tell_clusters(found, options) == tell_clusters(held, options)
+
+
 @given(edge_lists, st.randoms())
 def test_clusters_don_t_depend_on_the_order_of_edges(drawn, shuffled):
     pairs = list(drawn)
     shuffled.shuffle(pairs)
     again = clusters_of(edge_table({pair: drawn[pair] for pair in pairs}), 0.8, 16)
     first = clusters_of(edge_table(drawn), 0.8, 16)
-    assert first.verdicts.equals(again.verdicts)
+    assert first.verdicts.table().equals(again.verdicts.table())
     assert first.cross.sort_by([("a", "ascending"), ("b", "ascending")]).equals(
         again.cross.sort_by([("a", "ascending"), ("b", "ascending")])
     )
@@ -192,7 +230,7 @@ def test_clusters_don_t_depend_on_the_order_of_edges(drawn, shuffled):
 @given(edge_lists)
 def test_kept_look_alikes_share_a_unit(drawn):
     clusters = clusters_of(edge_table(drawn), 0.8, 16)
-    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
+    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.table().to_pylist()}
     assert clusters.cross.num_rows == 0
     for a, b in drawn:
         assert units[a] is None or units[b] is None or units[a] == units[b]
@@ -201,7 +239,7 @@ def test_kept_look_alikes_share_a_unit(drawn):
 def test_groups_are_units_and_their_look_alikes_cross():
     groups = {1: one_id(91), 2: one_id(92)}
     clusters = clusters_of(edge_table({(1, 2): 0.75, (2, 3): 0.7}, groups=groups), 0.8, 16)
-    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.to_pylist()}
+    units = {number_of(row["id"]): row["unit"] for row in clusters.verdicts.table().to_pylist()}
     assert units == {1: None, 2: None, 3: one_id(3)}
     assert clusters.cross.num_rows == 2
 
@@ -213,7 +251,7 @@ def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
     parts = clusters_of(edge_table(chain), 0.8, 10_000)
     (told,) = parts.divided
     assert (told["records"], told["parts"], told["cause"], told["hub_look_alikes"]) == (250, 3, "chain", 2)
-    units = {number_of(row["id"]): row["unit"] for row in parts.verdicts.to_pylist()}
+    units = {number_of(row["id"]): row["unit"] for row in parts.verdicts.table().to_pylist()}
     assert len(set(units.values())) == 3
     assert max(list(units.values()).count(unit) for unit in units.values()) <= 100
     assert parts.cross.num_rows == 2  # parts are stretches of the chain
@@ -230,7 +268,7 @@ def test_a_unit_above_a_hundredth_of_the_corpus_is_divided():
 def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
     drawn = {pair: index for pair, index in drawn.items() if not (pair[0] in published and pair[1] in published)}
     clusters = clusters_of(edge_table(drawn, ranks, published=published), 0.8, 16)
-    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.to_pylist()}
+    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.table().to_pylist()}
     assert not verdicts.keys() & published.keys()
     similar = {frozenset(pair): index for pair, index in drawn.items()}
     kept = {record for record, row in verdicts.items() if row["kept_id"] is None and row["like"] < 2}
@@ -257,9 +295,9 @@ def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
 def test_in_a_rebuild_no_newcomer_decides_on_what_was_published(drawn, ranks, before):
     marks = {record: -2 - split for record, split in before.items()}
     clusters = clusters_of(edge_table(drawn, ranks, published=marks), 0.8, 16, rebuild=True)
-    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.to_pylist()}
+    verdicts = {number_of(row["id"]): row for row in clusters.verdicts.table().to_pylist()}
     among = {pair: index for pair, index in drawn.items() if pair[0] in before and pair[1] in before}
-    alone = clusters_of(edge_table(among, ranks, published=marks), 0.8, 16, rebuild=True).verdicts.to_pylist()
+    alone = clusters_of(edge_table(among, ranks, published=marks), 0.8, 16, rebuild=True).verdicts.table().to_pylist()
     without = {number_of(row["id"]): row for row in alone}
     for record in before.keys() & verdicts.keys():
         mine = verdicts[record]
@@ -323,7 +361,7 @@ def test_one_of_each_id_is_elected_whatever_the_order(rows, shuffled):
 
 def test_settling_counts_only_what_is_kept():
     table = fact_table([(1, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)], range(4))
-    verdicts = clusters_of(edge_table({(2, 3): 0.9}), 0.8, 3).verdicts
+    verdicts = clusters_of(edge_table({(2, 3): 0.9}), 0.8, 3).verdicts.table()
     settled = settle_records(table, verdicts, KEYS, exact=True)
     assert settled.counts.sum() == 2
     assert settled.n_bytes == 20
@@ -339,7 +377,7 @@ def test_settling_counts_only_what_is_kept():
 
 def test_without_exact_every_copy_is_kept():
     table = fact_table([(1, 0, 0), (1, 0, 0)], range(2))
-    no_verdicts = clusters_of(EDGES.empty_table(), 0.8, 2).verdicts
+    no_verdicts = clusters_of(EDGES.empty_table(), 0.8, 2).verdicts.table()
     assert settle_records(table, no_verdicts, KEYS, exact=False).counts.sum() == 2
 
 

@@ -1,6 +1,7 @@
 """Bands, Candidates, Verify and Search: laws against brute force, and the whole way on a small corpus."""
 
 import random
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -9,10 +10,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import WORDS, clusters_of, records_batch
-from transforms import candidates
-from transforms.bands import BANDS, NEW, orders_of, pack_bands, publish_bands, refs_of, unpack_bands, unpack_tags
-from transforms.candidates import LEADERS, PAIRS, find_candidates, pair_words, pairs_of
+from tests.records import WORDS, clusters_of, none_of, records_batch
+from transforms import candidates, cluster
+from transforms.bands import (
+    BANDS,
+    NEW,
+    orders_of,
+    pack_bands,
+    publish_bands,
+    refs_of,
+    unpack_bands,
+    unpack_parts,
+    unpack_tags,
+)
+from transforms.candidates import (
+    LEADERS,
+    PAIRS,
+    Candidates,
+    call_heads,
+    find_candidates,
+    follow_heads,
+    pair_words,
+    pairs_of,
+)
 from transforms.cluster import CROSS
 from transforms.exact import id_words
 from transforms.hashing import Keys
@@ -84,6 +104,27 @@ def test_packing_keeps_every_row(drawn, segments, same_order):
     )
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 40), max_size=60), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 60)
+)
+def test_rows_in_parts_are_all_rows_with_whole_bands(drawn, few, most):
+    tables = []
+    for number, values in enumerate(drawn):
+        bands = np.array(values, np.uint64) << np.uint64(24)
+        refs = np.arange(len(bands), dtype=np.uint32) + np.uint32(1000 * number)
+        packed, _ = pack_bands(bands, refs, refs % np.uint32(3), (refs % np.uint32(7)).astype(np.uint16), 1)
+        tables.append(packed)
+    packed = pa.Table.from_batches(tables)
+    parts = list(unpack_parts(packed, few, most))
+    rows = [
+        (*row.values(), tag) for bands, tags in parts for row, tag in zip(bands.to_pylist(), tags.tolist(), strict=True)
+    ]
+    whole = zip(unpack_bands(packed).to_pylist(), unpack_tags(packed).tolist(), strict=True)
+    assert sorted(rows) == sorted((*row.values(), tag) for row, tag in whole)
+    seen = [set(bands.column("band").to_pylist()) for bands, _ in parts]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+
+
 @given(rows, st.randoms())
 def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuffled):
     tags = {ref: 7 if ref % 4 == 0 else ref % 23 for ref in range(61)}
@@ -108,16 +149,49 @@ def test_each_new_record_meets_the_leaders_of_its_bands_in_any_order(drawn, shuf
                 crowded |= {(ref, band << 60) for ref in [*there, *new]}
         expected |= {(a, b) for a in there[:LEADERS] for b in new}
         expected |= {(a, b) for a in leaders for b in new[new.index(a) + 1 :]}
-    pairs, crowds = find_candidates(*tagged(drawn, tags))
+    pairs, crowds, heads = find_candidates([tagged(drawn, tags)])
     assert {tuple(row.values()) for row in pairs.to_pylist()} == expected
-    assert {tuple(row.values()) for row in crowds.to_pylist()} == crowded
-    assert pairs.num_rows == len(expected)
+    assert {tuple(row.values()) for row in crowds.to_pylist()} == {(*one, False) for one in crowded}
+    assert (pairs.num_rows, heads.num_rows) == (len(expected), 0)
     shuffled.shuffle(drawn)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "FEW", 3)  # at a time
-        again = find_candidates(*tagged(drawn, tags))
+        again = find_candidates([tagged(drawn, tags)])
     assert again.pairs.equals(pairs)
     assert again.crowds.equals(crowds)
+
+
+@given(st.randoms(), st.integers(18, 60), st.sampled_from([1, 4, 64]), st.sampled_from([3, 40, 4000]))
+def test_whoever_follows_the_heads_of_a_band_meets_its_leaders(chooser, most, segments, kinds):
+    """The pairs are those that are made of every band, whatever bands have heads; each segment makes its own."""
+    refs = [chooser.randrange(1 << 32) for _ in range(100)]
+    tags = {ref: chooser.randrange(kinds) for ref in refs}
+    drawn = [
+        (band, chooser.choice(refs), chooser.randrange(3), chooser.choice([NEW, NEW, NEW, TRAIN, EVAL]))
+        for band, size in enumerate(chooser.choices([20, 60, 200], k=4))
+        for _ in range(size)
+    ]
+    whole = find_candidates([tagged(drawn, tags)])
+    found = find_candidates([tagged(drawn, tags)], most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "FEW", 64)  # pairs at a time
+        assert set(pair_words(whole.pairs).tolist()) == pairs_by_heads(found, segments)
+    assert found.crowds.drop_columns("follows").equals(whole.crowds.drop_columns("follows"))
+    if kinds > 3:  # else tags are told many times, and their members are no part of a crowd
+        sizes = Counter(found.crowds.column("band").to_pylist())
+        assert {band for band, size in sizes.items() if size > most} == set(found.heads.column("band").to_pylist())
+
+
+def pairs_by_heads(found: Candidates, segments: int) -> set[int]:
+    """The words of all pairs of candidates, as each segment of followers makes them."""
+    bits = np.uint64(33 - segments.bit_length())
+    heads, targets = call_heads(found, segments)
+    home = found.crowds.column("ref").to_numpy().astype(np.uint64) >> bits
+    words = [pair_words(found.pairs)]
+    for segment in range(segments):
+        mine = heads.filter(pa.array(targets == segment)).sort_by("band")
+        words += follow_heads(found.crowds.filter(pa.array(home == segment)), mine)
+    return {int(word) for word in np.concatenate(words)}
 
 
 def tagged(drawn, tags) -> tuple[pa.Table, np.ndarray]:
@@ -173,7 +247,9 @@ def signed_of(texts: list[str]) -> pa.RecordBatch:
     return sign_records(records_batch([[{"role": "user", "content": text}] for text in texts]), KEYS)
 
 
-def stage(texts: list[str], cuts: list[int], segments: int, band_segments: int) -> tuple[pa.Table, pa.Table, pa.Table]:
+def stage(
+    texts: list[str], cuts: list[int], segments: int, band_segments: int, most: int | None = None
+) -> tuple[pa.Table, pa.Table, pa.Table]:
     """(EDGES, CROWDS, SKETCHES) of texts signed in blocks, by way of packed rows and segments."""
     packed, sketches = [], []
     for start, end in zip([0, *cuts], [*cuts, len(texts)], strict=True):
@@ -188,8 +264,8 @@ def stage(texts: list[str], cuts: list[int], segments: int, band_segments: int) 
     for segment in range(band_segments):
         mine = [batch.filter(pa.array(targets == segment)) for batch, targets in packed]
         table = pa.Table.from_batches(mine)
-        found.append(find_candidates(unpack_bands(table), unpack_tags(table)))
-    pairs = pairs_of([pair_words(one.pairs) for one in found])
+        found.append(find_candidates(unpack_parts(table, few=200, most=300), most))
+    pairs = pairs_of(np.array(sorted(pairs_by_heads(one, segments)), np.uint64) for one in found)
     elected = elect_sketches(pa.Table.from_batches(sketches, SKETCHES))
     return verified(pairs, elected, segments), pa.concat_tables(one.crowds for one in found), elected
 
@@ -260,8 +336,11 @@ def test_what_is_left_out_of_edges_follows_from_the_rest(small):
     copies = {max(pair) for pair, index in truth.items() if index == 1.0}
     assert copies
     assert few.num_rows < edges.num_rows
-    first, second = (clusters_of(one, OPTIONS.threshold, len(texts)) for one in (edges, few))
-    assert first.verdicts.sort_by("id").equals(second.verdicts.sort_by("id"))
+    second = clusters_of(few, OPTIONS.threshold, len(texts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_not_held", none_of)
+        first = clusters_of(edges, OPTIONS.threshold, len(texts))
+    assert first.verdicts.table().sort_by("id").equals(second.verdicts.table().sort_by("id"))
     order = [("a", "ascending"), ("b", "ascending")]
     assert first.cross.sort_by(order).equals(second.cross.sort_by(order))
 
@@ -283,13 +362,13 @@ def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
     new = np.full(len(refs), NEW, np.int8)
     orders = np.zeros(len(refs), np.uint32)
     bands = pa.table([pa.array(one) for one in (prints.bands, refs, orders, new)], schema=BANDS)
-    found = find_candidates(bands, prints.tags[prints.owners])
+    found = find_candidates([(bands, prints.tags[prints.owners])])
     assert found.pairs.num_rows <= 299 + beside * (beside + 1) // 2
     edges = drop_implied(verified(found.pairs, sketches, 2))
     ids = signed.column("id").to_pylist()
     copies = set(ids[beside:])
     assert sum(row["b"] in copies for row in edges.to_pylist()) <= 299 + beside
-    verdicts = {row["id"]: row for row in clusters_of(edges, OPTIONS.threshold, len(said)).verdicts.to_pylist()}
+    verdicts = {row["id"]: row for row in clusters_of(edges, OPTIONS.threshold, len(said)).verdicts.table().to_pylist()}
     kept = [one for one in copies if verdicts[one]["kept_id"] is None]
     assert len(kept) == (0 if {verdicts[one]["kept_id"] for one in copies} - copies - {None} else 1)
     assert len({verdicts[one]["kept_id"] for one in copies - set(kept)}) == 1
@@ -298,7 +377,7 @@ def test_a_body_that_is_told_many_times_costs_an_edge_a_record(beside):
 def test_every_drop_is_justified_by_exact_jaccard(small):
     texts, truth, edges = small
     place = {one: row for row, one in enumerate(signed_of(texts).column("id").to_pylist())}
-    verdicts = clusters_of(edges, OPTIONS.threshold, len(texts)).verdicts.to_pylist()
+    verdicts = clusters_of(drop_implied(edges), OPTIONS.threshold, len(texts)).verdicts.table().to_pylist()
     gave_way = {place[row["id"]]: place[row["kept_id"]] for row in verdicts if row["kept_id"] is not None}
     assert len(gave_way) > 60
     for record, leader in gave_way.items():
@@ -317,11 +396,11 @@ def test_edges_don_t_depend_on_order_sharding_or_segments(small, shuffled, segme
     shuffled.shuffle(texts)
     cuts = sorted(shuffled.randrange(len(texts)) for _ in range(parts))
     # A text that is read twice is one record.
-    again, _, _ = stage([*texts, *texts[:50]], cuts, segments, band_segments)
+    again, _, _ = stage([*texts, *texts[:50]], cuts, segments, band_segments, 20)
     order = [("a", "ascending"), ("b", "ascending")]
     assert again.sort_by(order).equals(edges.sort_by(order))
-    first, second = (clusters_of(one, OPTIONS.threshold, len(texts)) for one in (edges, again))
-    assert first.verdicts.sort_by("id").equals(second.verdicts.sort_by("id"))
+    first, second = (clusters_of(drop_implied(one), OPTIONS.threshold, len(texts)) for one in (edges, again))
+    assert first.verdicts.table().sort_by("id").equals(second.verdicts.table().sort_by("id"))
 
 
 def test_records_that_share_a_ref_are_both_compared():
@@ -369,9 +448,9 @@ def test_published_records_never_meet_each_other_and_newcomers_meet_them():
     assert published.num_rows == sum(ref in old for ref in bands.column("ref").to_pylist())
     sketches = pa.Table.from_batches([sketch_rows(signed, prints)])
     rows = pa.concat_tables([publish_sketches(elect_sketches(sketches), there), sketches])
-    pairs, _ = find_candidates(pa.concat_tables([bands, published]), tags)
+    pairs, *_ = find_candidates([(pa.concat_tables([bands, published]), tags)])
     edges = verified(pairs, elect_sketches(rows), 4)
-    alone, _ = find_candidates(bands, tags)
+    alone, *_ = find_candidates([(bands, tags)])
     whole = verified(alone, elect_sketches(sketches), 4)
     before = set(there.column("id").to_pylist())
     expected = {frozenset((row["a"], row["b"])) for row in whole.to_pylist() if not {row["a"], row["b"]} <= before}

@@ -9,12 +9,15 @@ New rows have tags beside them (uint16), equal where records say the same: a cro
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.compiled import compiled, signed
 from transforms.kept import Kept
@@ -144,6 +147,28 @@ def unpack_tags(packed: pa.Table) -> npt.NDArray[np.uint16]:
     """uint16[N]: the tags of the rows that `unpack_bands` gives."""
     parts = [np.frombuffer(one.as_buffer(), "<u2") for one in packed.column("tags")]
     return np.concatenate([np.zeros(0, np.uint16), *parts])
+
+
+def unpack_parts(
+    packed: pa.Table, few: int = ROWS // 2, most: int = ROWS
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.uint16]]]:
+    """BANDS and tags of PACKED rows: of more than `most` about `few` at a time, a band in one part."""
+    count = int(pc.sum(packed.column("rows")).as_py() or 0)
+    if count <= most:
+        yield unpack_bands(packed), unpack_tags(packed)
+        return
+    pieces = [packed.slice(row, 1) for row in range(packed.num_rows)]
+    step = max(1, few >> 10)
+    some = np.sort(np.concatenate([unpack_bands(piece).column("band").to_numpy()[::step] for piece in pieces]))
+    starts = np.unique(some[:: max(1, len(some) * few // count)])  # the first is the first of all
+    for bounds in itertools.pairwise(np.append(starts, np.uint64(2**64 - 1))):
+        parts: list[list[npt.NDArray[Any]]] = []
+        for piece in pieces:
+            columns = [column.to_numpy() for column in unpack_bands(piece).columns] + [unpack_tags(piece)]
+            mine = slice(*np.searchsorted(columns[0], np.array(bounds)))
+            parts.append([column[mine].copy() for column in columns])
+        *rows, tags = (np.concatenate(column) for column in zip(*parts, strict=True))
+        yield pa.table([pa.array(column) for column in rows], schema=BANDS), tags
 
 
 def publish_bands(bands: pa.Table, kept: Kept) -> pa.Table:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms.cluster import CLOSE, Clusters
+from transforms.cluster import CLOSE, ROWS, Clusters
 from transforms.exact import id_words, ids_of
 
 NEAREST = 60  # pairs a side that are told: the report leaves out those of val and eval, and shows fewer
 STEP = 0.02  # of similarity, a bar of the report
-ROWS = 65_536  # at a time
 
 
 def borderline_pairs(clusters: Clusters, threshold: float) -> list[dict[str, Any]]:
@@ -56,7 +55,7 @@ def similarity_counts(clusters: Clusters, lowest: float) -> list[dict[str, Any]]
 
 def _sides(clusters: Clusters) -> Iterator[tuple[bool, pa.RecordBatch]]:
     """CLOSE pairs, some at a time, and whether the second of each gives way to the first or both stay."""
-    for batch in clusters.verdicts.to_batches(max_chunksize=ROWS):
+    for batch in clusters.verdicts:
         gone = batch.filter(batch.column("kept_id").is_valid())
         columns = [gone.column(name) for name in ("kept_id", "id", "similarity")]
         if gone.num_rows:

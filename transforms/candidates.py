@@ -2,7 +2,9 @@
 
 Each record of a band meets the first `LEADERS` published and the first `LEADERS` new ones of it, in the order of
 `order` and ref, so pairs stay linear in records; two published ones never meet. Of bands so crowded that this
-leaves pairs out, the members are told as well: the search for look-alikes of val and eval goes through them.
+leaves pairs out, the members are told as well: the search for look-alikes of val and eval goes through them. The pairs
+of the largest are not made here: whoever comes after all leaders of such a band follows them all, so the leaders are
+told once as its heads, and `follow_heads` makes the pairs where they are compared.
 
 New records of a crowded band whose tags are equal most likely say the same. The leaders are then the first of
 `LEADERS` different tags, and each other record meets the first of its own tag too. A tag that far more records have
@@ -29,7 +31,17 @@ from transforms.compiled import compiled, signed
 PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.uint32(), nullable=False)])
 
 # Members of crowded bands.
-CROWDS = pa.schema([pa.field("ref", pa.uint32(), nullable=False), pa.field("band", pa.uint64(), nullable=False)])
+# Members of crowded bands. Those that follow its heads are no pairs with them.
+CROWDS = pa.schema(
+    [
+        pa.field("ref", pa.uint32(), nullable=False),
+        pa.field("band", pa.uint64(), nullable=False),
+        pa.field("follows", pa.bool_(), nullable=False),
+    ]
+)
+
+# The leaders of bands whose members follow them all.
+HEADS = pa.schema([pa.field("band", pa.uint64(), nullable=False), pa.field("ref", pa.uint32(), nullable=False)])
 
 LEADERS = 16
 FEW = 1 << 20  # rows or pairs that are gone through at a time
@@ -38,26 +50,78 @@ _TAGS = 1 << 16
 
 
 class Candidates(NamedTuple):
-    """Distinct PAIRS and CROWDS, both sorted."""
+    """Distinct PAIRS, CROWDS and HEADS, all sorted."""
 
     pairs: pa.Table
     crowds: pa.Table
+    heads: pa.Table
 
 
-def find_candidates(bands: pa.Table, tags: npt.NDArray[np.uint16]) -> Candidates:
-    """The candidates among all rows of some bands (BANDS), the first of which, all that are new, have `tags`."""
-    values = bands.column("band").to_numpy()
-    rows = _repeated(values)
-    found, crowds = [], [np.empty((2, 0), np.uint64)]
-    for part in _some_bands(values, rows):
-        some = part[np.argsort(values[part], kind="stable")]
-        own = np.zeros(len(some), np.uint16)
-        own[some < len(tags)] = tags[some[some < len(tags)]]
-        crowd = np.empty((2, len(some)), np.uint64)
-        pairs, crowded = _meet(values[some], _places(bands, some), own, np.empty(len(some), np.uint64), crowd)
-        found.append(_merged(pairs, []))
-        crowds.append(crowd[:, :crowded].copy())
-    return Candidates(pairs_of(found), _crowds(np.concatenate(crowds, axis=1)))
+def find_candidates(parts: Iterable[tuple[pa.Table, npt.NDArray[np.uint16]]], most: int | None = None) -> Candidates:
+    """The candidates among all rows of some bands (BANDS), in parts with whole bands.
+
+    The first rows of each part, all that are new, have tags beside them. Bands of more than `most` members have
+    heads; without it, none.
+    """
+    found, crowds, heads = [], [np.empty((3, 0), np.uint64)], [np.empty((2, 0), np.uint64)]
+    for bands, tags in parts:
+        values = bands.column("band").to_numpy()
+        led = len(values) if most is None else most
+        for part in _some_bands(values, _repeated(values)):
+            some = part[np.argsort(values[part], kind="stable")]
+            own = np.zeros(len(some), np.uint16)
+            own[some < len(tags)] = tags[some[some < len(tags)]]
+            crowd = np.empty((3, len(some)), np.uint64)
+            head = np.empty((2, 2 * LEADERS * (len(some) // max(led, 1) + 1)), np.uint64)
+            pairs, crowded, headed = _meet(
+                values[some], _places(bands, some), own, led, np.empty(len(some), np.uint64), crowd, head
+            )
+            found.append(_merged(pairs, []))
+            crowds.append(crowd[:, :crowded].copy())
+            heads.append(head[:, :headed].copy())
+    return Candidates(
+        pairs_of(found),
+        _sorted(np.concatenate(crowds, axis=1), CROWDS),
+        _sorted(np.concatenate(heads, axis=1), HEADS),
+    )
+
+
+def call_heads(found: Candidates, segments: int) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """HEADS, once for each segment of ids in which a member follows them, and these segments (int64[N])."""
+    bits = np.uint64(33 - segments.bit_length())
+    follows = found.crowds.filter(found.crowds.column("follows"))
+    targets = follows.column("ref").to_numpy().astype(np.uint64) >> bits
+    called = np.unique(follows.column("band").to_numpy() | targets)  # bands leave the low bits free
+    targets = called & np.uint64(segments - 1)
+    first, last = _rows_of_bands(found.heads, called ^ targets)
+    rows = _ranges(first, last)
+    return found.heads.take(pa.array(rows)), np.repeat(targets.astype(np.int64), last - first)
+
+
+def follow_heads(crowds: pa.Table, heads: pa.Table) -> Iterator[npt.NDArray[np.uint64]]:
+    """The pairs of the members of CROWDS that follow and their sorted HEADS, in words as `pairs_of` takes them."""
+    follows = crowds.filter(crowds.column("follows"))
+    refs = follows.column("ref").to_numpy().astype(np.uint64)
+    first, last = _rows_of_bands(heads, follows.column("band").to_numpy())
+    leaders = heads.column("ref").to_numpy().astype(np.uint64) << np.uint64(32)
+    step = FEW // (2 * LEADERS)
+    for start in range(0, len(refs), step):
+        mine = slice(start, start + step)
+        yield leaders[_ranges(first[mine], last[mine])] | np.repeat(refs[mine], last[mine] - first[mine])
+
+
+def _rows_of_bands(
+    heads: pa.Table, bands: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """int64[N] each: the first row of sorted HEADS of each band, and the row after the last."""
+    values = heads.column("band").to_numpy()
+    return np.searchsorted(values, bands, "left"), np.searchsorted(values, bands, "right")
+
+
+def _ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers of all ranges, one after the other."""
+    counts = last - first
+    return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
 def pairs_of(parts: Iterable[npt.NDArray[np.uint64]]) -> pa.Table:
@@ -101,10 +165,13 @@ def pair_words(pairs: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]:
     return np.asarray(a << np.uint64(32) | b, np.uint64)
 
 
-def _crowds(rows: npt.NDArray[np.uint64]) -> pa.Table:
-    """Sorted CROWDS of uint64[2, N] refs and bands."""
-    order = np.lexsort((rows[1], rows[0]))
-    return pa.table([pa.array(rows[0][order].astype(np.uint32)), pa.array(rows[1][order])], schema=CROWDS)
+def _sorted(columns: npt.NDArray[np.uint64], schema: pa.Schema) -> pa.Table:
+    """uint64[C, N] as a table that is sorted by its first two columns."""
+    order = np.lexsort((columns[1], columns[0]))
+    types = [field.type.to_pandas_dtype() for field in schema]
+    return pa.table(
+        [pa.array(one[order].astype(kind)) for one, kind in zip(columns, types, strict=True)], schema=schema
+    )
 
 
 def _places(bands: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -166,14 +233,16 @@ def _meet(
     values: npt.NDArray[np.uint64],
     places: npt.NDArray[np.uint64],
     tags: npt.NDArray[np.uint16],
+    most: int,
     scratch: npt.NDArray[np.uint64],
     crowds: npt.NDArray[np.uint64],
-) -> tuple[npt.NDArray[np.uint64], int]:
-    """The pairs of sorted bands; puts the members of crowded ones, and returns how many there are."""
+    heads: npt.NDArray[np.uint64],
+) -> tuple[npt.NDArray[np.uint64], int, int]:
+    """The pairs of sorted bands; puts the members of crowded ones and the heads, and returns how many there are of each."""
     low, new = np.uint64(0xFFFFFFFF), np.uint64(1) << np.uint64(63)
     pairs = np.empty(max(1024, 2 * len(values)), np.uint64)
     counts, firsts = np.zeros(_TAGS, np.int64), np.zeros(_TAGS, np.int64)
-    found, crowded, row = 0, 0, 0
+    found, crowded, headed, row = 0, 0, 0, 0
     while row < len(values):
         end = row + 1
         while end < len(values) and values[end] == values[row]:
@@ -191,24 +260,48 @@ def _meet(
             if published > LEADERS or count - published > LEADERS + 1:
                 own = _tags_of(places[row:end], tags[row:end], scratch[published:count])
                 found, count = _meet_firsts(scratch, published, count, own, counts, firsts, pairs, found)
-            leaders = np.arange(count - published)
+            leaders, until = np.arange(count - published), count
             if published > LEADERS or count - published > LEADERS + 1:
                 leaders = _leaders(own[: count - published], counts)
+                if count > most:  # whoever comes after the last leader follows them all
+                    until = published + (leaders[-1] + 1 if len(leaders) else 0)
+                    headed = _put_heads(values[row], scratch, published, leaders, heads, headed)
                 for one in range(count):
                     crowds[0, crowded] = scratch[one] & low
                     crowds[1, crowded] = values[row]
+                    crowds[2, crowded] = one >= until
                     crowded += 1
             for leader in range(min(published, LEADERS)):
-                for other in range(published, count):
+                for other in range(published, until):
                     pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
                     found += 1
             for place in leaders:
                 leader = published + signed(place)
-                for other in range(leader + 1, count):
+                for other in range(leader + 1, until):
                     pairs[found] = (scratch[leader] & low) << np.uint64(32) | scratch[other] & low
                     found += 1
         row = end
-    return pairs[:found], crowded
+    return pairs[:found], crowded, headed
+
+
+@compiled
+def _put_heads(
+    band: np.uint64,
+    members: npt.NDArray[np.uint64],
+    published: int,
+    leaders: npt.NDArray[np.int64],
+    heads: npt.NDArray[np.uint64],
+    headed: int,
+) -> int:
+    """Puts the leaders of a band, published ones first; returns how many heads there are then."""
+    low = np.uint64(0xFFFFFFFF)
+    for leader in range(min(published, LEADERS)):
+        heads[0, headed], heads[1, headed] = band, members[leader] & low
+        headed += 1
+    for place in leaders:
+        heads[0, headed], heads[1, headed] = band, members[published + place] & low
+        headed += 1
+    return headed
 
 
 @compiled

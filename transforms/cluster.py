@@ -6,7 +6,8 @@ stays already. So nothing chains: whoever is dropped resembles, verifiably, some
 Copies, new records whose sketches are the same, are one record here: what becomes of the first of them becomes of the
 others, which give way to it where it is kept. So nobody needs the edges of all of them.
 
-Edges are read a batch at a time and held as numbers, 12 bytes each beside what is known of each record.
+Edges are read a batch at a time and held as numbers, 12 bytes each beside what is known of each record. Copies that lead
+nobody are not held at all, however many: their verdicts are told from their edges, which are read again.
 
 Units: kept records that are joined by look-alikes at `leak_threshold` go to one split together. A unit
 above a hundredth of the corpus is divided; look-alikes in two parts are then told apart by the split.
@@ -21,7 +22,7 @@ to newcomers; `like` counts them among the published ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from transforms.bands import NEW
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 from transforms.exact import id_words, ids_of
 from transforms.numbering import Numbering
 from transforms.verify import EDGES
@@ -66,6 +67,7 @@ LIKE_TRAIN, LIKE_VAL, LIKE_EVAL = LIKE = (1, 2, 4)  # by split
 
 DIVIDED_SHARE = 0.01  # of the corpus: a larger unit is divided
 DIVIDED_FLOOR = 100  # records: a smaller unit never is, however small the corpus
+_LEAD_BITS = 26  # 8 MiB
 LARGEST = 20  # clusters that are told
 FAMILY = 0.5  # of a unit's records that one of them resembles, from which the cause is one text, not a chain
 
@@ -75,10 +77,28 @@ CLOSE = pa.schema([EDGES.field(name) for name in ("a", "b", "similarity")])
 _ABOUT = pa.schema([EDGES.field(f"{name}_a").with_name(name) for name in ("rank", "n_bytes", "published")])
 
 
+ROWS = 65_536  # at a time
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """VERDICTS, some at a time, as often as one goes through them: of records that are held, then of copies."""
+
+    held: pa.Table
+    copies: Callable[[], Iterator[pa.RecordBatch]]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self.held.to_batches(max_chunksize=ROWS)
+        yield from self.copies()
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_batches(self, VERDICTS)
+
+
 class Clusters(NamedTuple):
     """Verdicts, cross edges, close pairs, and what the report tells of the largest clusters and of divided units."""
 
-    verdicts: pa.Table
+    verdicts: Verdicts
     cross: pa.Table
     close: pa.Table
     edges: int  # that there are
@@ -88,13 +108,17 @@ class Clusters(NamedTuple):
 
 @dataclass(frozen=True)
 class _Graph:
-    """Records as numbers, in order, and the edges among them: each once, `a` before `b`."""
+    """Records as numbers, in order, and the edges among them: each once, `a` before `b`.
+
+    `copied` counts the copies of each that are not held.
+    """
 
     ids: npt.NDArray[np.uint64]
     group: npt.NDArray[np.int32]  # its number, -1 for none
     groups: npt.NDArray[np.uint64]  # by number, as ids
     n_bytes: npt.NDArray[np.int64]
     published: npt.NDArray[np.int8]
+    copied: npt.NDArray[np.int64]
     a: npt.NDArray[np.int32]
     b: npt.NDArray[np.int32]
     similarity: npt.NDArray[np.float32]
@@ -103,11 +127,13 @@ class _Graph:
 def cluster_edges(
     edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, rebuild: bool = False
 ) -> Clusters:
-    """Verdicts for all new ids in EDGES; `distinct` is the number of distinct new records of the corpus.
+    """Verdicts for all new ids in EDGES, which are gone through several times, also by the verdicts.
 
-    In a rebuild look-alikes of one unit are among the cross edges too: some may have to go where they were.
+    `distinct` is the number of distinct new records of the corpus. In a rebuild look-alikes of one unit are among the
+    cross edges too: some may have to go where they were.
     """
-    whole = _graph(edges)
+    leads = _leads(edges)
+    whole = _graph(edges, leads)
     first, graph = _merge_copies(whole)
     like = _like(graph)
     kept_for, kept_similarity = _give_way(graph, like >= LIKE_VAL, threshold)
@@ -133,28 +159,129 @@ def cluster_edges(
     both = kept[whole.a] & kept[whole.b]
     ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
     close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
-    return Clusters(verdicts, cross, close, len(whole.a), _largest(whole.ids, kept_for), divided)
+    # Who leads copies leads them to whom it gives way, or to itself.
+    leaders = np.flatnonzero(whole.copied).astype(np.int32)
+    stays = (kept_for[leaders] < 0) & (like[leaders] < LIKE_VAL)
+    copied_for = _Copied(
+        whole.ids[leaders],
+        pa.array(np.where(stays, leaders, kept_for[leaders])),
+        np.where(stays, np.float32(1), kept_similarity[leaders]),
+        like[leaders],
+    )
+    counts = np.bincount(kept_for[kept_for >= 0], minlength=len(ids))
+    led = copied_for.kept_for.to_numpy()
+    np.add.at(counts, led[led >= 0], whole.copied[leaders][led >= 0])
+    told = Verdicts(verdicts, lambda: _copies(edges, leads, copied_for, ids))
+    count = len(whole.a) + int(whole.copied.sum())
+    return Clusters(told, cross, close, count, _largest(whole.ids, counts), divided)
 
 
-def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
-    """The records of EDGES in order, each once, whichever sides it is on."""
+class _Copied(NamedTuple):
+    """Records that lead copies which are not held, and what becomes of these."""
+
+    ids: npt.NDArray[np.uint64]
+    kept_for: pa.Int32Array
+    similarity: npt.NDArray[np.float32]
+    like: npt.NDArray[np.int8]
+
+
+def _copies(
+    edges: Iterable[pa.RecordBatch], leads: npt.NDArray[np.uint64], copied: _Copied, ids: pa.Array
+) -> Iterator[pa.RecordBatch]:
+    """VERDICTS of the copies that are not held; `copied` leads them to numbers of `ids`, or -1."""
+    if not len(copied.ids):
+        return
+    numbering = Numbering()
+    numbering.number(copied.ids)
+    for batch in edges:
+        found = batch.filter(pa.array(_not_held(batch, leads)))
+        leader = numbering.number(id_words(found.column("a")))
+        goes = copied.kept_for.take(pa.array(leader)).to_numpy()
+        nobody = goes < 0
+        columns = [
+            found.column("b"),
+            ids.take(pa.array(goes, mask=nobody)),
+            pa.array(copied.similarity[leader], pa.float32(), mask=nobody),
+            pa.nulls(len(leader), VERDICTS.field("unit").type),
+            pa.array(copied.like[leader]),
+            pa.array(np.zeros(len(leader), bool)),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=VERDICTS)
+
+
+def _leads(edges: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint64]:
+    """uint64[L]: as bits, a hash of each record that leads another; others may fall on the same bits."""
+    bits = np.zeros(1 << (_LEAD_BITS - 6), np.uint64)
+    for batch in edges:
+        _set_bits(id_words(batch.column("a"))[:, 0], bits)
+    return bits
+
+
+def _not_held(edges: pa.RecordBatch, leads: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """bool[N]: edges of a copy that leads nobody and comes after the one that it is a copy of.
+
+    Such an edge is the only one of its `b` (`transforms.verify.drop_implied`).
+    """
+    published = [edges.column(f"published_{side}").to_numpy() for side in "ab"]
+    alike = edges.column("similarity").to_numpy() == 1
+    copies = np.flatnonzero(alike & (published[0] < 0) & (published[1] < 0))
+    found = np.zeros(len(alike), bool)
+    if len(copies):
+        sides = edges.take(pa.array(copies))
+        a, b = (id_words(sides.column(side)) for side in "ab")
+        ranks = [sides.column(f"rank_{side}") for side in "ab"]
+        same = (a[:, 0] == b[:, 0]) & (a[:, 1] < b[:, 1])
+        before = (a[:, 0] < b[:, 0]) | same
+        before &= pc.equal(*ranks).to_numpy(zero_copy_only=False)
+        before |= pc.less(*ranks).to_numpy(zero_copy_only=False)
+        was, is_now = (one[copies] < NEW for one in published)
+        found[copies] = np.where(was == is_now, before, was) & ~_has_bits(b[:, 0], leads)
+    return found
+
+
+@compiled
+def _set_bits(words: npt.NDArray[np.uint64], bits: npt.NDArray[np.uint64]) -> None:
+    for word in words:
+        at = signed((word * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _LEAD_BITS))
+        bits[at >> 6] |= np.uint64(1) << np.uint64(at & 63)
+
+
+@compiled
+def _has_bits(words: npt.NDArray[np.uint64], bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    found = np.empty(len(words), np.bool_)
+    for row in range(len(words)):
+        at = signed((words[row] * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _LEAD_BITS))
+        found[row] = signed(bits[at >> 6] >> np.uint64(at & 63)) & 1
+    return found
+
+
+def _graph(edges: Iterable[pa.RecordBatch], leads: npt.NDArray[np.uint64]) -> _Graph:
+    """The records of EDGES in order, each once, whichever sides it is on; without the copies that are not held."""
     records, groups = Numbering(), Numbering()
     about: list[pa.RecordBatch] = []
     group = [np.empty(0, np.int32)]
     ends: tuple[list[npt.NDArray[np.int32]], ...] = ([np.empty(0, np.int32)], [np.empty(0, np.int32)])
     similarity = [np.empty(0, np.float32)]
+    copied = np.zeros(0, np.int64)
     for batch in edges:
-        for side, numbers in zip("ab", ends, strict=True):
+        held = ~_not_held(batch, leads)
+        rest = batch if held.all() else batch.filter(pa.array(held))
+        for side, rows, numbers in zip("ab", (batch, rest), ends, strict=True):
             known = len(records)
-            numbers.append(records.number(id_words(batch.column(side))))
-            highest = np.maximum.accumulate(np.concatenate(([known - 1], numbers[-1])))
+            found = records.number(id_words(rows.column(side)))
+            highest = np.maximum.accumulate(np.concatenate(([known - 1], found)))
             fresh = pa.array(np.diff(highest) > 0)
-            columns = [batch.column(f"{name}_{side}").filter(fresh) for name in _ABOUT.names]
+            columns = [rows.column(f"{name}_{side}").filter(fresh) for name in _ABOUT.names]
             about.append(pa.RecordBatch.from_arrays(columns, schema=_ABOUT))
-            named = batch.column(f"group_{side}").filter(fresh)
+            named = rows.column(f"group_{side}").filter(fresh)
             group.append(np.full(len(named), -1, np.int32))
             group[-1][named.is_valid().to_numpy(zero_copy_only=False)] = groups.number(id_words(named.drop_null()))
-        similarity.append(batch.column("similarity").to_numpy())
+            if side == "a":
+                copied = np.concatenate((copied, np.zeros(len(records) - len(copied), np.int64)))
+                np.add.at(copied, found[~held], 1)
+                found = found[held]
+            numbers.append(found)
+        similarity.append(rest.column("similarity").to_numpy())
     known_of = pa.Table.from_batches(about, _ABOUT)
     published = known_of.column("published").to_numpy()
     ranks = pc.rank(known_of.column("rank"), sort_keys="ascending", tiebreaker="dense").to_numpy()
@@ -162,12 +289,15 @@ def _graph(edges: Iterable[pa.RecordBatch]) -> _Graph:
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     sides = [place[np.concatenate(numbers)] for numbers in ends]
+    counts = np.zeros(len(order), np.int64)
+    counts[: len(copied)] = copied
     return _Graph(
         records.ids[order],
         np.concatenate(group)[order],
         groups.ids,
         known_of.column("n_bytes").to_numpy()[order],
         published[order],
+        counts[order],
         np.minimum(*sides),
         np.maximum(*sides),
         np.concatenate(similarity),
@@ -322,9 +452,8 @@ def _divide(
     }
 
 
-def _largest(ids: npt.NDArray[np.uint64], kept_for: npt.NDArray[np.int32]) -> list[dict[str, int | str]]:
-    """The kept records that most gave way to, with the number of records in their cluster."""
-    counts = np.bincount(kept_for[kept_for >= 0], minlength=1)
+def _largest(ids: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]) -> list[dict[str, int | str]]:
+    """The kept records that most gave way to, with the number of records in their cluster; `counts` gave way to each."""
     leaders = np.flatnonzero(counts)
     chosen = leaders[np.lexsort((ids[leaders, 1], ids[leaders, 0], -counts[leaders]))[:LARGEST]]
     return [

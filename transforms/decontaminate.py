@@ -8,11 +8,14 @@ A record that does one of these goes:
               `dedupe.leak_threshold`; candidates are found by MinHash bands and then compared exactly
     grams     one of its texts has `GRAM` tokens in a row that are in a text of an item
 
+Of a benchmark that may not be shown there may be signatures alone (`transforms.minhash.datasketch_signatures`), an item
+each: a record of at least `LEAST` tokens goes by `minhash` where as many of their values agree as the threshold says.
+
 13 tokens, and 8 below which a text by itself says too little: Brown et al., *Language Models are Few-Shot Learners*,
 2020, appendix C. Tokens are those of `transforms.shingles`. Records are looked at as they were before redaction.
 
 A benchmark is held as hashes: 16 bytes for each distinct 13-gram and item (8 for the hash, 8 for its items), about
-12 for each band of a text, 8 for each shingle.
+12 for each band of a text, 8 for each shingle, 4 for each value of a signature.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import hashlib
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +39,7 @@ import pyarrow.compute as pc
 from transforms.canonical import canonical_json
 from transforms.exact import distinct
 from transforms.hashing import Keys, content_digest
-from transforms.minhash import band_hashes, band_keys, permutations, sign
+from transforms.minhash import band_hashes, band_keys, datasketch_signatures, permutations, sign
 from transforms.options import DedupeOptions
 from transforms.reasons import Reason
 from transforms.shapes import read_record
@@ -148,9 +152,11 @@ class Hasher:
 
     def bands(self, shingles: Ragged) -> Words:
         """uint64[N, B]: band hashes."""
-        options = self.options
-        signatures = sign(shingles, permutations(options.num_perm, self.keys))
-        return band_hashes(signatures, band_keys(options.bands, options.rows, self.keys))
+        return self.bands_of(sign(shingles, permutations(self.options.num_perm, self.keys)))
+
+    def bands_of(self, signatures: npt.NDArray[np.uint32]) -> Words:
+        """uint64[N, B]: band hashes of uint32[N, P] signatures."""
+        return band_hashes(signatures, band_keys(self.options.bands, self.options.rows, self.keys))
 
 
 def join_texts(tokens: Ragged, bounds: Ints) -> Ragged:
@@ -177,6 +183,9 @@ class Benchmarks:
     bands: Lookup  # whose items are texts
     shingles: Ragged  # of each text
     text_items: npt.NDArray[np.int32]
+    signed_bands: Lookup  # of signatures
+    signatures: npt.NDArray[np.uint32]  # [S, P]
+    signed_items: npt.NDArray[np.int32]
 
     def search(self, messages: pa.ListArray) -> Found:
         """What conversations hold of it."""
@@ -193,7 +202,8 @@ class Benchmarks:
         pairs = {"exact": self._pairs(self.exact, self.hasher.wholes(both)[looked], records[looked])}
         owners, grams = self.hasher.windows(turns, GRAM)
         pairs["grams"] = self._pairs(self.grams, grams, record_of_turn[owners])
-        pairs["minhash"] = self._alike(both, records)
+        alike = np.concatenate([self._alike(both, records), self._alike_by_signature(texts, bounds, wholes)])
+        pairs["minhash"] = np.unique(alike, axis=0)
         by_method = {}
         for method in METHODS:
             by_method[method] = np.zeros(count, bool)
@@ -226,6 +236,19 @@ class Benchmarks:
             if jaccard(left, right) >= self.hasher.options.leak_threshold:
                 found.append((int(records[mine]), int(self.text_items[theirs])))
         return np.array(sorted(set(found)), np.int64).reshape(-1, 2)
+
+    def _alike_by_signature(self, texts: Sequence[str], bounds: Ints, wholes: Ragged) -> Ints:
+        """int64[F, 2]: distinct (record, item) whose signatures agree in as many values as the threshold says."""
+        rows = np.flatnonzero(np.diff(wholes.offsets) >= LEAST)
+        if not len(self.signatures) or not len(rows):
+            return np.empty((0, 2), np.int64)
+        options = self.hasher.options
+        said = ["\n".join(texts[bounds[row] : bounds[row + 1]]) for row in rows]
+        signatures = datasketch_signatures(said, options.shingle, options.num_perm)
+        bands = self.hasher.bands_of(signatures)
+        mine, theirs = self._pairs(self.signed_bands, bands.ravel(), np.repeat(np.arange(len(rows)), bands.shape[1])).T
+        agree = (signatures[mine] == self.signatures[theirs]).mean(axis=1) >= options.leak_threshold
+        return np.column_stack([rows[mine[agree]], self.signed_items[theirs[agree]].astype(np.int64)])
 
 
 def spoken_texts(messages: pa.ListArray) -> tuple[list[str], Ints]:
@@ -260,10 +283,17 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def build_benchmarks(
-    files: Sequence[Sequence[tuple[list[str], str]]], options: DedupeOptions, keys: Keys
+    files: Sequence[Sequence[tuple[list[str], str]]],
+    options: DedupeOptions,
+    keys: Keys,
+    signatures: Mapping[int, npt.NDArray[np.uint32]] = MappingProxyType({}),
 ) -> Benchmarks:
-    """What to look for, from the (texts, whole) of each item of each file."""
+    """What to look for, from the (texts, whole) of each item of each file; of some files `signatures` uint32[N, P], an item each."""
     hasher = Hasher(options, keys)
+    starts = np.concatenate(([0], np.cumsum([len(file) for file in files]))).astype(np.int64)
+    none = np.empty((0, options.num_perm), np.uint32)
+    signed = np.concatenate([none, *(signatures.get(number, none) for number in range(len(files)))])
+    signed_items = [starts[number] + np.arange(len(signatures.get(number, none))) for number in range(len(files))]
     items = [item for file in files for item in file]
     texts = hasher.tokens([text for one, _ in items for text in one])
     wholes = hasher.tokens([whole for _, whole in items])
@@ -285,6 +315,9 @@ def build_benchmarks(
         _lookup(bands.ravel(), np.repeat(np.arange(len(filled)), bands.shape[1])),
         kept,
         item_of[filled].astype(np.int32),
+        _lookup(hasher.bands_of(signed).ravel(), np.repeat(np.arange(len(signed)), options.bands)),
+        signed,
+        np.concatenate([np.empty(0, np.int64), *signed_items]).astype(np.int32),
     )
 
 
@@ -294,13 +327,15 @@ def _lookup(hashes: Words, items: Ints) -> Lookup:
     return Lookup(distinct, np.append(first, len(pairs)).astype(np.int64), pairs[:, 1].astype(np.int32))
 
 
-_ARRAYS = ("exact", "grams", "bands")
+_LOOKUPS = ("exact", "grams", "bands", "signed_bands")
+_ARRAYS = ("text_items", "signatures", "signed_items")
 
 
 def save_benchmarks(benchmarks: Benchmarks, storage: Storage, uri: str) -> None:
     """Puts the hashes into a file; options and keys with them, so that all workers hash alike."""
-    arrays: dict[str, Any] = {"text_items": benchmarks.text_items, "items": np.array(benchmarks.items, np.int64)}
-    for name in _ARRAYS:
+    arrays: dict[str, Any] = {name: getattr(benchmarks, name) for name in _ARRAYS}
+    arrays["items"] = np.array(benchmarks.items, np.int64)
+    for name in _LOOKUPS:
         arrays |= {f"{name}_{part}": value for part, value in getattr(benchmarks, name)._asdict().items()}
     arrays |= {f"shingles_{part}": value for part, value in benchmarks.shingles._asdict().items()}
     out = io.BytesIO()
@@ -312,11 +347,12 @@ def save_benchmarks(benchmarks: Benchmarks, storage: Storage, uri: str) -> None:
 def load_benchmarks(storage: Storage, uri: str, hasher: Hasher) -> Benchmarks:
     """The hashes in a file; read once a worker."""
     with np.load(io.BytesIO(storage.read(uri)), allow_pickle=False) as arrays:
-        lookups = {name: Lookup(*(arrays[f"{name}_{part}"] for part in Lookup._fields)) for name in _ARRAYS}
+        lookups: dict[str, Any] = {
+            name: Lookup(*(arrays[f"{name}_{part}"] for part in Lookup._fields)) for name in _LOOKUPS
+        }
         shingles = Ragged(*(arrays[f"shingles_{part}"] for part in Ragged._fields))
-        return Benchmarks(
-            hasher, tuple(arrays["items"].tolist()), **lookups, shingles=shingles, text_items=arrays["text_items"]
-        )
+        rest: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        return Benchmarks(hasher, tuple(arrays["items"].tolist()), **lookups, shingles=shingles, **rest)
 
 
 @dataclass
@@ -377,6 +413,7 @@ def unpack_bits(packed: str, count: int) -> Bools:
     return np.unpackbits(content, count=count).astype(bool)
 
 
-def items_digest(items: Sequence[tuple[list[str], str]]) -> str:
+def items_digest(items: Sequence[tuple[list[str], str]], signatures: npt.NDArray[np.uint32] | None) -> str:
     """Digest of a benchmark's items: what of it decides an outcome."""
-    return "blake2b:" + content_digest(canonical_json(items), 16).hex()
+    signed = b"" if signatures is None else signatures.astype("<u4").tobytes()
+    return "blake2b:" + content_digest(canonical_json(items) + signed, 16).hex()

@@ -66,9 +66,24 @@ class Runs:
                 position += length
                 yield segment.writer, pa.ipc.read_record_batch(pa.py_buffer(piece), self.schema)
 
+    def rows(self, segments: Iterable[Segment]) -> Rows:
+        """All rows of the segments, some at a time."""
+        return Rows(self, tuple(segments))
+
     def table(self, segments: Iterable[Segment]) -> pa.Table:
         """All rows of the segments, writers in order."""
         return pa.Table.from_batches((batch for _, batch in self.read(segments)), self.schema)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of segments, writers in order, read anew each time that one goes through them."""
+
+    runs: Runs
+    segments: tuple[Segment, ...]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return (batch for _, batch in self.runs.read(self.segments))
 
 
 def segment_of(keys: npt.NDArray[np.uint64], segments: int) -> npt.NDArray[np.int64]:
