@@ -320,7 +320,7 @@ def test_in_a_rebuild_what_was_published_stays_beside_its_like_of_the_same_split
     marks = {1: VAL, 2: -2 - VAL, 3: -2 - TRAIN, 4: NEW, 5: -2 - VAL}
     drawn = {(1, 2): 0.75, (1, 3): 0.75, (1, 4): 0.75, (1, 5): 0.85}
     clusters = clusters_of(edge_table(drawn, published=marks), 0.8, 16, rebuild=True)
-    told = {number_of(row["id"]): (row["like"], row["kept_id"]) for row in clusters.verdicts.to_pylist()}
+    told = {number_of(row["id"]): (row["like"], row["kept_id"]) for row in clusters.verdicts.table().to_pylist()}
     assert told == {2: (0, None), 3: (LIKE[VAL], None), 4: (LIKE[VAL], None), 5: (0, one_id(1))}
 
 
