@@ -108,7 +108,8 @@ def test_every_character_agrees_beside_letters():
 def test_messages_are_one_text_a_message_a_line(conversations):
     contents = pa.array([one for messages in conversations for one in messages], pa.string())
     bounds = np.concatenate(([0], np.cumsum([len(one) for one in conversations]))).astype(np.int64)
-    by_message = fingerprint_messages(contents, bounds, OPTIONS, KEYS)
+    spoken = contents.is_valid().to_numpy(zero_copy_only=False)
+    by_message = fingerprint_messages(contents, spoken, bounds, OPTIONS, KEYS)
     joined = ["\n".join(one or "" for one in messages) for messages in conversations]
     by_text = fingerprint_texts(pa.array(joined, pa.string()), OPTIONS, KEYS)
     assert by_message.bands.tolist() == by_text.bands.tolist()

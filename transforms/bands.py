@@ -53,14 +53,15 @@ PACKED = pa.schema(
 _LOW = np.uint64(64 - BAND_BITS)
 ROWS = 1 << 21  # that are packed at once: 36 MiB
 
-_Rows = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint16]]
-
 
 class BandRows:
     """Collects the band rows of a unit and packs them `ROWS` at a time."""
 
     def __init__(self) -> None:
-        self._parts: list[_Rows] = []
+        # Memory that nothing is written to weighs nothing.
+        self._columns: list[npt.NDArray[Any]] = [
+            np.empty(2 * ROWS, kind) for kind in (np.uint64, np.uint32, np.uint32, np.uint16)
+        ]
         self._rows = 0
 
     def append(
@@ -71,18 +72,24 @@ class BandRows:
         tags: npt.NDArray[np.uint16],
     ) -> bool:
         """Adds rows; whether it is time to take them."""
-        self._parts.append((bands, refs, orders, tags))
-        self._rows += len(bands)
+        end = self._rows + len(bands)
+        added: tuple[npt.NDArray[Any], ...] = (bands, refs, orders, tags)
+        for number, rows in enumerate(added):
+            if end > len(self._columns[number]):
+                wider = np.empty(end, rows.dtype)
+                wider[: self._rows] = self._columns[number][: self._rows]
+                self._columns[number] = wider
+            self._columns[number][self._rows : end] = rows
+        self._rows = end
         return self._rows >= ROWS
 
     def take(self, segments: int) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
         """The rows so far, packed, with their segments of `segments`; nothing is left of them."""
-        if self._rows:
-            bands, refs, orders, tags = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-            for start in range(0, len(bands), 1 << 24):  # as many as the order of a sort has bits for
-                mine = slice(start, start + (1 << 24))
-                yield pack_bands(bands[mine], refs[mine], orders[mine], tags[mine], segments)
-        self._parts, self._rows = [], 0
+        for start in range(0, self._rows, 1 << 24):  # as many as the order of a sort has bits for
+            end = min(start + (1 << 24), self._rows)
+            bands, refs, orders, tags = (column[start:end] for column in self._columns)
+            yield pack_bands(bands, refs, orders, tags, segments)
+        self._rows = 0
 
 
 def pack_bands(
@@ -93,24 +100,35 @@ def pack_bands(
     segments: int,
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
     """PACKED rows of new records, one a segment that has any, and the segment of each. At most 2**24 rows."""
-    keys = np.sort(bands | np.arange(len(bands), dtype=np.uint64))  # bands leave the low 24 bits free
-    order = (keys & np.uint64((1 << 24) - 1)).astype(np.int64)
+    keys = np.empty_like(bands)
+    _number(bands, keys)  # bands leave the low 24 bits free
+    keys.sort()
+    order = (keys & np.uint64((1 << 24) - 1)).view(np.int64)
     keys >>= _LOW
     bounds = np.searchsorted(keys, np.arange(segments + 1, dtype=np.uint64) * np.uint64((1 << BAND_BITS) // segments))
     targets = np.flatnonzero(np.diff(bounds))
     columns: list[list[object]] = [[] for _ in PACKED]
+    same = bool((orders == orders[:1]).all())
     for target in targets.tolist():
         mine = slice(bounds[target], bounds[target + 1])
-        part, part_orders = keys[mine], orders[order[mine]]
+        part, places = keys[mine], order[mine]
         shift, gaps = _pack_keys(part)
-        same = bool((part_orders == part_orders[0]).all())
-        kept_orders = part_orders[:1] if same else part_orders
-        kept = (refs[order[mine]].astype("<u4"), kept_orders.astype("<u4"), tags[order[mine]].astype("<u2"))
+        part_orders = orders[:1] if same else orders[places]
+        if (part_orders == part_orders[0]).all():
+            part_orders = part_orders[:1]
+        kept = (refs[places].astype("<u4"), part_orders.astype("<u4"), tags[places].astype("<u2"))
         row = (len(part), int(part[0]), shift, gaps, *(one.tobytes() for one in kept))
         for column, value in zip(columns, row, strict=True):
             column.append(value)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, PACKED, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=PACKED), targets.astype(np.int64)
+
+
+@compiled
+def _number(bands: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> None:
+    """Puts bands with the number of their row in the low bits."""
+    for row in range(len(bands)):
+        keys[row] = bands[row] | np.uint64(row)
 
 
 def _pack_keys(keys: npt.NDArray[np.uint64]) -> tuple[int, bytes]:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from transforms.compiled import compiled, signed
 from transforms.hashing import Keys
@@ -50,6 +49,7 @@ class _Text(NamedTuple):
     content: npt.NDArray[np.uint8]
     normal: npt.NDArray[np.uint8]
     is_normal: npt.NDArray[np.bool_]
+    is_ascii: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
     bounds: npt.NDArray[np.int64]
@@ -57,25 +57,26 @@ class _Text(NamedTuple):
 
 def fingerprint_messages(
     contents: pa.Array,
+    spoken: npt.NDArray[np.bool_],
     bounds: npt.NDArray[np.int64],
     options: DedupeOptions,
     keys: Keys,
     *,
     signatures: bool = False,
 ) -> Fingerprints:
-    """Fingerprints of conversations; `contents` are strings, null where a message does not count.
+    """Fingerprints of conversations; `contents` are strings, of which those count that are `spoken`.
 
     Conversation i has the messages in [bounds[i], bounds[i + 1]). One without a token has no bands and empty sketches.
     """
     tables = letters()
-    text = _normalized(contents, bounds, tables)
+    text = _normalized(contents, spoken, bounds, tables)
     shingle = shingle_keys(options.shingle, keys)
     permuted = permutations(options.num_perm, keys)
     banded = [band_keys(options.bands, options.rows, keys, scheme) for scheme in (b"", b"grams")]
     least = least_count(options.leak_threshold)
     given = np.zeros((0, options.num_perm), np.uint32)
     if options.signature == "datasketch":
-        given = datasketch_signatures(_joined(contents, bounds), options.shingle, options.num_perm)
+        given = datasketch_signatures(_joined(contents, spoken, bounds), options.shingle, options.num_perm)
     parts = []
     for first in range(0, len(bounds) - 1, _AT_ONCE):
         last = min(first + _AT_ONCE, len(bounds) - 1)
@@ -101,26 +102,28 @@ def fingerprint_messages(
 
 def fingerprint_texts(texts: pa.Array, options: DedupeOptions, keys: Keys, *, signatures: bool = False) -> Fingerprints:
     """Fingerprints of texts, each of which is all that a conversation says."""
-    return fingerprint_messages(texts, np.arange(len(texts) + 1), options, keys, signatures=signatures)
+    spoken = texts.is_valid().to_numpy(zero_copy_only=False)
+    return fingerprint_messages(texts, spoken, np.arange(len(texts) + 1), options, keys, signatures=signatures)
 
 
-def _joined(contents: pa.Array, bounds: npt.NDArray[np.int64]) -> list[str]:
+def _joined(contents: pa.Array, spoken: npt.NDArray[np.bool_], bounds: npt.NDArray[np.int64]) -> list[str]:
     """The text of each conversation, a message a line."""
-    said = [one or "" for one in contents.to_pylist()]
+    said = [one if counts else "" for one, counts in zip(contents.to_pylist(), spoken.tolist(), strict=True)]
     return ["\n".join(said[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def _normalized(contents: pa.Array, bounds: npt.NDArray[np.int64], tables: Letters) -> _Text:
+def _normalized(
+    contents: pa.Array, spoken: npt.NDArray[np.bool_], bounds: npt.NDArray[np.int64], tables: Letters
+) -> _Text:
     """The messages, those normalised by Python that need it."""
     contents = contents.cast(pa.large_string())
     _, offset_buffer, content_buffer = contents.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64, len(contents) + 1, 8 * contents.offset)
     content = np.frombuffer(content_buffer, np.uint8) if content_buffer is not None else np.zeros(0, np.uint8)
     content.flags.writeable = False
-    spoken = np.asarray(pc.is_valid(contents).to_numpy(zero_copy_only=False), bool)
     starts, ends = offsets[:-1].copy(), np.where(spoken, offsets[1:], offsets[:-1])
-    joins = np.zeros(len(contents), np.bool_)
-    _find_joins(content, starts, ends, tables.codes, joins)
+    plain, joins = np.zeros((2, len(contents)), np.bool_)
+    _find_joins(content, starts, ends, tables.codes, tables.leads, plain, joins)
     rows = np.flatnonzero(joins)
     replaced, position = [], 0
     for row in rows.tolist():
@@ -130,7 +133,15 @@ def _normalized(contents: pa.Array, bounds: npt.NDArray[np.int64], tables: Lette
         position += len(said)
     normal = np.frombuffer(b"".join(replaced), np.uint8)
     normal.flags.writeable = False
-    return _Text(content, normal, joins, starts, ends, np.asarray(bounds, np.int64))
+    return _Text(content, normal, joins, plain, starts, ends, np.asarray(bounds, np.int64))
+
+
+@compiled
+def _is_ascii(content: npt.NDArray[np.uint8]) -> bool:
+    high = np.uint8(0)
+    for octet in content:
+        high = np.uint8(high | octet)  # else numba widens, eight bytes at a time instead of 32
+    return bool(high < 128)
 
 
 @compiled
@@ -139,21 +150,23 @@ def _find_joins(
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     codes: npt.NDArray[np.uint32],
+    leads: npt.NDArray[np.bool_],
+    plain: npt.NDArray[np.bool_],
     joins: npt.NDArray[np.bool_],
 ) -> None:
-    """Marks the messages that hold a character which normalisation may join with what stands before it."""
+    """Marks the messages that are ASCII, and those that hold a character which normalisation may join with what
+    stands before it."""
     for row in range(len(starts)):
-        high = np.uint8(0)
-        for place in range(starts[row], ends[row]):
-            high |= content[place]
-        if high < 128:
+        said = content[starts[row] : ends[row]]  # from 0: else each place is asked whether it counts from the end
+        plain[row] = _is_ascii(said)
+        if plain[row]:
             continue
-        place = starts[row]
-        while place < ends[row]:
-            point, place = _point(content, place)
-            if codes[point] & np.uint32(JOINS_BIT):
-                joins[row] = True
-                break
+        for place in range(len(said)):
+            if leads[said[place]]:
+                point, _ = _point(said, place)
+                if codes[point] & np.uint32(JOINS_BIT):
+                    joins[row] = True
+                    break
 
 
 @compiled
@@ -393,11 +406,8 @@ def _print_all(
     for row in range(first, last):
         needed = 0
         for message in range(text.bounds[row], text.bounds[row + 1]):
-            high, size = np.uint8(0), text.ends[message] - text.starts[message]
-            content = text.normal if text.is_normal[message] else text.content
-            for place in range(text.starts[message], text.ends[message]):
-                high |= content[place]
-            needed += size + 2 if high < 128 else _SPREAD * size + 2
+            size = text.ends[message] - text.starts[message]
+            needed += size + 2 if text.is_ascii[message] else _SPREAD * size + 2
         room = max(room, needed)
     values = np.empty(room + len(shingle.windows) + len(shingle.grams), np.uint64)
     distinct = np.empty(len(values), np.uint32)

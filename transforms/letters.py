@@ -32,12 +32,14 @@ class Letters(NamedTuple):
     """`codes` uint32[0x110000]: a character's kind (2 bits), whether it joins what stands before it (1 bit),
     and what it becomes: a code point, or for `SEVERAL` its row in `bounds`.
 
-    `several[bounds[row]:bounds[row + 1]]` are codes of the code points that it becomes.
+    `several[bounds[row]:bounds[row + 1]]` are codes of the code points that it becomes. `leads` bool[256] tells of
+    each byte whether a character that joins what stands before it may begin with it in UTF-8.
     """
 
     codes: npt.NDArray[np.uint32]
     bounds: npt.NDArray[np.int64]
     several: npt.NDArray[np.uint32]
+    leads: npt.NDArray[np.bool_]
 
 
 @functools.cache
@@ -66,7 +68,10 @@ def letters() -> Letters:
             codes[point] = SEVERAL << KIND_SHIFT | len(bounds) - 1
             bounds.append(len(several))
     codes[_joining(every)] |= np.uint32(JOINS_BIT)
-    tables = Letters(codes, np.array(bounds, np.int64), np.array(several, np.uint32))
+    joining = np.flatnonzero(codes & np.uint32(JOINS_BIT)).tolist()
+    leads = np.zeros(256, bool)
+    leads[[chr(point).encode()[0] for point in joining]] = True
+    tables = Letters(codes, np.array(bounds, np.int64), np.array(several, np.uint32), leads)
     for table in tables:
         table.flags.writeable = False
     return tables

@@ -262,13 +262,11 @@ def _write_signed(
         writers["claims"].append(claims, segment_of(row_keys("claims", claims), options.unit_cut("claims")))
     if not options.dedupe.near:
         return
-    first = pa.array(_first_of_each_id(signed))
-    distinct = signed.select([name for name in signed.schema.names if name != "messages"]).take(first)
-    prints = fingerprint_records(said.select(["messages"]).take(first), options.dedupe, options.keys)
-    ids = id_words(distinct.column("id"))[:, 0]
-    sketches = sketch_rows(distinct, prints)
+    prints = fingerprint_records(said, options.dedupe, options.keys, _is_first_of_its_id(signed))
+    ids = id_words(signed.column("id"))[:, 0]
+    sketches = sketch_rows(signed, prints)
     writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
-    orders = orders_of(distinct.column("rank"))
+    orders = orders_of(signed.column("rank"))
     owners = prints.owners
     if bands.append(prints.bands, refs_of(ids)[owners], orders[owners], prints.tags[owners]):
         _put_bands(bands, options, writers)
@@ -291,13 +289,13 @@ def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordB
     return pa.RecordBatch.from_arrays(columns, schema=CLAIMS)
 
 
-def _first_of_each_id(signed: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """int64[D]: the row of each distinct id that comes first by rank and tie."""
+def _is_first_of_its_id(signed: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether a row is the first of its id by rank and tie."""
     order = pc.sort_indices(signed, sort_keys=[(name, "ascending") for name in ("id", "rank", "tie")]).to_numpy()
     words = id_words(signed.column("id"))[order]
     first = np.ones(len(order), bool)
-    first[1:] = (words[1:] != words[:-1]).any(axis=1)
-    return np.sort(order[first]).astype(np.int64)
+    first[order[1:]] = (words[1:] != words[:-1]).any(axis=1)
+    return first
 
 
 def _write_rejects(

@@ -49,26 +49,24 @@ def sign_published(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """(BANDS, SKETCHES) of rows of `read_published`, as published in a split."""
     prints = fingerprint_records(said, options, keys)
-    ids, count = said.column("id"), said.num_rows
-    owners = prints.owners
-    zeros = np.zeros(len(owners), np.uint32)
+    ids, owners = said.column("id"), prints.owners
     refs = refs_of(id_words(ids)[:, 0])[owners]
-    bands = [prints.bands, refs, zeros, np.full(len(owners), split, np.int8)]
-    words, grams = sketch_lists(prints)
+    bands = [prints.bands, refs, np.zeros(len(owners), np.uint32), np.full(len(owners), split, np.int8)]
+    rows, words, grams = sketch_lists(prints)
+    zeros = np.zeros(len(rows), np.int64)
     sketches = [
-        ids,
-        pa.array([b""] * count, pa.binary()),
-        said.column("group"),
-        pa.array(np.zeros(count, np.int64)),
-        pa.array(np.full(count, split, np.int8)),
-        pa.array(np.zeros(count, np.uint64)),
+        ids.take(pa.array(rows)),
+        pa.array([b""] * len(rows), pa.binary()),
+        said.column("group").take(pa.array(rows)),
+        pa.array(zeros),
+        pa.array(np.full(len(rows), split, np.int8)),
+        pa.array(zeros.astype(np.uint64)),
         words,
         grams,
     ]
-    filled = (np.diff(prints.words.offsets) > 0) | (np.diff(prints.grams.offsets) > 0)
     return (
         pa.RecordBatch.from_arrays([pa.array(one) for one in bands], schema=BANDS),
-        pa.RecordBatch.from_arrays(sketches, schema=SKETCHES).filter(pa.array(filled)),
+        pa.RecordBatch.from_arrays(sketches, schema=SKETCHES),
     )
 
 

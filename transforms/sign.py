@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,15 +93,19 @@ def sign_records(
     return pa.RecordBatch.from_arrays(columns, schema=SIGNED)
 
 
-def fingerprint_records(records: pa.RecordBatch, options: DedupeOptions, keys: Keys) -> Fingerprints:
-    """Fingerprints of what users and assistants say in N records."""
+def fingerprint_records(
+    records: pa.RecordBatch, options: DedupeOptions, keys: Keys, rows: npt.NDArray[np.bool_] | None = None
+) -> Fingerprints:
+    """Fingerprints of what users and assistants say in N records; of the `rows` alone where they are given (bool[N])."""
     messages = records.column("messages")
     flat = messages.flatten()
-    spoken = pc.is_in(flat.field("role"), _BODIES)
+    contents = flat.field("content")
+    spoken = pc.and_(pc.is_in(flat.field("role"), _BODIES), pc.is_valid(contents)).to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy()
+    if rows is not None:
+        spoken &= np.repeat(rows, lengths)
     bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    contents = pc.if_else(spoken, flat.field("content"), pa.scalar(None, pa.string()))
-    return fingerprint_messages(contents, bounds, options, keys)
+    return fingerprint_messages(contents, spoken, bounds, options, keys)
 
 
 def bodies(messages: pa.ListArray) -> list[str]:

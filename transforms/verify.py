@@ -64,26 +64,30 @@ class Sides(NamedTuple):
 
 def sketch_rows(signed: pa.RecordBatch, prints: Fingerprints) -> pa.RecordBatch:
     """SKETCHES of those new records (SIGNED) that have any."""
-    words, grams = sketch_lists(prints)
-    count = signed.num_rows
+    rows, words, grams = sketch_lists(prints)
     columns = {
-        "published": pa.array(np.full(count, NEW, np.int8)),
-        "tie": pa.array(np.ascontiguousarray(id_words(signed.column("tie"))[:, 0])),
+        "published": pa.array(np.full(len(rows), NEW, np.int8)),
+        "tie": pa.array(np.ascontiguousarray(id_words(signed.column("tie"))[rows, 0])),
         "words": words,
         "grams": grams,
     }
-    arrays = [columns[name] if name in columns else signed.column(name) for name in SKETCHES.names]
-    filled = (np.diff(prints.words.offsets) > 0) | (np.diff(prints.grams.offsets) > 0)
-    return pa.RecordBatch.from_arrays(arrays, schema=SKETCHES).filter(pa.array(filled))
+    chosen = pa.array(rows)
+    arrays = [columns[name] if name in columns else signed.column(name).take(chosen) for name in SKETCHES.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=SKETCHES)
 
 
-def sketch_lists(prints: Fingerprints) -> tuple[pa.ListArray, pa.ListArray]:
-    """The columns `words` and `grams` of SKETCHES."""
+def sketch_lists(prints: Fingerprints) -> tuple[npt.NDArray[np.int64], pa.ListArray, pa.ListArray]:
+    """int64[M] the rows that have a sketch, and the columns `words` and `grams` of their SKETCHES."""
+    both = (prints.words, prints.grams)
+    rows = np.flatnonzero(np.diff(both[0].offsets) + np.diff(both[1].offsets))
+    # The others have nothing between their bounds.
     words, grams = (
-        pa.ListArray.from_arrays(pa.array(sets.offsets.astype(np.int32)), pa.array(sets.values))
-        for sets in (prints.words, prints.grams)
+        pa.ListArray.from_arrays(
+            pa.array(sets.offsets[np.append(rows, len(sets.offsets) - 1)].astype(np.int32)), pa.array(sets.values)
+        )
+        for sets in both
     )
-    return words, grams
+    return rows, words, grams
 
 
 def elect_sketches(sketches: pa.Table) -> pa.Table:
