@@ -95,10 +95,10 @@ def test_all_parts_say_what_one_task_says(data, graph, ranks, groups, published,
     targets = segment_of(label_keys(edges, labels), parts)
     whole = clusters_of(edges, OPTIONS.threshold, RECORDS)
     found = [clusters_of(edges.filter(pa.array(targets == one)), OPTIONS.threshold, RECORDS) for one in range(parts)]
-    for name, key in (("verdicts", ["id"]), ("cross", ["a", "b"])):
-        together = pa.concat_tables([getattr(one, name) for one in found])
+    for table_of, key in ((lambda one: one.verdicts.table(), ["id"]), (lambda one: one.cross, ["a", "b"])):
+        together = pa.concat_tables([table_of(one) for one in found])
         order = [(one, "ascending") for one in key]
-        assert together.sort_by(order).equals(getattr(whole, name).sort_by(order))
+        assert together.sort_by(order).equals(table_of(whole).sort_by(order))
     told = [tell_clusters(one, OPTIONS) for one in found]
     assert add_told(told, OPTIONS) == tell_clusters(whole, OPTIONS)
 
