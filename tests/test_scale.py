@@ -20,6 +20,8 @@ SMALL = {
     "known",
     "renamed",
     "crowds",
+    "heads",
+    "calls",
     "torn",
     "held",
     "guards",

@@ -153,8 +153,10 @@ class RunWriter:
         self._pending, self._targets, self._pending_bytes = [], [], 0
 
     def finish(self, runs: Runs, writer: int) -> list[int]:
-        """Puts the run at its place; returns its segments' offsets, `segments + 1` of them."""
+        """Puts the run at its place; returns its segments' offsets, `segments + 1` of them. Of no rows nothing is put."""
         self._flush()
+        if not any(self._pieces):
+            return [0] * (self._segments + 1)
         offsets = [0]
         handle, target = tempfile.mkstemp(prefix="corpusmill-", dir=self._folder)
         try:
