@@ -1,6 +1,9 @@
 """How corpora are cut, and that a run whose units are regrouped gives the same bytes."""
 
+import hashlib
 import json
+import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +20,8 @@ from pipeline.shape import (
     PART_BYTES,
     shape_of,
 )
-from tests.test_run import FAST, corpus, cut, digests, manifest_of, mill  # noqa: F401  (a fixture)
+from tests.records import WORDS, chat, write_lines
+from tests.test_run import FAST, corpus, cut, digests, lineage, manifest_of, mill  # noqa: F401  (a fixture)
 from transforms.merge import shards_of
 
 UNIT = 256 << 20
@@ -79,3 +83,34 @@ def test_a_run_whose_clusters_are_found_in_parts_gives_the_same_bytes(corpus, tm
     told = [json.loads(next(tmp_path.glob(f"{one}/report/*/report.json")).read_bytes()) for one in ("out", "plain")]
     assert told[0]["duplicates"] == told[1]["duplicates"]
     assert mill("verify", tmp_path / "out") == 0
+
+
+def test_a_family_whose_leaders_are_told_once_gives_the_same_bytes(tmp_path, monkeypatch):
+    """Also where a later night meets it, and over several segments of ids."""
+    chooser = random.Random(4)
+    template = " ".join(chooser.choices(WORDS, k=120))
+    said = [f"{template} {' '.join(chooser.choices(WORDS, k=45))}" for _ in range(220)]
+    said += [f"{chooser.choice(said)} {chooser.choice(WORDS)}" for _ in range(60)]
+    nights = [said[:180], said[180:]]
+    inputs = [
+        write_lines(tmp_path / f"{number}.jsonl", [chat(one, "Yes.") for one in night])
+        for number, night in enumerate(nights)
+    ]
+    monkeypatch.setattr(shapes, "SEGMENT_BYTES", 65536)
+    monkeypatch.setattr(shapes, "ROOT_BYTES", 16384)
+    told = []
+    for fewest in (20, 10**6):
+        monkeypatch.setattr("pipeline.tasks._FEWEST_LED", fewest)
+        out = tmp_path / str(fewest)
+        for count in (1, 2):
+            assert mill("run", "--input", *inputs[:count], "--output", out, *FAST, "--keep-work") == 0
+        heads = list(out.glob("work/*/heads/*.run"))
+        told.append([bool(heads), sorted(map(str, lineage(out))), dataset_of(out)])
+    assert told[0][0]
+    assert not told[1][0]
+    assert told[0][1:] == told[1][1:]
+
+
+def dataset_of(output: Path) -> dict[str, str]:
+    """Digest of each data file of all snapshots by its name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(output.glob("data/*/*"))}
