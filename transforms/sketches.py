@@ -144,8 +144,9 @@ def estimate(
     if a >= end or b >= last:
         return 0.0
     differ = np.uint32(0)
-    for word in range(1, LEVEL_WORDS):
-        differ += _ones(left[a + word] ^ right[b + word])
+    mine, theirs = left[a + 1 : a + LEVEL_WORDS], right[b + 1 : b + LEVEL_WORDS]  # from 0: several words at a time
+    for word in range(LEVEL_WORDS - 1):
+        differ += _ones(mine[word] ^ theirs[word])
     index = _index(signed(left[a]), signed(right[b]), signed(differ), signed(level))
     return index if left[start] == right[first] else min(index, ALMOST)
 

@@ -197,10 +197,54 @@ def sets_of(sketches: pa.Table, name: str) -> Sketches:
 def _rows_of(sketches: pa.Table, refs: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """int64[N] each: the first row of the sorted sketches with each ref, and the row after the last."""
     mine = sketch_refs(sketches)
-    first, last = np.searchsorted(mine, refs, "left"), np.searchsorted(mine, refs, "right")
-    if (first == last).any():
-        raise KeyError(f"{int((first == last).sum())} candidates have no sketch")
+    slots = np.full(1 << max(4, (2 * len(mine)).bit_length()), -1, np.int64)
+    first, last = np.empty((2, len(refs)), np.int64)
+    missing = _find_rows(mine, refs, slots, first, last)
+    if missing:
+        raise KeyError(f"{missing} candidates have no sketch")
     return first, last
+
+
+@compiled
+def _find_rows(
+    mine: npt.NDArray[np.uint32],
+    refs: npt.NDArray[np.uint32],
+    slots: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+) -> int:
+    """Puts the rows of each ref among `mine`, which are sorted; returns how many have none.
+
+    `slots` are -1, a power of two of them; far more refs are asked for than there are, so a table beats bisection.
+    """
+    mask = np.uint64(len(slots) - 1)
+    for row in range(len(mine)):
+        if row and mine[row] == mine[row - 1]:
+            continue
+        at = _slot(mine[row], mask)
+        while slots[at] >= 0:
+            at = (at + np.uint64(1)) & mask
+        slots[at] = row
+    missing = 0
+    for one in range(len(refs)):
+        ref = refs[one]
+        at = _slot(ref, mask)
+        while slots[at] >= 0 and mine[slots[at]] != ref:
+            at = (at + np.uint64(1)) & mask
+        row = slots[at]
+        first[one] = row
+        if row < 0:
+            missing += 1
+            continue
+        while row < len(mine) and mine[row] == ref:
+            row += 1
+        last[one] = row
+    return missing
+
+
+@compiled
+def _slot(ref: np.uint32, mask: np.uint64) -> np.uint64:
+    return np.uint64((np.uint64(ref) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
 
 
 @compiled
