@@ -26,8 +26,10 @@ POSITIVE = [
     ("see jane@example.com.gz", "EMAIL_ADDRESS", "jane@example.com.gz"),
     ("see jane@example.com-1", "EMAIL_ADDRESS", "jane@example.com-1"),
     ("我的邮箱是jane@example.com请回复", "EMAIL_ADDRESS", "jane@example.com"),
-    ("order 4777777777777778 shipped", "CREDIT_CARD", "4777777777777778"),  # a card all the same: it passes every check
-    ("order: 4777 7777 7777 7778", "CREDIT_CARD", "4777 7777 7777 7778"),
+    ("order: 4777 7777 7777 7778", "CREDIT_CARD", "4777 7777 7777 7778"),  # a card all the same: it is written as one
+    ("my card for the order: 4777777777777778", "CREDIT_CARD", "4777777777777778"),
+    ("order paid with 4777777777777778", "CREDIT_CARD", "4777777777777778"),
+    ("transaction 4777777777777778", "CREDIT_CARD", "4777777777777778"),
     ("卡号4111111111111111。", "CREDIT_CARD", "4111111111111111"),
     ("地址203.0.113.7吗", "IP_ADDRESS", "203.0.113.7"),
     ("write to jane@host.internal please", "EMAIL_ADDRESS", "jane@host.internal"),
@@ -61,6 +63,8 @@ POSITIVE = [
 NEGATIVE = [
     "device 357777777777774 is on",  # an IMEI
     "number 437777777777778 is open",  # Visa has no 15 digits
+    "order 4777777777777778 shipped",  # passes every check of a card, as one number in fifty does
+    "tracking number is 4777777777777778, parcel no. 47777777-77777778",
     "order 4155552671 has shipped",
     "ticket #2125550199",
     "epoch 1699999999, in ms 1699999999999",
@@ -267,6 +271,23 @@ def test_countries_choose_phones_and_identifiers() -> None:
     assert found(Analyzer(RedactOptions(countries=())), text) == []
     german = Analyzer(RedactOptions(countries=("DE", "IN")))
     assert [entity for entity, _ in found(german, "tel 089 12345678")] == ["PHONE_NUMBER"]
+
+
+def test_thirteen_digits_are_an_identifier_before_a_card() -> None:
+    """Visa's of long ago have as many digits as identifiers of South Africa, and the same check."""
+    text = "identity card 4001015009081"
+    assert found(Analyzer(RedactOptions(countries=("ZA",))), text) == [("ZA_ID_NUMBER", "4001015009081")]
+    assert found(Analyzer(RedactOptions()), text) == [("CREDIT_CARD", "4001015009081")]
+
+
+def test_numbers_of_companies_and_vehicles_are_nobodys_identity() -> None:
+    australian = Analyzer(RedactOptions(countries=("AU",)))
+    both = "400 000 071"  # passes both checks
+    assert found(australian, f"my tax id is {both}") == [("AU_TFN", both)]
+    assert found(australian, f"ACN {both}") == [("AU_ACN", both)]
+    turkish = Analyzer(RedactOptions(countries=("TR",)))
+    assert found(turkish, "between 12 and 2023, 34 ABC 123") == []
+    assert found(turkish, "plate: 34 ABC 123") == [("TR_LICENSE_PLATE", "34 ABC 123")]
 
 
 def test_custom_patterns_and_deny_lists() -> None:

@@ -233,7 +233,8 @@ _CONTEXT = {
     ),
 }
 
-# Words for the identifiers of countries, beside Presidio's own.
+# Words for the identifiers of countries, beside Presidio's own; not for those of companies and vehicles.
+_NOBODYS = ("AU_ACN", "TR_LICENSE_PLATE")
 _IDENTITY = ("id", "identity", "identification", "national", "tax", "personal", "citizen", "resident", "social")
 
 # Words that say what the number after them is: what stands before them is no context of it.
@@ -253,10 +254,16 @@ _NO_PHONE = _words(
     "routing aba passport"
 )
 _NO_IP = _words("version ver v release build firmware rev revision")
+# Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
+_NO_CARD = _words(
+    "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
+    "timestamp receipt po isbn ean upc serial part batch lot row line page session job issue request barcode imei"
+)
+_NUMBERED = _words("number numbers no nr num id code")
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
     *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
-    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
+    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN", "TR_LICENSE_PLATE"),
 )
 _RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
 DOUBTED, ALONE = 0.4, 0.05  # the least score that is lowered without context, and what it is lowered to
@@ -294,9 +301,11 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
     words = _words_before(artifacts, finding.start)
-    if words:
-        words = _after_other(words)
-    score = _judge(finding, text, words, bool(words) and _supported(words, context))
+    if finding.entity == "CREDIT_CARD":
+        score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
+    else:
+        words = _after_other(words) if words else words
+        score = _judge(finding, text, words, bool(words) and _supported(words, context))
     return finding if score == finding.score else finding._replace(score=score)
 
 
@@ -346,11 +355,6 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
     if entity == "PHONE_NUMBER":
         return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
-    if entity == "CREDIT_CARD" and value.isdigit():
-        if _DECIMAL.search(before):
-            return 0.0
-        if len(value) == 13:
-            score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
     if entity == "MEDICAL_LICENSE" and not supported:
         return min(score, 0.4)  # one number in ten passes
     national = _is_national(entity)
@@ -362,6 +366,26 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
     return _lifted(score, supported)
+
+
+def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+    start, end, _, score, _ = finding
+    value = text[start:end]
+    if value.isdigit() and _DECIMAL.search(text, max(0, start - 4), start):
+        return 0.0
+    if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
+        return 0.0
+    if len(value) == 13 and value.isdigit():
+        return min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
+    return _lifted(score, supported)
+
+
+_IN_FOURS = re.compile(r"\d{4}(?:\D+\d{4}){3}.*|\d{4}\D+\d{6}\D+\d{4,5}", re.DOTALL)  # as cards are embossed
+
+
+def _counts_other(words: Sequence[str]) -> bool:
+    """The last word, but for those that say that a number follows, is one of what is numbered and no card."""
+    return next((word in _NO_CARD for word in reversed(words) if word not in _NUMBERED), False)
 
 
 def _lifted(score: float, supported: bool) -> float:
@@ -735,7 +759,7 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
-        elif _is_national(name) and name[:2] not in ("US", "UK"):
+        elif _is_national(name) and name[:2] not in ("US", "UK") and name not in _NOBODYS:
             made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":

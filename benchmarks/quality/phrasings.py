@@ -171,4 +171,7 @@ DECOYS = (
     "scores: %#-%# %#-%#",
     "ticket %######## is open",
     "tokens: 4096, max_tokens=256",
+    "invoice number %###############",
+    "parcel %############### left the depot",
+    "barcode %############",
 )

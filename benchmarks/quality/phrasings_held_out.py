@@ -186,7 +186,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "git clone https://§@git.example.com/team/repo.git",
         "proxy is http://§@proxy.corp.example:3128",
         "the feed lives at https://§@feeds.example.org/v2.xml",
-        "wget ftp+ssl://§@files.example.net/a.zip",
+        "curl -O davs://§@files.example.net/a.zip",
     ),
     "BEARER_TOKEN": (
         "curl -H 'Authorization: Bearer §' https://api.example.com",

@@ -376,7 +376,7 @@ def _base64_key(chooser: Random, size: int) -> str:
 
 
 def _connection(chooser: Random) -> str:
-    scheme = chooser.choice(["postgres", "postgresql", "mysql", "mongodb+srv", "redis", "amqp"])
+    scheme = chooser.choice(["postgres", "postgresql", "mysql", "mongodb+srv", "redis", "amqp", "sftp"])
     host = f"{chooser.choice(_WORDS)}-db.internal.example.com"
     kind = chooser.random()
     if kind < 0.7:
