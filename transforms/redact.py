@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker
+from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
@@ -47,7 +48,7 @@ from transforms.placeholders import (
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.screen import Clean, Screen, Screened, as_context, is_digest
-from transforms.secrets import find_secrets, secret_field, secret_sources
+from transforms.secrets import find_secrets, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
 _ALLOCATED = (
