@@ -45,7 +45,7 @@ def mixed(value: str) -> bool:
 
 
 _CONSONANTS = re.compile("[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{7}")
-_VOWEL = re.compile("[aeiouyAEIOUY]")
+_VOWEL = re.compile("[aeiouAEIOU]")
 
 
 def keylike(value: str) -> bool:

@@ -253,13 +253,19 @@ _NO_PHONE = _words(
     "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
     "routing aba passport"
 )
-_NO_IP = _words("version ver v release build firmware rev revision")
 # Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
 _NO_CARD = _words(
     "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
     "timestamp receipt po isbn ean upc serial part batch lot row line page session job issue request barcode imei"
 )
 _NUMBERED = _words("number numbers no nr num id code")
+# Before numbers with dots, on their line: they are no address.
+_NO_ADDRESS = re.compile(
+    r"(?i)(?:\b(?:version|ver|v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
+    r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
+)
+_REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
     *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
@@ -350,7 +356,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     start, end, entity, score, _ = finding
     last = words[-4:-1]
     if entity == "IP_ADDRESS":
-        return _lifted(score, supported) if _NO_IP.isdisjoint(last) else 0.0
+        return 0.0 if _NO_ADDRESS.search(text, max(0, start - _REACH), start) else _lifted(score, supported)
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
     if entity == "PHONE_NUMBER":
@@ -409,8 +415,10 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
     if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
-    if "+" in value or "＋" in value or supported:
+    if supported:
         return True
+    if "+" in value or "＋" in value:
+        return _DATE.fullmatch(value) is None
     if before[-1:] in _SIGNS:
         return False
     if _GROUPS.fullmatch(value):
@@ -420,7 +428,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return False
     if len(groups) == 1:
         (digits,) = groups
-        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
+        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1" and digits not in _LARGEST)
         reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
@@ -428,6 +436,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+_DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
+_LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")

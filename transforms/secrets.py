@@ -84,7 +84,7 @@ def _dense(value: str) -> bool:
     return any(keylike(run) and not _WORD_AND_NUMBER.fullmatch(run) for run in _RUNS.findall(value))
 
 
-_RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]*[A-Za-z]*")
+_RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
 
 
 def _credential(value: str) -> bool:
