@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
-from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker
+from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
 from transforms.gate import Gate
@@ -289,27 +289,20 @@ class Redactor:
         raise Unstable
 
     def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
-        """Removes values whose parts are in two turns of one speaker."""
-        for one, other in same_speaker(turns):
-            tail, head = templates[one][-1], templates[other][0]
-            if isinstance(tail, Removed) or isinstance(head, Removed):
-                continue
-            ending = "" if len(templates[other]) == 1 else "<"  # what follows is no end of a line
-            parts = adjacent_parts(tail, head + ending)
-            removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
-            if parts and removed:
-                templates[one] = (
-                    *templates[one][:-1],
-                    *self._kept(tail[: parts.start]),
-                    removed,
-                    *self._kept(tail[parts.end :]),
-                )
-                templates[other] = (
-                    *self._kept(head[: parts.first]),
-                    removed,
-                    *self._kept(head[parts.last :]),
-                    *templates[other][1:],
-                )
+        """Removes values whose parts are in several turns of one speaker."""
+        for slots in same_speaker(turns):
+            said = _said(templates, slots)
+            for parts in adjacent_parts(*said) if said else ():
+                if removed := self._whole(said[0][: parts.spans[0][0]][-_CONTEXT:], parts):
+                    self._remove(templates, slots, parts, removed)
+                    break
+
+    def _remove(self, templates: list[Template], slots: Sequence[int], parts: Parts, removed: Removed) -> None:
+        for slot, (start, end) in zip(slots, parts.spans, strict=True):
+            *before, text = templates[slot] if slot == slots[0] else templates[slot][:1]
+            after = () if slot == slots[0] else templates[slot][1:]
+            assert isinstance(text, str)
+            templates[slot] = (*before, *self._kept(text[:start]), removed, *self._kept(text[end:]), *after)
 
     def _kept(self, text: str) -> Iterator[str | Removed]:
         return self._redact(text, "", "", PASSES - 1) if text else iter(())
@@ -468,6 +461,24 @@ class Redactor:
                 yield piece
             elif position < len(piece):
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
+
+
+def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
+    """What may hold the parts of one value: the end of the first of the slots, the beginning of the last, all of others.
+
+    None of it where one of these is removed, or more than a part.
+    """
+    said: list[str] = []
+    for slot in reversed(slots):
+        piece = templates[slot][-1 if slot == slots[0] else 0]
+        if isinstance(piece, Removed) or (slot != slots[0] and not stands_alone(piece)):
+            return []
+        if len(templates[slot]) > 1 and slot != slots[0]:
+            if said:
+                return []
+            piece += "<"  # what follows is no end of a line
+        said.append(piece)
+    return said[::-1]
 
 
 def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:

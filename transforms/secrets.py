@@ -107,7 +107,7 @@ _TOKENS = (
     _token("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
     _token(
         "GITLAB_TOKEN",
-        "gl",
+        "glpat- gldt- glrt- glcbt- glptt- glft- glagent- glsoat- glimt- gloas- glwt-",
         r"gl(?:pat|dt|rt|cbt|ptt|ft|agent|soat|imt|oas|wt)-[0-9A-Za-z_\-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{9})?",
     ),
     _token("SLACK_TOKEN", "xox xapp-", r"xox[abeoprs](?:\.xox[abp])?-[A-Za-z0-9\-]{10,}|xapp-[0-9]-[A-Za-z0-9\-]{10,}"),
@@ -269,6 +269,10 @@ def _private_keys(text: str) -> Iterator[Span]:
             yield start, cut.end() if cut is not None else body
 
 
+# What tokens begin with, or nearly, in small letters.
+TOKEN_STARTS = tuple(
+    needle for rule in _TOKENS if rule.score == 1.0 for needle in rule.needles if re.fullmatch(r"[\w./\-]{3,}", needle)
+)
 SECRET_ENTITIES = frozenset(
     {rule.entity for rule in (*_TOKENS, *_KEYED)} | {one.entity for one in ASSIGNED} | {"PRIVATE_KEY"}
 )
