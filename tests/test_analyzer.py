@@ -275,6 +275,10 @@ def test_a_tuple_of_entities_is_just_these() -> None:
 def test_countries_choose_phones_and_identifiers() -> None:
     text = "aadhaar 2345 6789 0124, tel 089 123456 78"
     assert found(Analyzer(RedactOptions(countries=())), text) == []
+    for exact in (False, True):
+        nowhere = Analyzer(RedactOptions(countries=(), exact=exact))
+        text = "tel +49 30 23456 789, 030 23456 789, +1 212 555 0199 1.5 kg; (212) 555-0199"
+        assert [value for _, value in found(nowhere, text)] == ["+49 30 23456 789", "+1 212 555 0199"]
     german = Analyzer(RedactOptions(countries=("DE", "IN")))
     assert [entity for entity, _ in found(german, "tel 089 12345678")] == ["PHONE_NUMBER"]
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
+from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
@@ -73,9 +74,21 @@ def check_entities(options: RedactOptions) -> None:
             raise ValueError(f"redact.entities: {name!r} is a secret; secrets are switched by redact.secrets")
         if name in MODEL_ENTITIES:
             raise ValueError(f"redact.entities: {name!r} is found by a model only; name one in redact.model")
-        near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
+        near = _near_names(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
         raise ValueError(f"redact.entities: {name!r} is no entity type; {hint}")
+
+
+def nearest_entity(name: str) -> str:
+    """The entity type that a name may stand for; EMAIL_ADDRESS where none is near."""
+    return next(iter(_near_names(name, _recognizer_classes())), "EMAIL_ADDRESS")
+
+
+def _near_names(name: str, known: Iterable[str]) -> list[str]:
+    """The likest first; those that begin with the name before all."""
+    upper = name.upper()
+    begun = sorted(one for one in known if one.startswith(f"{upper}_"))
+    return list(dict.fromkeys([*begun, *get_close_matches(upper, sorted(known), n=3, cutoff=0.5)]))[:3]
 
 
 def placeholder_entities(options: RedactOptions) -> frozenset[str]:
@@ -762,7 +775,7 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
         if one is None:
             continue  # a custom recognizer
         if name == "PHONE_NUMBER":
-            made = one(supported_regions=options.countries, supported_language="en")
+            made = one(supported_regions=options.countries or (UNKNOWN_REGION,), supported_language="en")
         else:
             made = one(supported_language="en")
         if name == "IBAN_CODE":
