@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import time
 from typing import Any
 
 import presidio_analyzer.pattern_recognizer
@@ -316,6 +317,38 @@ def test_custom_patterns_and_deny_lists() -> None:
     ]
     long = "zed " * 5000
     assert len(found(analyzer, long)) == 5000
+
+
+DENIED = RedactOptions(
+    entities=("PROJECT",), custom=(CustomRecognizer(name="PROJECT", deny=("Blue  Moon", "北京", "กรุงเทพ", "Acme")),)
+)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("blue moon, BLUE\u00a0\n moon; blue     moon, bluemoon", ["blue moon", "BLUE\u00a0\n moon"]),
+        ("我在北京工作, 北京大学", ["北京", "北京"]),
+        ("อยู่กรุงเทพมหานคร", ["กรุงเทพ"]),
+        ("กรุงเทพ\u0e34", []),  # another syllable: a vowel follows above the last letter
+        ("在Acme工作, Acmes, _Acme", ["Acme"]),
+        ("Acme公司, sAcme", ["Acme"]),
+    ],
+)
+def test_denied_words_in_any_spelling(text: str, values: list[str], exact: bool) -> None:
+    analyzer = Analyzer(DENIED.model_copy(update={"exact": exact}))
+    assert found(analyzer, text) == [("PROJECT", value) for value in values]
+
+
+def test_long_lists_of_words_are_ready_soon() -> None:
+    """Hyperscan would take minutes."""
+    words = tuple(f"Kessel{number} Strasse" for number in range(5_000))
+    analyzer = Analyzer(RedactOptions(entities=("STREET",), custom=(CustomRecognizer(name="STREET", deny=words),)))
+    start = time.process_time()
+    text = "at kessel4999 strasse, KESSEL7\nSTRASSE, kessel7x strasse, kessel7 straße ſ"
+    assert [value for _, value in found(analyzer, text)] == ["kessel4999 strasse", "KESSEL7\nSTRASSE"]
+    assert time.process_time() - start < 10
 
 
 def test_an_unknown_entity_names_the_near_miss() -> None:

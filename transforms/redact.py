@@ -180,6 +180,7 @@ class Redactor:
         self._disguise = len(sources) - 1  # fires where a text may be other than its shadow; beyond ASCII it always may
         self._all = (1 << len(sources)) - 1
         self._gate = None if options.exact else Gate(sources)
+        self._denied = frozenset(custom.name for custom in options.custom if custom.deny)
         self._placeholders = Placeholders(placeholder_entities(options))
         self._names = NamedFinder(options) if options.model is not None else None
 
@@ -313,9 +314,15 @@ class Redactor:
             text = context + whole
             for finding in self._find(text, "", "", self._fired(text)):
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
-                    value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
+                    value = self._canonical(finding.entity, undisguised(whole))
                     return Removed(finding.entity, value, whole)
         return None
+
+    def _canonical(self, entity: str, said: str) -> str:
+        """What is the same in all spellings of a value: of denied words, in any case and white space."""
+        if entity in self._denied:
+            return " ".join(said.split()).casefold()
+        return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
         parts = self._placeholders.split(slot.text)
@@ -364,7 +371,7 @@ class Redactor:
                 yield from self._left(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
             said = undisguised(raw) if disguised else raw
-            yield Removed(finding.entity, canonical_value(finding.entity, said, self._options.countries), raw)
+            yield Removed(finding.entity, self._canonical(finding.entity, said), raw)
             position = finding.end
         if position < len(text):
             yield from self._left(text[position:], key, "", passes - 1)
@@ -427,7 +434,7 @@ class Redactor:
         if not kept or (len(values) <= _FEW and not _says(kept, values)):
             return templates
         finders = [
-            Words(words, whole=whole, ignore_case=False)
+            Words(words, whole=whole, spelled=False)
             for whole, words in (
                 (False, [raw for raw in values if len(raw) >= WHOLE_BELOW]),
                 (True, [raw for raw in values if len(raw) < WHOLE_BELOW]),
