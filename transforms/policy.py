@@ -269,7 +269,9 @@ _NO_PHONE = _words(
 # Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
 _NO_CARD = _words(
     "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
-    "timestamp receipt po isbn ean upc serial part batch lot row line page session job issue request barcode imei"
+    "timestamp receipt po isbn ean upc serial part batch lot row line page session job issue request barcode imei claim "
+    "policy contract booking reservation confirmation voucher coupon waybill awb container docket document doc file record "
+    "asset device meter model uid guid hash checksum digest return rma delivery quote quotation requisition incident"
 )
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
