@@ -280,6 +280,7 @@ _NO_ADDRESS = re.compile(
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
     r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
 )
+_NAMING = re.compile("[A-Za-z§]")  # it holds one
 _REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
@@ -371,7 +372,9 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     start, end, entity, score, _ = finding
     last = words[-4:-1]
     if entity == "IP_ADDRESS":
-        return 0.0 if _NO_ADDRESS.search(text, max(0, start - _REACH), start) else _lifted(score, supported)
+        first = max(0, start - _REACH)
+        named = _NAMING.search(text, first, start) and _NO_ADDRESS.search(text, first, start)
+        return 0.0 if named else _lifted(score, supported)
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
     if entity == "PHONE_NUMBER":

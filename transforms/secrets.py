@@ -146,6 +146,14 @@ _TOKENS = (
 )
 
 _KEYED = (
+    _near("PASSWORD", "sshpass", r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})"),
+    _near(
+        "PASSWORD",
+        "mysql mariadb",
+        r"\b(?:mysql(?:dump|admin|import|show|check)?|mariadb(?:-dump|-admin)?)[ \t][^\n|;]{0,128}?[ \t]-p[\"']?"
+        r"([^\s\"'$<>:/-][^\s\"'$<>:/]{2,127})",
+        lambda value: not value.isalpha() and not value.isdigit(),
+    ),
     _near(
         "AWS_SECRET_KEY",
         "aws amazon secret akia asia",
