@@ -190,6 +190,7 @@ def test_two_tokens_with_one_character_between() -> None:
         "-----BEGIN CERTIFICATE-----",
         "docker run --name mysql -p3306:3306 mysql; mysql -p shop2",
         "sshpass -p $PASS ssh bob@host; mysql -uroot -p$PASS -proot",
+        "in their places--pass `strict=False` to change that",
         "use --password to set it, or --password-file /run/secrets/db.txt",
         "pass --password PASSWORD or --password <password>, --token TOKEN",
         "run it with --password $DB_PASSWORD, --api-key ${API_KEY}",

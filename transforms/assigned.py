@@ -121,7 +121,9 @@ def _named(entity: str, needles: str, name: str, whole: str) -> Iterator[Assigne
     yield _one(entity, needles, f"(?i){name}{_NEXT_LINE}", loose=True, line=True)
     yield _one(entity, needles, f"(?i){name}{_VALUE}")
     yield _one(entity, needles, rf"(?i)(?:\.|set_?|with_?){name}{_CALL}")
-    yield _one(entity, needles, rf"(?i)--(?:[a-z0-9]{{1,20}}-){{0,3}}(?:{name}|{whole}){_OPTION}", loose=True)
+    yield _one(
+        entity, needles, rf"(?i)(?:^|[^\w\-])--(?:[a-z0-9]{{1,20}}-){{0,3}}(?:{name}|{whole}){_OPTION}", loose=True
+    )
     yield _one(entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?P<link>)(?P<quote>>)")
 
 
