@@ -20,6 +20,18 @@ from transforms.write import Written, file_digest
 
 MOST_PAIRS = 12  # borderline pairs a side
 _ELSEWHERE = {"outcome": "", "place": ""}  # of a record of an earlier snapshot
+# Precision and recall of redaction by spans under the default policy: see "Quality of redaction" in the README.
+MEASURED = (
+    (
+        "e-mail addresses, phone numbers, cards, IBANs, IP, MAC and crypto addresses, NHS, NPI, ABA, DEA numbers",
+        0.991,
+        1.0,
+    ),
+    ("identifiers of ten other countries, each switched on", 1.0, 1.0),
+    ("SSNs, numbers of bank accounts, licences and passports, with words that say so", 1.0, 1.0),
+    ("secrets with a prefix or form of their own", 1.0, 1.0),
+    ("secrets by their keyword: passwords, bearer tokens and others", 1.0, 0.979),
+)
 MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the inputs file have all
 
 
@@ -69,6 +81,7 @@ def report_values(plan: Plan, accounting: Mapping[str, Any], summary: Mapping[st
         },
         "splits": {str(split): accounting[split] for split in SPLITS},
         "entities": dict(sorted(entities.items(), key=lambda one: (-one[1], one[0]))),
+        "measured": [{"what": what, "precision": right, "recall": found} for what, right, found in MEASURED],
         "duplicates": {
             "threshold": plan.config["dedupe"]["threshold"],
             "leak_threshold": plan.config["dedupe"]["leak_threshold"],
@@ -136,7 +149,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     ]
     return render(
         "report.html",
-        report={"changes": {}, "benchmarks": [], **report},
+        report={"changes": {}, "benchmarks": [], "measured": [], **report},
         flow=flow,
         reasons=reasons,
         shards=shards,

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config import Config
+from pipeline.report import MEASURED
 from tests.nights import made_night
 from tests.records import write_lines
 from tests.test_run import mill
@@ -57,6 +58,12 @@ def with_tables(text: str) -> str:
 def test_the_tables_are_what_the_code_says():
     text = README.read_text(encoding="utf-8")
     assert text == with_tables(text), "write them anew: .venv/bin/python -m tests.test_docs"
+
+
+def test_reports_say_what_was_measured():
+    text = README.read_text(encoding="utf-8").split("## Quality of redaction", 1)[1]
+    rows = re.findall(r"^\| [^|]+ \| [0-9]+ \| ([0-9.]+) / ([0-9.]+) \|", text, re.M)
+    assert [(float(right), float(found)) for right, found in rows] == [one[1:] for one in MEASURED]
 
 
 def test_every_option_says_what_it_is():

@@ -55,6 +55,17 @@ def test_what_is_not_understood_is_not_guessed(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_long_lists_fire_as_short_ones_do(engine: str) -> None:
+    words = [f"word{number}s" for number in range(5000)]
+    one = Source(tuple((word, re.IGNORECASE) for word in words))
+    other = Source((("other", 0),))
+    gate = Gate([one, other], engine=engine)
+    assert [gate.scan_str(text) for text in ("WORD4999ſ", "word7s é", "word5000s", "another é", "word1s other")] == [
+        *(1, 1, 0, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("letter", ["ı", "ſ", "K", "i", "S"])
 def test_letters_that_fold_into_ascii(engine: str, letter: str) -> None:
     pattern = "[A-Z]7"
@@ -200,6 +211,18 @@ def test_the_database_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytes
         assert Gate(sources, engine="hyperscan").scan_str("kept123") == 1
         assert len(path.read_bytes()) > 500
     assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_databases_that_nobody_reads_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    read, left = ([Source(((f"{name}[0-9]{{3}}", 0),))] for name in ("read", "left"))
+    for sources in (read, left):
+        Gate(sources, engine="hyperscan").scan_str("x")
+    for path in cache_folder().iterdir():
+        os.utime(path, (0, 0))
+    Gate(read, engine="hyperscan").scan_str("x")
+    Gate([Source((("new[0-9]{3}", 0),))], engine="hyperscan").scan_str("x")
+    assert len(list(cache_folder().iterdir())) == 2
 
 
 _SCAN = """

@@ -190,6 +190,19 @@ def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> Non
     ]
 
 
+def test_denied_words_have_one_number_in_all_spellings() -> None:
+    options = RedactOptions(
+        custom=(
+            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed")),
+            CustomRecognizer(name="CODE", pattern="[Zz]9"),
+        )
+    )
+    assert said("Blue Moon, zed", "blue\n moon ZED z9 Z9", options=options) == [
+        "<PLAN_1>, <PLAN_2>",
+        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2>",
+    ]
+
+
 def test_an_empty_role_is_no_slot() -> None:
     (row,) = redacted({"messages": [message("", "hello", tool_calls=[call('"a@b.com"', ident="c@d.com")])]})
     (made,) = row["messages"][0]["tool_calls"]

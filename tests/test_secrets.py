@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from transforms.assigned import secret_field
 from transforms.placeholders import merge_findings
-from transforms.secrets import SECRET_ENTITIES, find_secrets, secret_field
+from transforms.secrets import SECRET_ENTITIES, find_secrets
 
 HEX = "9f86d081884c7d659a2feaa0c55ad015"
 ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hJ6"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAt0\nq83vLmNpQrStUvWxYz0123\n-----END RSA PRIVATE KEY-----"
 OPENSSH = PEM.replace("RSA", "OPENSSH")
+LETTERS = "qZrTbWkXpLmNsDfGhJcVqZrT"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
 TOKENS = [
@@ -85,6 +87,56 @@ def test_a_token_is_found_whole_wherever_it_ends(entity: str, token: str, around
         (f'const apiKey = "{ALNUM}";', "API_KEY", ALNUM),
         (f"X-Api-Key: {ALNUM}", "API_KEY", ALNUM),
         (f"Authorization: Bearer {ALNUM}.", "BEARER_TOKEN", ALNUM),
+        ("mysqldump --password hunter2 db", "PASSWORD", "hunter2"),
+        ("mysqldump --password='correct horse' db", "PASSWORD", "correct horse"),
+        ("gpg --batch --key-passphrase blue42cat", "PASSWORD", "blue42cat"),
+        ("keytool --store-pass hunter2", "PASSWORD", "hunter2"),
+        ('["--password", "correcthorse"]', "PASSWORD", "correcthorse"),
+        (f"cli --api-key {ALNUM} ls", "API_KEY", ALNUM),
+        (f"cli --auth-token={ALNUM}", "API_KEY", ALNUM),
+        ("<password>correcthorse</password>", "PASSWORD", "correcthorse"),
+        ("<wsse:Password>hunter2</wsse:Password>", "PASSWORD", "hunter2"),
+        ("<db.password>blue cat</db.password>", "PASSWORD", "blue cat"),
+        (f"<apiKey>{ALNUM}</apiKey>", "API_KEY", ALNUM),
+        ('<add key="Password" value="correcthorse"/>', "PASSWORD", "correcthorse"),
+        ("sshpass -p hunter2 ssh bob@host", "PASSWORD", "hunter2"),
+        ("sshpass -p'swordfish' ssh bob@host", "PASSWORD", "swordfish"),
+        ("mysql -u root -phunter2 shop", "PASSWORD", "hunter2"),
+        ("password -> hunter2", "PASSWORD", "hunter2"),
+        ("Wifi password → blue42cat!", "PASSWORD", "blue42cat!"),
+        ("the password - Tr0ub4dor&3 - is new", "PASSWORD", "Tr0ub4dor&3"),
+        ("**Password** – blue42cat", "PASSWORD", "blue42cat"),
+        (f"token -> {ALNUM}", "API_KEY", ALNUM),
+        ("password:\nhunter2\nthanks", "PASSWORD", "hunter2"),
+        ("My password is:\r\n\r\nblue42cat", "PASSWORD", "blue42cat"),
+        ("**Password:**\n```\nhunter2\n```", "PASSWORD", "hunter2"),
+        ("> password:\n> hunter2", "PASSWORD", "hunter2"),
+        (f"API key:\n{ALNUM}", "API_KEY", ALNUM),
+        ('password: str = "correcthorse"', "PASSWORD", "correcthorse"),
+        ('let password: &\'static str = "correcthorse";', "PASSWORD", "correcthorse"),
+        ("password: str | None = 'correcthorse'", "PASSWORD", "correcthorse"),
+        ('var password string = "correcthorse"', "PASSWORD", "correcthorse"),
+        ('char password[32] = "correcthorse";', "PASSWORD", "correcthorse"),
+        (f'api_key: Final[str] = "{ALNUM}"', "API_KEY", ALNUM),
+        ('user.setPassword("correcthorse");', "PASSWORD", "correcthorse"),
+        ("set_password(user, 'correcthorse')", "PASSWORD", "correcthorse"),
+        ('Client.builder().password("correcthorse")', "PASSWORD", "correcthorse"),
+        (f'.apiKey("{ALNUM}")', "API_KEY", ALNUM),
+        ("CREATE USER bob IDENTIFIED BY 'correcthorse';", "PASSWORD", "correcthorse"),
+        ("alter user bob identified with caching_sha2_password by 'correcthorse'", "PASSWORD", "correcthorse"),
+        ("ALTER ROLE bob WITH PASSWORD 'correcthorse'", "PASSWORD", "correcthorse"),
+        ('"{\\"user\\": 1, \\"password\\": \\"correcthorse\\"}"', "PASSWORD", "correcthorse"),
+        ('"password": "correct\\"horse"', "PASSWORD", 'correct\\"horse'),
+        (f"Bearer {LETTERS}", "BEARER_TOKEN", LETTERS),
+        (f"Authorization: Bearer {LETTERS.lower()}", "BEARER_TOKEN", LETTERS.lower()),
+        (f"api_key = {LETTERS}", "API_KEY", LETTERS),
+        (f'api_key="{LETTERS.lower()}"', "API_KEY", LETTERS.lower()),
+        (f"GET /v1/maps?key={ALNUM}&zoom=3", "API_KEY", ALNUM),
+        (f"https://example.com/cb?a=1&access_token={ALNUM}", "API_KEY", ALNUM),
+        (f"https://example.com/f?X-Amz-Signature={HEX}{HEX}", "API_KEY", HEX + HEX),
+        (f"https://example.com/f?e=1&sig={ALNUM}%3D", "AZURE_KEY", ALNUM + "%3D"),
+        (f"my AWS secret is\n{AWS_SECRET}", "AWS_SECRET_KEY", AWS_SECRET),
+        (f"Secret access key:\n> {AWS_SECRET}\n", "AWS_SECRET_KEY", AWS_SECRET),
         ("Authorization: Basic dXNlcjpwYXNzd29yZDE=", "BEARER_TOKEN", "dXNlcjpwYXNzd29yZDE="),
     ],
     ids=lambda value: value[:14],
@@ -97,6 +149,12 @@ def test_a_private_key_without_its_end_goes_as_far_as_it_goes() -> None:
     for newline in ("\n", "\\n", "\r\n"):
         cut = PEM.rpartition("\n")[0].replace("\n", newline)
         assert found(f"{cut}{newline}{newline}Can you read that?") == [("PRIVATE_KEY", cut)]
+
+
+@pytest.mark.parametrize("newline", ["\n> ", "\r\n>> ", "%0A", "%0D%0A", "<br>", "<br />"])
+def test_nor_do_the_lines_of_a_private_key_need_to_be_plain(newline: str) -> None:
+    cut = PEM.rpartition("\n")[0].replace("\n", newline)
+    assert found(f"{cut}\n\nCan you read that?") == [("PRIVATE_KEY", cut)]
 
 
 def test_two_tokens_with_one_character_between() -> None:
@@ -130,6 +188,48 @@ def test_two_tokens_with_one_character_between() -> None:
         "see sk-learn, x86, H2, np.array, os.path.join, main.py",
         "eyJ is how a JWT starts",
         "-----BEGIN CERTIFICATE-----",
+        "docker run --name mysql -p3306:3306 mysql; mysql -p shop2",
+        "sshpass -p $PASS ssh bob@host; mysql -uroot -p$PASS -proot",
+        "in their places--pass `strict=False` to change that",
+        "use --password to set it, or --password-file /run/secrets/db.txt",
+        "pass --password PASSWORD or --password <password>, --token TOKEN",
+        "run it with --password $DB_PASSWORD, --api-key ${API_KEY}",
+        "<password>string</password> <token></token>",
+        "<password>Enter your password</password>",
+        '<label for="password">Password</label><input type="password" class="field-2">',
+        "a compass> points",
+        "the password - as I said - is gone",
+        "password - 12-character minimum, 3rd attempt",
+        "password -> sha256 -> base64",
+        "Change password -> /settings/security2",
+        "Reset password - v2.1.4 only; see password - step2",
+        "map(password -> password.length() > 8)",
+        "user->password->data1",
+        "forgot your password:\n1. open the page",
+        "Password:\nLast login: Mon Nov 23 10:11:12 2026 from web1",
+        "password:\n  type: string\n  minLength: 12",
+        "e-mail and password:\njane@example.com",
+        "password:\n2026-11-22",
+        "def f(password: str, user: str = 'bob'): ...",
+        "password: str = None, token: Optional[str] = None",
+        "password = get_password()",
+        "setPassword(password); setPassword(getpass('Password: '))",
+        'setPassword("string")',
+        "x.password(value)",
+        "the file is identified by 'name' and identified by 3 letters",
+        "try again with password 'required'",
+        "api_key = None",
+        "api_key = getAccessTokenFromTheVault",
+        "api_key = settings.OPENAI_API_KEY",
+        "api_key: YOUR_API_KEY_HERE",
+        'api_key = "yourapikeygoeshere"',
+        "Bearer authenticationscheme",
+        "Bearer YOUR_ACCESS_TOKEN_HERE",
+        "https://example.com/p?key=my-article-slug-2024&page=2",
+        "https://example.com/p?key=introduction2024&sig=none",
+        "https://example.com/p?key=frequently-asked-questions",
+        f"the secret is in\n{HEX}{HEX[:8]}",
+        "the secret garden\nis a book",
     ],
 )
 def test_what_is_no_secret(text: str) -> None:
@@ -162,7 +262,25 @@ def test_the_key_of_a_field_tells(key: str, value: str, entity: str | None) -> N
 
 @pytest.mark.parametrize(
     "shape",
-    ["password=", "password is ", "-----BEGIN PRIVATE KEY-----\n", "eyJhbGciOiJ.", "a://", "aws ", "sk-", "a:b@", "\0"],
+    [
+        "password=",
+        "password is ",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "eyJhbGciOiJ.",
+        "a://",
+        "aws ",
+        "sk-",
+        "a:b@",
+        "\0",
+        "password:\n",
+        "--password ",
+        "<password>",
+        "password -> ",
+        "IDENTIFIED BY ",
+        "-----BEGIN PRIVATE KEY-----\\\\n",
+        "-----BEGIN PRIVATE KEY-----%0A",
+        "create user \n",
+    ],
 )
 def test_hostile_shapes_come_to_an_end(shape: str) -> None:
     find_secrets(shape * (65536 // len(shape)))
@@ -178,5 +296,4 @@ def test_a_private_key_that_is_only_spoken_of_is_no_key() -> None:
 
 def test_an_aws_secret_need_not_hold_a_digit() -> None:
     secret = "wJalrXUtnFEMIxKxMDENGxbPxRfiCYEXAMPLEKEY"
-    text = f"AWS_SECRET_ACCESS_KEY={secret}"
-    assert [(one.start, one.end) for one in find_secrets(text)] == [(22, 62)]
+    assert found(f"AWS_SECRET_ACCESS_KEY={secret}") == [("AWS_SECRET_KEY", secret)]

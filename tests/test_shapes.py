@@ -100,6 +100,7 @@ def test_the_first_shape_of_several_is_read() -> None:
         {"messages": [{"role": "user", "content": "Hi", "name": 1}]},
         {"messages": [{"role": "user", "content": "Hi", "weight": "1"}]},
         {"messages": [{"role": "user", "content": "Hi", "weight": True}]},
+        {"messages": [{"role": "user", "content": "Hi", "weight": 4111111111111111}]},
         {"messages": [{"role": "assistant", "content": "Hi", "reasoning": ["so"]}]},
         {"prompt": "Hi"},
         {"prompt": "Hi", "completion": None},

@@ -28,7 +28,7 @@ import regex
 from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_patterns
-from transforms.placeholders import Finding, RedactionTimeout, Words
+from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, spelled_pattern
 from transforms.policy import (
     ALONE,
     CONTEXT_ONLY,
@@ -276,12 +276,12 @@ class _Custom:
     def __init__(self, custom: CustomRecognizer) -> None:
         self._entity, self._score = custom.name, custom.score
         self._custom = custom
-        self._words = Words(custom.deny, whole=True, ignore_case=True) if custom.deny else None
+        self._words = Words(custom.deny, whole=True, spelled=True) if custom.deny else None
         self._pattern = re2.compile(custom.pattern or "")
 
     def source(self) -> Source:
         if self._custom.deny:
-            return Source(tuple((re.escape(word), re.IGNORECASE) for word in self._custom.deny))
+            return Source(tuple((spelled_pattern(word), re.IGNORECASE) for word in self._custom.deny))
         return Source(((self._custom.pattern or "", 0),))
 
     def find(self, text: str) -> Iterator[Finding]:
@@ -318,10 +318,7 @@ def _finding(result: Any) -> Finding:
     return Finding(result.start, result.end, result.entity_type, result.score)
 
 
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30fb\u30fd-\u30ff\u3400-\u9fff\uac00-\ud7ff\U00020000-\U0003ffff]"
-    "|(?<![0-9])\u30fc|\u30fc(?![0-9])"
-)
+_UNSPACED = re.compile(rf"[{UNSPACED}]|(?<![0-9])\u30fc|\u30fc(?![0-9])")
 
 
 def _separated(text: str) -> str:

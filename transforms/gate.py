@@ -84,8 +84,10 @@ class Gate:
 
     def scan(self, text: bytes | memoryview, *, only_ascii: bool) -> int:
         """The sources that could fire on a UTF-8 text, which holds ASCII only where `only_ascii` says so."""
-        first, second, doubted = self._forms.get(only_ascii) or self._form(only_ascii)
+        first, second, doubted, lists = self._forms.get(only_ascii) or self._form(only_ascii)
         fired = first.scan(text)
+        for one in lists:
+            fired |= one.scan(text)
         if fired & doubted:
             fired &= ~doubted | second.scan(text)
         return self._always | fired
@@ -97,20 +99,37 @@ class Gate:
     def _form(self, only_ascii: bool) -> _Form:
         form = self._forms.get(only_ascii)
         if form is None:
-            terms = _terms(self._sources, self._always, only_ascii)
+            terms, beside = _terms(self._sources, self._always, only_ascii)
+            lists = [term for term in terms if len(term.patterns) > _LIST]
             first, second = (
-                _hyperscan(some, only_ascii) if self._engine == "hyperscan" else _Re2(some) for some in terms
+                _hyperscan(some, only_ascii) if self._engine == "hyperscan" else _Re2(some)
+                for some in ([term for term in terms if len(term.patterns) <= _LIST], beside)
             )
-            form = self._forms[only_ascii] = _Form(first, second, sum(1 << term.number for term in terms[1]))
+            doubted = sum(1 << term.number for term in beside)
+            form = self._forms[only_ascii] = _Form(first, second, doubted, list(_listed(lists)))
         return form
 
 
 class _Form(NamedTuple):
-    """Engines for a kind of text. What `first` says of the `doubted` sources, `second` is asked about."""
+    """Engines for a kind of text. What `first` says of the `doubted` sources, `second` is asked about.
+
+    `lists` are for sources of very many patterns, which Hyperscan takes minutes to compile: RE2 needs none.
+    """
 
     first: _Engine
     second: _Engine
     doubted: int
+    lists: list[_Re2]
+
+
+_LIST = 128  # patterns of a source above which it is a list
+_AT_ONCE = 4096  # of these, looked for together
+
+
+def _listed(terms: Sequence[_Term]) -> Iterator[_Re2]:
+    for term in terms:
+        for first in range(0, len(term.patterns), _AT_ONCE):
+            yield _Re2([_Term(term.number, ("|".join(term.patterns[first : first + _AT_ONCE]),))])
 
 
 class _Term(NamedTuple):
@@ -259,11 +278,24 @@ def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
 
 def _compiled(path: Path, expressions: list[str], ids: list[int], flags: list[int]) -> Any:
     _tell()
+    _forget_old(path.parent)
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     encoded = [one.encode() for one in expressions]
     database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
     _keep(path, hyperscan.dumpb(database))
     return database
+
+
+_OLD = 30 * 24 * 3600  # seconds since a database was last read
+
+
+def _forget_old(folder: Path) -> None:
+    """Removes databases that nobody has read for a month: of other patterns, other versions of Hyperscan."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob("gate-*.hs"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _OLD:
+                    path.unlink()
 
 
 @functools.cache
@@ -340,6 +372,8 @@ def _loaded(path: Path) -> Any:
         database.scan(b"x", match_event_handler=lambda *_: None)
     except Exception:  # whatever Hyperscan says of it: it is compiled again
         return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # it is in use
     return database
 
 

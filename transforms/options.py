@@ -92,6 +92,9 @@ class CustomRecognizer(Options):
         return self
 
 
+_COUNTRIES = {"UK": "GB", "USA": "US", "EN": "GB"}  # what people write for the codes of ISO 3166
+
+
 class RedactOptions(Options):
     """What personal data and secrets are, and what stands in their place."""
 
@@ -108,9 +111,7 @@ class RedactOptions(Options):
     entities: Literal["default", "presidio"] | tuple[str, ...] = Field(
         "default", description="default, presidio (all that it has on by default), or a list of entity types"
     )
-    countries: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = Field(
-        ("US", "GB"), description="countries of phone numbers and national identifiers"
-    )
+    countries: tuple[str, ...] = Field(("US", "GB"), description="countries of phone numbers and national identifiers")
     secrets: bool = Field(True, description="redact keys, tokens, passwords and connection strings")
     custom: tuple[CustomRecognizer, ...] = Field(
         (), description="recognizers of your own: {name, pattern} in RE2 syntax, or {name, deny: [words]}"
@@ -122,6 +123,22 @@ class RedactOptions(Options):
     )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
+    @field_validator("entities", mode="before")
+    @classmethod
+    def _listed_entities(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("default", "presidio"):
+            from transforms.policy import nearest_entity  # two seconds, for those who err
+
+            raise ValueError(f"{value!r} is no list; write default, presidio or a list, as [{nearest_entity(value)}]")
+        return value
+
+    @field_validator("countries", mode="before")
+    @classmethod
+    def _listed_countries(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"{value!r} is no list; write [{_COUNTRIES.get(value.upper(), value.upper())}]")
+        return value
+
     @field_validator("countries")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +146,9 @@ class RedactOptions(Options):
 
         for country in value:
             if country not in SUPPORTED_REGIONS:
-                raise ValueError(f"{country} is no country's code{'; write GB' if country == 'UK' else ''}")
+                meant = _COUNTRIES.get(country.upper(), country.upper())
+                hint = f"; write {meant}" if meant in SUPPORTED_REGIONS else ""
+                raise ValueError(f"{country!r} is no country's code (ISO 3166, two capitals){hint}")
         return value
 
     @field_validator("model", mode="before")

@@ -208,32 +208,74 @@ class Placeholders:
         return [(entity, int(number)) for entity, _, number in found]
 
 
-_EDGE = r"[^\pL\pM\pN_]"
-_IS_EDGE = re2.compile(_EDGE)
+# Letters of scripts that put no space between words.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30fb\u30fd-\u30ff\u3400-\u9fff\uac00-\ud7ff\U00020000-\U0003ffff"
+)
+_SPACE = r"[\s\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
+_MOST_SPACE = 4  # characters of white space between the words of a phrase
+_EDGE = rf"[^\pL\pM\pN_]|[{UNSPACED}]"
+_IS_EDGE, _IS_UNSPACED, _IS_MARK = re2.compile(_EDGE), re2.compile(f"[{UNSPACED}]"), re2.compile(r"\pM")
 _PART = 4096  # characters searched at once, so that what one match costs is bounded
+_AT_ONCE = 4096  # words of an automaton: RE2's grow with the words that a text begins
 
 
 class Words:
-    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins."""
+    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins.
 
-    def __init__(self, words: Iterable[str], *, whole: bool, ignore_case: bool) -> None:
+    In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, and
+    with any white space where they hold some.
+    """
+
+    def __init__(self, words: Iterable[str], *, whole: bool, spelled: bool) -> None:
+        if spelled:
+            words = (" ".join(word.split()) for word in words)
         ordered = sorted(set(words), key=lambda word: (-len(word), word))
+        within = [word for word in ordered if _IS_UNSPACED.search(word[0] + word[-1]) is not None] if whole else []
+        apart = [word for word in ordered if word not in set(within)] if within else ordered
+        self._some = [
+            _Some(some[first : first + _AT_ONCE], whole=whole, apart=whole and some is apart, spelled=spelled)
+            for some in (apart, within)
+            for first in range(0, len(some), _AT_ONCE)
+        ]
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Spans without overlaps, in order.
+
+        >>> list(Words(["Acme", "Acme Inc"], whole=True, spelled=True).spans("ACME acme  inc, acmes"))
+        [(0, 4), (5, 14)]
+        >>> list(Words(["\u5317\u4eac"], whole=True, spelled=True).spans("\u6211\u5728\u5317\u4eac\u5de5\u4f5c"))
+        [(2, 4)]
+        """
+        if len(self._some) == 1:
+            yield from self._some[0].spans(text)
+            return
+        reached = 0
+        for start, end in sorted(
+            (span for some in self._some for span in some.spans(text)), key=lambda span: (span[0], -span[1])
+        ):
+            if start >= reached:
+                yield start, end
+                reached = end
+
+
+class _Some:
+    """Some of the words, longest first; `apart`: with an edge on either side."""
+
+    def __init__(self, words: Sequence[str], *, whole: bool, apart: bool, spelled: bool) -> None:
         options = re2.Options()
         options.max_mem = 256 << 20  # 256 MiB: room for long lists
-        options.case_sensitive = not ignore_case
-        either = "|".join(map(re2.escape, ordered))
-        self._whole, self._longest = whole, len(ordered[0])
-        self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if whole else f"({either})", options)
+        options.case_sensitive = not spelled
+        gap = f"{_SPACE}{{1,{_MOST_SPACE}}}"
+        either = "|".join(gap.join(map(re2.escape, word.split(" "))) if spelled else re2.escape(word) for word in words)
+        self._whole = whole
+        self._longest = max(len(word) + word.count(" ") * (_MOST_SPACE - 1) for word in words)
+        self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if apart else f"({either})", options)
         # Where a match lies costs RE2 memory that grows with the words, for each text; that there is none costs none.
         options.never_capture = True
         self._any = re2.compile(either, options)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Spans without overlaps, in order.
-
-        >>> list(Words(["Acme", "Acme Inc"], whole=True, ignore_case=True).spans("ACME acme inc, acmes"))
-        [(0, 4), (5, 13)]
-        """
         reached = 0
         for base in range(0, len(text), _PART):
             first = max(base - 1, reached, 0)
@@ -245,12 +287,26 @@ class Words:
                 start, end = (first + offset for offset in match.span(1))
                 if start >= base + _PART:
                     break
-                if not self._whole or (_edge(text, start - 1) and _edge(text, end)):
+                if not self._whole or _is_whole(text, start, end):
                     yield start, end
                     position, reached = end - first, end
                 else:
                     position = start - first + 1
 
 
-def _edge(text: str, index: int) -> bool:
-    return not 0 <= index < len(text) or _IS_EDGE.fullmatch(text[index]) is not None
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """An edge on either side; a letter of a script without spaces is one, but before a mark that belongs to it."""
+    if start and not (_is_edge(text[start - 1]) or _IS_UNSPACED.match(text[start])):
+        return False
+    if end == len(text):
+        return True
+    return _IS_MARK.match(text[end]) is None and bool(_is_edge(text[end]) or _IS_UNSPACED.match(text[end - 1]))
+
+
+def _is_edge(character: str) -> bool:
+    return _IS_EDGE.fullmatch(character) is not None
+
+
+def spelled_pattern(word: str) -> str:
+    """A pattern of Python's `re`, in any case, that is found wherever `Words` finds a word that may be `spelled` in any way."""
+    return rf"[\s\u1680]{{1,{_MOST_SPACE}}}".join(map(re.escape, word.split()))

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 import tldextract
+from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
@@ -73,9 +74,21 @@ def check_entities(options: RedactOptions) -> None:
             raise ValueError(f"redact.entities: {name!r} is a secret; secrets are switched by redact.secrets")
         if name in MODEL_ENTITIES:
             raise ValueError(f"redact.entities: {name!r} is found by a model only; name one in redact.model")
-        near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
+        near = _near_names(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
         raise ValueError(f"redact.entities: {name!r} is no entity type; {hint}")
+
+
+def nearest_entity(name: str) -> str:
+    """The entity type that a name may stand for; EMAIL_ADDRESS where none is near."""
+    return next(iter(_near_names(name, _recognizer_classes())), "EMAIL_ADDRESS")
+
+
+def _near_names(name: str, known: Iterable[str]) -> list[str]:
+    """The likest first; those that begin with the name before all."""
+    upper = name.upper()
+    begun = sorted(one for one in known if one.startswith(f"{upper}_"))
+    return list(dict.fromkeys([*begun, *get_close_matches(upper, sorted(known), n=3, cutoff=0.5)]))[:3]
 
 
 def placeholder_entities(options: RedactOptions) -> frozenset[str]:
@@ -233,7 +246,8 @@ _CONTEXT = {
     ),
 }
 
-# Words for the identifiers of countries, beside Presidio's own.
+# Words for the identifiers of countries, beside Presidio's own; not for those of companies and vehicles.
+_NOBODYS = ("AU_ACN", "TR_LICENSE_PLATE")
 _IDENTITY = ("id", "identity", "identification", "national", "tax", "personal", "citizen", "resident", "social")
 
 # Words that say what the number after them is: what stands before them is no context of it.
@@ -252,11 +266,26 @@ _NO_PHONE = _words(
     "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
     "routing aba passport"
 )
-_NO_IP = _words("version ver v release build firmware rev revision")
+# Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
+_NO_CARD = _words(
+    "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
+    "timestamp receipt po isbn ean upc serial part batch lot row line page session job issue request barcode imei claim "
+    "policy contract booking reservation confirmation voucher coupon waybill awb container docket document doc file record "
+    "asset device meter model uid guid hash checksum digest return rma delivery quote quotation requisition incident"
+)
+_NUMBERED = _words("number numbers no nr num id code")
+# Before numbers with dots, on their line: they are no address.
+_NO_ADDRESS = re.compile(
+    r"(?i)(?:\b(?:version|ver|v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
+    r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
+)
+_NAMING = re.compile("[A-Za-z§]")  # it holds one
+_REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
     *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
-    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN"),
+    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN", "TR_LICENSE_PLATE"),
 )
 _RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
 DOUBTED, ALONE = 0.4, 0.05  # the least score that is lowered without context, and what it is lowered to
@@ -294,9 +323,11 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
     words = _words_before(artifacts, finding.start)
-    if words:
-        words = _after_other(words)
-    score = _judge(finding, text, words, bool(words) and _supported(words, context))
+    if finding.entity == "CREDIT_CARD":
+        score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
+    else:
+        words = _after_other(words) if words else words
+        score = _judge(finding, text, words, bool(words) and _supported(words, context))
     return finding if score == finding.score else finding._replace(score=score)
 
 
@@ -341,16 +372,13 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     start, end, entity, score, _ = finding
     last = words[-4:-1]
     if entity == "IP_ADDRESS":
-        return _lifted(score, supported) if _NO_IP.isdisjoint(last) else 0.0
+        first = max(0, start - _REACH)
+        named = _NAMING.search(text, first, start) and _NO_ADDRESS.search(text, first, start)
+        return 0.0 if named else _lifted(score, supported)
     value = text[start:end]
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
     if entity == "PHONE_NUMBER":
         return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
-    if entity == "CREDIT_CARD" and value.isdigit():
-        if _DECIMAL.search(before):
-            return 0.0
-        if len(value) == 13:
-            score = min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
     if entity == "MEDICAL_LICENSE" and not supported:
         return min(score, 0.4)  # one number in ten passes
     national = _is_national(entity)
@@ -362,6 +390,26 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
         return 0.0
     return _lifted(score, supported)
+
+
+def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+    start, end, _, score, _ = finding
+    value = text[start:end]
+    if value.isdigit() and _DECIMAL.search(text, max(0, start - 4), start):
+        return 0.0
+    if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
+        return 0.0
+    if len(value) == 13 and value.isdigit():
+        return min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
+    return _lifted(score, supported)
+
+
+_IN_FOURS = re.compile(r"\d{4}(?:\D+\d{4}){3}.*|\d{4}\D+\d{6}\D+\d{4,5}", re.DOTALL)  # as cards are embossed
+
+
+def _counts_other(words: Sequence[str]) -> bool:
+    """The last word, but for those that say that a number follows, is one of what is numbered and no card."""
+    return next((word in _NO_CARD for word in reversed(words) if word not in _NUMBERED), False)
 
 
 def _lifted(score: float, supported: bool) -> float:
@@ -385,8 +433,10 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
     if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
-    if "+" in value or "＋" in value or supported:
+    if supported:
         return True
+    if "+" in value or "＋" in value:
+        return _DATE.fullmatch(value) is None
     if before[-1:] in _SIGNS:
         return False
     if _GROUPS.fullmatch(value):
@@ -396,7 +446,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return False
     if len(groups) == 1:
         (digits,) = groups
-        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1")
+        national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1" and digits not in _LARGEST)
         reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
     if len(groups) == 2 and not value.startswith(("0", "(")):
@@ -404,6 +454,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+_DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
+_LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
@@ -728,14 +780,14 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
         if one is None:
             continue  # a custom recognizer
         if name == "PHONE_NUMBER":
-            made = one(supported_regions=options.countries, supported_language="en")
+            made = one(supported_regions=options.countries or (UNKNOWN_REGION,), supported_language="en")
         else:
             made = one(supported_language="en")
         if name == "IBAN_CODE":
             made.global_regex_flags |= re.IGNORECASE  # as Presidio's registry does
         if name in _CONTEXT:
             made.context = list(_CONTEXT[name])
-        elif _is_national(name) and name[:2] not in ("US", "UK"):
+        elif _is_national(name) and name[:2] not in ("US", "UK") and name not in _NOBODYS:
             made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
         if name == "CRYPTO":

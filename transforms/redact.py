@@ -28,7 +28,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
-from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker
+from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
+from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
@@ -47,7 +48,7 @@ from transforms.placeholders import (
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.screen import Clean, Screen, Screened, as_context, is_digest
-from transforms.secrets import find_secrets, secret_field, secret_sources
+from transforms.secrets import find_secrets, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
 _ALLOCATED = (
@@ -179,6 +180,7 @@ class Redactor:
         self._disguise = len(sources) - 1  # fires where a text may be other than its shadow; beyond ASCII it always may
         self._all = (1 << len(sources)) - 1
         self._gate = None if options.exact else Gate(sources)
+        self._denied = frozenset(custom.name for custom in options.custom if custom.deny)
         self._placeholders = Placeholders(placeholder_entities(options))
         self._names = NamedFinder(options) if options.model is not None else None
 
@@ -288,27 +290,20 @@ class Redactor:
         raise Unstable
 
     def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
-        """Removes values whose parts are in two turns of one speaker."""
-        for one, other in same_speaker(turns):
-            tail, head = templates[one][-1], templates[other][0]
-            if isinstance(tail, Removed) or isinstance(head, Removed):
-                continue
-            ending = "" if len(templates[other]) == 1 else "<"  # what follows is no end of a line
-            parts = adjacent_parts(tail, head + ending)
-            removed = parts and self._whole(tail[: parts.start][-_CONTEXT:], parts)
-            if parts and removed:
-                templates[one] = (
-                    *templates[one][:-1],
-                    *self._kept(tail[: parts.start]),
-                    removed,
-                    *self._kept(tail[parts.end :]),
-                )
-                templates[other] = (
-                    *self._kept(head[: parts.first]),
-                    removed,
-                    *self._kept(head[parts.last :]),
-                    *templates[other][1:],
-                )
+        """Removes values whose parts are in several turns of one speaker."""
+        for slots in same_speaker(turns):
+            said = _said(templates, slots)
+            for parts in adjacent_parts(*said) if said else ():
+                if removed := self._whole(said[0][: parts.spans[0][0]][-_CONTEXT:], parts):
+                    self._remove(templates, slots, parts, removed)
+                    break
+
+    def _remove(self, templates: list[Template], slots: Sequence[int], parts: Parts, removed: Removed) -> None:
+        for slot, (start, end) in zip(slots, parts.spans, strict=True):
+            *before, text = templates[slot] if slot == slots[0] else templates[slot][:1]
+            after = () if slot == slots[0] else templates[slot][1:]
+            assert isinstance(text, str)
+            templates[slot] = (*before, *self._kept(text[:start]), removed, *self._kept(text[end:]), *after)
 
     def _kept(self, text: str) -> Iterator[str | Removed]:
         return self._redact(text, "", "", PASSES - 1) if text else iter(())
@@ -319,9 +314,15 @@ class Redactor:
             text = context + whole
             for finding in self._find(text, "", "", self._fired(text)):
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
-                    value = canonical_value(finding.entity, undisguised(whole), self._options.countries)
+                    value = self._canonical(finding.entity, undisguised(whole))
                     return Removed(finding.entity, value, whole)
         return None
+
+    def _canonical(self, entity: str, said: str) -> str:
+        """What is the same in all spellings of a value: of denied words, in any case and white space."""
+        if entity in self._denied:
+            return " ".join(said.split()).casefold()
+        return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
         parts = self._placeholders.split(slot.text)
@@ -370,7 +371,7 @@ class Redactor:
                 yield from self._left(text[position : finding.start], key, "" if position else prefix, passes - 1)
             raw = text[finding.start : finding.end]
             said = undisguised(raw) if disguised else raw
-            yield Removed(finding.entity, canonical_value(finding.entity, said, self._options.countries), raw)
+            yield Removed(finding.entity, self._canonical(finding.entity, said), raw)
             position = finding.end
         if position < len(text):
             yield from self._left(text[position:], key, "", passes - 1)
@@ -433,7 +434,7 @@ class Redactor:
         if not kept or (len(values) <= _FEW and not _says(kept, values)):
             return templates
         finders = [
-            Words(words, whole=whole, ignore_case=False)
+            Words(words, whole=whole, spelled=False)
             for whole, words in (
                 (False, [raw for raw in values if len(raw) >= WHOLE_BELOW]),
                 (True, [raw for raw in values if len(raw) < WHOLE_BELOW]),
@@ -467,6 +468,24 @@ class Redactor:
                 yield piece
             elif position < len(piece):
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
+
+
+def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
+    """What may hold the parts of one value: the end of the first of the slots, the beginning of the last, all of others.
+
+    None of it where one of these is removed, or more than a part.
+    """
+    said: list[str] = []
+    for slot in reversed(slots):
+        piece = templates[slot][-1 if slot == slots[0] else 0]
+        if isinstance(piece, Removed) or (slot != slots[0] and not stands_alone(piece)):
+            return []
+        if len(templates[slot]) > 1 and slot != slots[0]:
+            if said:
+                return []
+            piece += "<"  # what follows is no end of a line
+        said.append(piece)
+    return said[::-1]
 
 
 def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.assigned import names_secret
 from transforms.canonical import canonical_json
 from transforms.gate import Gate
 from transforms.schema import ROLES
-from transforms.secrets import names_secret
 from transforms.shadow import may_differ
 
 Mask = NDArray[np.bool_]

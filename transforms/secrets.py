@@ -6,20 +6,17 @@ A token is found wherever it ends, before a full stop or comma too. What is reda
 * a connection string of a database, queue or file server: the whole of it (`postgres://user:pw@host/db`);
 * any other URL with credentials: only `user:password` (`https://<URL_CREDENTIALS_1>@host/path`).
 
-Limits: a password, or a key without a known prefix, is found by its keyword (`password = …`, `"api_key": …`,
-`my password is …`). Unquoted it must not look like an ordinary word: `password: correcthorse` stays.
+Limits: a password, or a key without a known prefix, is found by the name before it (see `assigned`). Unquoted it must
+not look like an ordinary word: `password: correcthorse` stays.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import re2
-
+from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, keylike
 from transforms.gate import Source
 from transforms.placeholders import Finding
 
@@ -36,7 +33,7 @@ class Rule:
 
     entity: str
     needles: tuple[str, ...]
-    pattern: _Pattern
+    pattern: SecretPattern
     check: Check | None = None
     score: float = 1.0
 
@@ -63,41 +60,13 @@ def _unbracketed(value: str) -> str:
     return value
 
 
-class _Pattern:
-    """A pattern on RE2, which reads ASCII texts as bytes: where a match lies need not be counted anew in characters."""
-
-    def __init__(self, pattern: str) -> None:
-        options = re2.Options()
-        options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take, which they don't
-        self.pattern = pattern
-        self._characters, self._bytes = re2.compile(pattern, options), re2.compile(pattern.encode(), options)
-        self.groupindex: dict[str, int] = self._characters.groupindex
-
-    def finditer(self, text: str) -> Iterator[Any]:
-        return iter(self._bytes.finditer(text.encode()) if text.isascii() else self._characters.finditer(text))
-
-
 def _token(entity: str, needles: str, pattern: str) -> Rule:
-    return Rule(entity, tuple(needles.split()), _Pattern(f"{_START}({pattern})"))
+    return Rule(entity, tuple(needles.split()), SecretPattern(f"{_START}({pattern})"))
 
 
 def _near(entity: str, needles: str, pattern: str, check: Check | None = None) -> Rule:
     score = 1.0 if entity == "CONNECTION_STRING" else 0.9
-    return Rule(entity, tuple(needles.split()), _Pattern(pattern), check, score)
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-def _mixed(value: str) -> bool:
-    """Holds a digit and a letter."""
-    if value.isascii():
-        return _ASCII_DIGIT.search(value) is not None and _ASCII_LETTER.search(value) is not None
-    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-
-
-_ASCII_DIGIT, _ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
+    return Rule(entity, tuple(needles.split()), SecretPattern(pattern), check, score)
 
 
 def _random_base64(value: str) -> bool:
@@ -108,6 +77,14 @@ def _random_base64(value: str) -> bool:
 def _both_cases(value: str) -> bool:
     """Holds letters of both cases: one random key in a thousand has no digit."""
     return any(map(str.isupper, value)) and any(map(str.islower, value))
+
+
+def _dense(value: str) -> bool:
+    """A run of letters and digits in it is no word with a number (`issue-2024`, `page12`): a name in an address may be that."""
+    return any(keylike(run) and not _WORD_AND_NUMBER.fullmatch(run) for run in _RUNS.findall(value))
+
+
+_RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
 
 
 def _credential(value: str) -> bool:
@@ -130,7 +107,7 @@ _TOKENS = (
     _token("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
     _token(
         "GITLAB_TOKEN",
-        "gl",
+        "glpat- gldt- glrt- glcbt- glptt- glft- glagent- glsoat- glimt- gloas- glwt-",
         r"gl(?:pat|dt|rt|cbt|ptt|ft|agent|soat|imt|oas|wt)-[0-9A-Za-z_\-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{9})?",
     ),
     _token("SLACK_TOKEN", "xox xapp-", r"xox[abeoprs](?:\.xox[abp])?-[A-Za-z0-9\-]{10,}|xapp-[0-9]-[A-Za-z0-9\-]{10,}"),
@@ -169,6 +146,14 @@ _TOKENS = (
 )
 
 _KEYED = (
+    _near("PASSWORD", "sshpass", r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})"),
+    _near(
+        "PASSWORD",
+        "mysql mariadb",
+        r"\b(?:mysql(?:dump|admin|import|show|check)?|mariadb(?:-dump|-admin)?)[ \t][^\n|;]{0,128}?[ \t]-p[\"']?"
+        r"([^\s\"'$<>:/-][^\s\"'$<>:/]{2,127})",
+        lambda value: not value.isalpha() and not value.isdigit(),
+    ),
     _near(
         "AWS_SECRET_KEY",
         "aws amazon secret akia asia",
@@ -176,8 +161,20 @@ _KEYED = (
         r"[^\n]{0,80}?[^A-Za-z0-9/+\n]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
         _both_cases,
     ),
+    _near(
+        "AWS_SECRET_KEY",
+        "aws amazon secret",
+        r"(?i:aws|amazon|secret)[^\n]{0,80}\n[ \t>*\"'`]{0,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
+        _random_base64,
+    ),
     _near("AWS_SECRET_KEY", "session", r"(?i:session[_ \-]?token)[\\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"),
     _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
+    _near(
+        "API_KEY",
+        "key= auth= signature= hmac= session",
+        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature|session_?id)=([A-Za-z0-9_\-.~%+/=]{16,})",
+        _dense,
+    ),
     _near("CONNECTION_STRING", "defaultendpointsprotocol", r"((?i:DefaultEndpointsProtocol=https?;)[^\s\"'<>]+)"),
     _near("CONNECTION_STRING", "sharedaccesskey", r"((?i:Endpoint=sb://)[^\s\"'<>]+)"),
     _near(
@@ -193,67 +190,28 @@ _KEYED = (
         "://",
         r"(?i:[a-z][a-z0-9+.\-]{0,20})://([^\s:/?#@\"'<>]{0,200}:[^\s/\"'<>]{1,200})@[^\s/@\"'<>]",
     ),
-    _near("URL_CREDENTIALS", "://", r"(?i:https?|git|ssh)://([A-Za-z0-9_\-.~%]{16,})@[^\s/@\"'<>]", _mixed),
+    _near("URL_CREDENTIALS", "://", r"(?i:https?|git|ssh)://([A-Za-z0-9_\-.~%]{16,})@[^\s/@\"'<>]", keylike),
     _near(
         "URL_CREDENTIALS",
         "-u --user",
         r"(?:^|\s)(?:-u|--user|--proxy-user)[ =][\"']?([^\s:\"'/]{1,64}:[^\s\"'/]{1,128})",
         _credential,
     ),
-    _near("BEARER_TOKEN", "bearer", r"(?i:\bbearer)[ \t]+([A-Za-z0-9_\-.~+/%]{16,}={0,2})", _mixed),
+    _near("BEARER_TOKEN", "bearer", r"(?i:\bbearer)[ \t]+([A-Za-z0-9_\-.~+/%]{16,}={0,2})", keylike),
     _near("BEARER_TOKEN", "basic", r"(?i:\bbasic)[ \t]+([A-Za-z0-9+/]{8,}={0,2})", _random_base64),
     _near(
         "BEARER_TOKEN",
         "authorization",
         r"(?i:authorization)[\\\"']{0,4}[ \t]{0,3}[:=,][ \t]{0,3}[\\\"']{0,4}"
         r"(?i:basic|bearer|token|apikey|key|digest)?[ \t]{0,3}([A-Za-z0-9_\-.~+/%]{8,}={0,2})",
-        lambda value: _mixed(value) or _random_base64(value),
+        keylike,
     ),
 )
-
-# `password = …`: RE2 finds the keyword and what links it to the value; the value is read in Python.
-_LINK = r"[0-9]{0,2}[\\\"'`\])*]{0,6}[ \t]{0,4}(?P<link>:=|=>|==?|:)[ \t*]{0,4}(?P<quote>\\{0,3}[\"'`“‘])?"
-_IS = (
-    r"(?: (?:for|to|of|on) [^\n.,;:]{1,40}?)? (?P<link>is|was|will be|should be|to)"
-    r"(?: now| currently| set to)?:?[ ]{1,2}"
-    r"(?P<quote>[\"'`“‘])?"
-)
-_STRONG = r"(?i)(?:password|passwd|passphrase|passcode|pwd|(?:^|[^a-z])pass)"
-_WEAK = (
-    r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
-    r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey)"
-)
-_ASSIGNED = tuple(
-    (entity, needles, _Pattern(pattern))
-    for entity, needles, pattern in (
-        ("PASSWORD", ("pass", "pwd"), _STRONG + _LINK),
-        ("PASSWORD", ("pass", "pwd"), _STRONG + _IS),
-        ("PIN", ("pin",), r"(?i)\bpin(?: code| number)?(?: is|:| =|=| )[ ]{0,2}(?P<link>)(?P<quote>)"),
-        ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _LINK),
-        ("API_KEY", ("key", "token", "secret", "credential"), _WEAK + _IS),
-    )
-)
-
-_CLOSING = {"“": "”", "‘": "’"}
-_QUOTED = {quote: re.compile(rf"[^{_CLOSING.get(quote, quote)}\n]{{1,512}}") for quote in "\"'`“‘"}
-_UNQUOTED = re.compile(r"[^\s\"'`“”‘’;<>]{1,512}")
-_NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
-_CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
-_SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
-_MASK = re.compile(r"[*•.xX#_\-]+$")
-_STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
-_ORDINARY = _words(
-    "string str text null none nil true false undefined required optional password passwd pwd pass secret token value "
-    "invalid incorrect missing bytes varchar char any object number boolean int integer empty unset yes no hidden "
-    "redacted input type is not must should can the your and or field masked"
-)
-_SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot)\b")
-_TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
 
 
 def secret_sources() -> list[Source]:
     """What a gate needs to know of each rule; `find_secrets` takes its bits in this order."""
-    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, *(pattern for _, _, pattern in _ASSIGNED)]
+    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, *(one.pattern for one in ASSIGNED)]
     return [Source(((pattern.pattern, 0),)) for pattern in patterns]
 
 
@@ -275,14 +233,13 @@ def _found(text: str, number: int) -> Iterator[Finding]:
         for start, end in _private_keys(text):
             yield Finding(start, end, "PRIVATE_KEY", 1.0, True)
     else:
-        entity, _, pattern = _ASSIGNED[number - len(_RULES) - 1]
-        yield from _assigned(entity, pattern, text)
+        yield from find_assigned(ASSIGNED[number - len(_RULES) - 1], text)
 
 
 def _running(text: str) -> Iterator[int]:
     """The rules one of whose needles is in the text."""
     folded = text.casefold()
-    needles = [*(rule.needles for rule in _RULES), ("private key",), *(needles for _, needles, _ in _ASSIGNED)]
+    needles = [*(rule.needles for rule in _RULES), ("private key",), *(one.needles for one in ASSIGNED)]
     return (number for number, some in enumerate(needles) if any(needle in folded for needle in some))
 
 
@@ -294,13 +251,17 @@ def _numbers(bits: int) -> Iterator[int]:
 
 
 _RULES = (*_TOKENS, *_KEYED)
-_BEGIN = _Pattern(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_BEGIN = SecretPattern(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{1,60}-----")
 _KEY_BYTES = 32 << 10  # 32 KiB: the longest private key looked for
 _HEADERS = r"(?:(?:\s|\\+[nrt])*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80})*"
-_GAP = r"(?:\s|\\+[nrt]|[\"',])"
+_GAP = r"(?:\s|\\+[nrt]|%0[AaDd]|<br ?/?>|[\"',>])"  # `>` begins the lines of a quoted message
 _LINES = rf"(?:{_GAP}*[A-Za-z0-9+/=]{{16,}}(?:{_GAP}+[A-Za-z0-9+/=]{{16,}})*)?"
-_BODY = re.compile(_HEADERS + _LINES + r"(?:(?:\r?\n|(?:\\+[nr]){1,2})[A-Za-z0-9+/=]{1,15}(?=\s*$|[\r\n\"'\\]))?")
+_BODY = re.compile(
+    _HEADERS
+    + _LINES
+    + r"(?:(?:\r?\n(?:> ?){0,9}|(?:\\+[nr]){1,2}|(?:%0[AaDd]){1,2}|<br ?/?>)[A-Za-z0-9+/=]{1,15}(?=\s*$|[\r\n\"'\\%<]))?"
+)
 
 
 def _private_keys(text: str) -> Iterator[Span]:
@@ -316,77 +277,10 @@ def _private_keys(text: str) -> Iterator[Span]:
             yield start, cut.end() if cut is not None else body
 
 
-def _assigned(entity: str, pattern: _Pattern, text: str) -> Iterator[Finding]:
-    link, quoted = pattern.groupindex["link"], pattern.groupindex["quote"]
-    for match in pattern.finditer(text):
-        start = match.end()
-        quote = text[slice(*match.span(quoted))][-1:]
-        value = _QUOTED[quote].match(text, start) if quote else _UNQUOTED.match(text, start)
-        if value is None:
-            continue
-        kept = _trim(value.group(), bool(quote))
-        after = text[start + len(kept) : start + len(kept) + 1]
-        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and after not in (")", ",", "(")
-        if _plausible(entity, kept, bool(quote), tight):
-            yield Finding(start, start + len(kept), entity, 0.8, True)
-
-
-@functools.lru_cache(maxsize=4096)
-def _trim(value: str, quoted: bool) -> str:
-    if quoted:
-        return value.rstrip("\\")
-    following = _NEXT_FIELD.search(value, 1)
-    if following is not None:
-        value = value[: following.start()]
-    return value.rstrip(".,:)]}\\*?")
-
-
-@functools.lru_cache(maxsize=4096)
-def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
-    """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
-    if entity == "PIN":
-        return value.isdigit() and 4 <= len(value) <= 8
-    if value.casefold() in _ORDINARY or _STAND_IN.match(value) or _MASK.match(value):
-        return False
-    if entity == "API_KEY":
-        return bool(_TOKEN_VALUE.match(value)) and _mixed(value) and (quoted or not _CODE.match(value))
-    if quoted:
-        return len(value) >= 3 and not (" " in value and _SENTENCE.search(value))
-    if len(value) < 4 or _CODE.match(value):
-        return False
-    return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
-
-
-_STRONG_NAME = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd)s?[0-9]*$")
-_WEAK_NAME = re.compile(
-    r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master)[_\- ]?key|token|"
-    r"secret|credential|apikey|authorization)s?[0-9]*$"
+# What tokens begin with, or nearly, in small letters.
+TOKEN_STARTS = tuple(
+    needle for rule in _TOKENS if rule.score == 1.0 for needle in rule.needles if re.fullmatch(r"[\w./\-]{3,}", needle)
 )
-_PIN_NAME = re.compile(r"(?i)(?:^|[_\- ])pin(?:[_\- ]?(?:code|number))?$")
-
-
-@functools.lru_cache(maxsize=4096)
-def names_secret(key: str) -> bool:
-    """`secret_field` may take what is kept under `key` for a secret."""
-    return any(name.search(key) for name in (_STRONG_NAME, _WEAK_NAME, _PIN_NAME))
-
-
-def secret_field(key: str, value: str) -> str | None:
-    """The type of secret that the whole of `value` is, by the key that a JSON object keeps it under.
-
-    >>> secret_field("userPassword", "correcthorse"), secret_field("access_token", "a1" * 8), secret_field("pin", "7")
-    ('PASSWORD', 'API_KEY', None)
-    """
-    value = value.strip()
-    if _STRONG_NAME.search(key):
-        return "PASSWORD" if _plausible("PASSWORD", value, True, False) else None
-    if _WEAK_NAME.search(key):
-        return "API_KEY" if len(value) >= 12 and _mixed(value) and _plausible("API_KEY", value, True, False) else None
-    if _PIN_NAME.search(key):
-        return "PIN" if _plausible("PIN", value, True, False) else None
-    return None
-
-
 SECRET_ENTITIES = frozenset(
-    {rule.entity for rule in (*_TOKENS, *_KEYED)} | {entity for entity, _, _ in _ASSIGNED} | {"PRIVATE_KEY"}
+    {rule.entity for rule in (*_TOKENS, *_KEYED)} | {one.entity for one in ASSIGNED} | {"PRIVATE_KEY"}
 )

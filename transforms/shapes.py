@@ -304,9 +304,12 @@ def _weight(rest: Fields) -> float | None:
         del rest["loss_weight"]
     if weight is None:
         return None
-    if type(weight) not in (int, float):
+    if type(weight) not in (int, float) or not abs(weight) <= _MOST_WEIGHT:
         raise Refused(Reason.UNKNOWN_SHAPE)
     return float(weight)
+
+
+_MOST_WEIGHT = 100  # weights are not redacted: a larger number may be somebody's
 
 
 # ------------------------------------------------------------------------------------------------ tools

@@ -79,6 +79,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "I tried §. It failed.",
     ),
     "AWS_SECRET_KEY": (
+        "AWS secret access key:\n§",
         "AWS secret key §",
         "aws_secret_access_key=§",
         'AWS_SECRET_ACCESS_KEY="§"',
@@ -97,6 +98,14 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         '{"Authorization": "Bearer §"}',
     ),
     "PASSWORD": (
+        "mysql --user root --password §",
+        "<password>§</password>",
+        "password -> §",
+        "password:\n§",
+        """password: str = \"§\"""",
+        "create user app identified by '§'",
+        '{\\"password\\": \\"§\\"}',
+        'setPassword("§")',
         "my password is §",
         "password: §",
         "password = '§'",
@@ -108,6 +117,10 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     ),
     "PIN": ("my pin is §", "PIN: §", "pin code is §", "PIN §"),
     "API_KEY": (
+        "deploy --api-key §",
+        "GET /v1/maps?key=§&zoom=3",
+        "<apiKey>§</apiKey>",
+        "API key:\n§",
         "api key: §",
         "API_KEY=§",
         'api_key = "§"',
@@ -136,6 +149,15 @@ FILLER = (
 
 # `#` is a digit, `%` one from 1 to 9, `@` a hexadecimal digit
 DECOYS = (
+    "use --password to set it, or --token",
+    "the password - as I said - is gone",
+    "password = get_password(user)",
+    "setPassword(password); api_key = None",
+    'def login(user: str, password: str = "") -> bool:',
+    "see section %.%.%.% of the manual",
+    "2147483647 is the largest",
+    "Change password -> /account/security",
+    "https://example.com/blog?key=how-to-reset-#%##&page=%",
     "order number %########",
     "Order #%####-%### was cancelled",
     "version %.%.####",
@@ -171,4 +193,7 @@ DECOYS = (
     "scores: %#-%# %#-%#",
     "ticket %######## is open",
     "tokens: 4096, max_tokens=256",
+    "invoice number %###############",
+    "parcel %############### left the depot",
+    "barcode %############",
 )

@@ -175,6 +175,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "§ stopped working today",
     ),
     "AWS_SECRET_KEY": (
+        "the secret key of our AWS account is\n> §",
         "aws secret: §",
         "AWS_SECRET_ACCESS_KEY=§",
         'aws_secret_access_key = "§"',
@@ -186,7 +187,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "git clone https://§@git.example.com/team/repo.git",
         "proxy is http://§@proxy.corp.example:3128",
         "the feed lives at https://§@feeds.example.org/v2.xml",
-        "wget ftp+ssl://§@files.example.net/a.zip",
+        "curl -O davs://§@files.example.net/a.zip",
     ),
     "BEARER_TOKEN": (
         "curl -H 'Authorization: Bearer §' https://api.example.com",
@@ -195,6 +196,14 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "sent with bearer § and still 403",
     ),
     "PASSWORD": (
+        "psql --host db1 --db-password=§ shop",
+        "Wifi password → §",
+        "<ftp:passwd>§</ftp:passwd>",
+        "the passphrase – § – works on both",
+        "Password:\n\n§\n\nKeep it safe.",
+        'private val password: String = "§"',
+        "ALTER USER shop IDENTIFIED BY '§'",
+        'conn.set_password("§")',
         "the password's § btw",
         "my password is §",
         "pw: §",
@@ -207,6 +216,10 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     ),
     "PIN": ("my PIN is §", "pin: §", "the card's pin code is §", "PIN number § no longer works"),
     "API_KEY": (
+        "https://api.example.com/v2/items?limit=5&access_token=§",
+        "cli login --auth-token §",
+        "My API token is:\n§",
+        'client.setApiKey("§");',
         "api_key=§",
         'API_TOKEN = "§"',
         "here is my api key: §",
@@ -235,6 +248,14 @@ FILLER = (
 
 # `#` is a digit, `%` one from 1 to 9, `@` a hexadecimal digit
 DECOYS = (
+    "pass the --secret flag, then --password on its own",
+    "our password -- the old one -- no longer works",
+    "token: Optional[str] = None",
+    "const apiKey = process.env.API_KEY",
+    "chapters %.%.%.% and %.%.%.#%",
+    "password:\n  minLength: 1%\n  pattern: none",
+    "if (password !== confirmPassword) throw new Error()",
+    "https://example.com/news?key=release-notes-for-20#%&sort=asc",
     "Order %####### shipped on Tuesday.",
     "We're on version %.##.%# since March.",
     "That comes to $%,###.## with tax.",

@@ -367,8 +367,9 @@ def _pem(chooser: Random) -> str:
     kind = chooser.choice(["RSA ", "EC ", "", "OPENSSH "])
     body = base64.b64encode(chooser.randbytes(144)).decode()
     lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-    newline = chooser.choice(["\n", "\n", "\\n"])
-    return newline.join([f"-----BEGIN {kind}PRIVATE KEY-----", *lines, f"-----END {kind}PRIVATE KEY-----"])
+    newline = chooser.choice(["\n", "\n", "\\n", "\n> ", "<br>"])
+    end = [f"-----END {kind}PRIVATE KEY-----"] if chooser.random() < 0.8 else []  # else cut
+    return newline.join([f"-----BEGIN {kind}PRIVATE KEY-----", *lines, *end])
 
 
 def _base64_key(chooser: Random, size: int) -> str:
@@ -376,7 +377,7 @@ def _base64_key(chooser: Random, size: int) -> str:
 
 
 def _connection(chooser: Random) -> str:
-    scheme = chooser.choice(["postgres", "postgresql", "mysql", "mongodb+srv", "redis", "amqp"])
+    scheme = chooser.choice(["postgres", "postgresql", "mysql", "mongodb+srv", "redis", "amqp", "sftp"])
     host = f"{chooser.choice(_WORDS)}-db.internal.example.com"
     kind = chooser.random()
     if kind < 0.7:
@@ -480,7 +481,9 @@ MAKERS: dict[str, Maker] = {
     "BEARER_TOKEN": lambda chooser: _mixed(chooser, _ALNUM + "-_", 39) + "k",
     "PASSWORD": password,
     "PIN": lambda chooser: _fill(chooser, "####"),
-    "API_KEY": lambda chooser: chooser.choice([_mixed(chooser, _ALNUM, 32), draw(chooser, _HEX, 31) + "7"]),
+    "API_KEY": lambda chooser: chooser.choice(
+        [_mixed(chooser, _ALNUM, 32), draw(chooser, _HEX, 31) + "7", draw(chooser, _UPPER + _LOWER, 32)]
+    ),
     "PERSON": lambda chooser: f"{chooser.choice(FIRST)} {chooser.choice(LAST)}".title(),
     "LOCATION": lambda chooser: (
         f"{chooser.randint(2, 999)} {chooser.choice(_WORDS).title()} {chooser.choice(['Street', 'Avenue', 'Road'])}, "

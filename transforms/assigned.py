@@ -1,0 +1,315 @@
+r"""Secrets told by the name before them: `password = …`, `my PIN is …`, `--api-key …`, `<password>…</password>`.
+
+RE2 finds the name and what links it to the value; the value is read in Python, to its closing quote or the next white
+space. Quoted, a password may be any words that are no sentence; unquoted, it must not look like an ordinary word. A key
+holds digits, or letters that make no words. What is linked loosely (by a dash, an arrow, the end of a line) must look
+more like a secret than what follows `=`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import re2
+
+from transforms.placeholders import Finding
+
+
+class SecretPattern:
+    """A pattern on RE2, which reads ASCII texts as bytes: where a match lies need not be counted anew in characters."""
+
+    def __init__(self, pattern: str) -> None:
+        options = re2.Options()
+        options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take, which they don't
+        self.pattern = pattern
+        self._characters, self._bytes = re2.compile(pattern, options), re2.compile(pattern.encode(), options)
+        self.groupindex: dict[str, int] = self._characters.groupindex
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        return iter(self._bytes.finditer(text.encode()) if text.isascii() else self._characters.finditer(text))
+
+
+# ------------------------------------------------------------------------------------------- what looks like a secret
+
+_ASCII_DIGIT, _ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
+
+
+def mixed(value: str) -> bool:
+    """Holds a digit and a letter."""
+    if value.isascii():
+        return _ASCII_DIGIT.search(value) is not None and _ASCII_LETTER.search(value) is not None
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+_CONSONANTS = re.compile("[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{7}")
+_VOWEL = re.compile("[aeiouAEIOU]")
+
+
+def keylike(value: str) -> bool:
+    """Holds a digit and a letter, or sixteen letters and more that make no words.
+
+    >>> keylike("qZrTbWkXpLmNsDfGhJcV"), keylike("wkqjzxvbnrtplmsdfghc"), keylike("getAccessTokenFromTheVault")
+    (True, True, False)
+    """
+    if mixed(value):
+        return True
+    if len(value) < 16 or not (value.isascii() and value.isalpha()):
+        return False
+    capitals = sum(map(str.isupper, value)) / len(value)
+    few_vowels = len(_VOWEL.findall(value)) < len(value) / 4  # of English letters two in five
+    return 0.3 <= capitals <= 0.7 or few_vowels or _CONSONANTS.search(value) is not None
+
+
+# ------------------------------------------------------------------------------------------- names, and what links
+
+
+class Assigned(NamedTuple):
+    """Where a value of type `entity` may begin: at the end of `pattern`, within the `quote` that it ends with.
+
+    `loose`: what links the name and the value may link it to anything; `line`: the value is a line of its own.
+    Every match holds one of `needles`, case-folded.
+    """
+
+    entity: str
+    needles: tuple[str, ...]
+    pattern: SecretPattern
+    loose: bool = False
+    line: bool = False
+
+
+_PASS = "password|passwd|passphrase|passcode|pwd"
+_KEYS = (
+    r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
+    r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
+)
+_QUOTE = r"(?P<quote>\\{0,3}[\"'`“‘])"
+_AFTER_NAME = r"[0-9]{0,2}(?:\[[0-9]{0,4}\])?[\\\"'`\])*]{0,6}"
+_LINK = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>:=|=>|==?|:)[ \t*]{{0,4}}{_QUOTE}?"
+_IS = (
+    r"(?: (?:for|to|of|on) [^\n.,;:]{1,40}?)? (?P<link>is|was|will be|should be|to)"
+    r"(?: now| currently| set to)?:?[ ]{1,2}"
+    r"(?P<quote>[\"'`“‘])?"
+)
+# `password: str = "…"`, `password string = "…"`
+_TYPED = (
+    r"[0-9]{0,2}(?:[ \t]{0,2}:[ \t]{0,2}[&*]?(?:'static )?[A-Za-z][\w.\[\]<>|? ]{0,30}|[ \t]string)"
+    rf"[ \t]{{0,2}}(?P<link>=)[ \t]{{0,4}}{_QUOTE}"
+)
+_ARROW = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>(?:->|→|➜|»)[ \t]|[ \t](?:--?|–|—)[ \t])[ \t*]{{0,3}}{_QUOTE}?"
+_NEXT_LINE = (
+    rf"{_AFTER_NAME}(?: is)?[ \t]?:[ \t*]{{0,4}}(?:\r?\n[ \t>]{{0,4}}(?:```[a-z]{{0,10}})?){{1,2}}"
+    rf"[ \t>*]{{0,4}}(?P<link>){_QUOTE}?"
+)
+_CALL = rf"\([ \t]{{0,2}}(?:[\w.]{{1,40}},[ \t]?)?(?P<link>){_QUOTE}"
+_VALUE = rf"[\"'][ \t]{{1,4}}(?P<link>)value[ \t]?=[ \t]?{_QUOTE}"  # `<add key="Password" value="…"/>`
+_OPTION = rf"[\"']?,?(?P<link>[ \t]{{1,2}}){_QUOTE}?"
+
+
+def _one(entity: str, needles: str, pattern: str, *, loose: bool = False, line: bool = False) -> Assigned:
+    return Assigned(entity, tuple(needles.split()), SecretPattern(pattern), loose, line)
+
+
+def _named(entity: str, needles: str, name: str, whole: str) -> Iterator[Assigned]:
+    """By a name, which may end a longer one; `whole` is what it may be where nothing else tells."""
+    yield _one(entity, needles, f"(?i){name}{_LINK}")
+    yield _one(entity, needles, f"(?i){name}{_IS}")
+    yield _one(entity, needles, f"(?i){name}{_TYPED}")
+    yield _one(entity, needles, f"(?i){name}{_ARROW}", loose=True)
+    yield _one(entity, needles, f"(?i){name}{_NEXT_LINE}", loose=True, line=True)
+    yield _one(entity, needles, f"(?i){name}{_VALUE}")
+    yield _one(entity, needles, rf"(?i)(?:\.|set_?|with_?){name}{_CALL}")
+    yield _one(
+        entity, needles, rf"(?i)(?:^|[^\w\-])--(?:[a-z0-9]{{1,20}}-){{0,3}}(?:{name}|{whole}){_OPTION}", loose=True
+    )
+    yield _one(entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?P<link>)(?P<quote>>)")
+
+
+ASSIGNED = (
+    *_named("PASSWORD", "pass pwd", rf"(?:{_PASS}|(?:^|[^a-z])pass)", "pass"),
+    *_named("API_KEY", "key token secret credential", f"(?:{_KEYS})", "key"),
+    _one("PIN", "pin", r"(?i)\bpin(?: code| number)?(?: is|:| =|=| )[ ]{0,2}(?P<link>)(?P<quote>)"),
+    _one("PASSWORD", "password", rf"(?i)\b(?:with|encrypted|login)\s{{1,4}}password\s{{1,4}}(?P<link>){_QUOTE}"),
+    _one(
+        "PASSWORD",
+        "identified",
+        r"(?:IDENTIFIED|(?i:(?:create|alter)\s{1,4}(?:user|role)\s[^;]{0,100}?\sidentified))"
+        rf"(?i:\s{{1,4}}with\s{{1,4}}\S{{1,40}})?\s{{1,4}}(?i:by|as)(?i:\s{{1,4}}password)?\s{{1,4}}(?P<link>){_QUOTE}",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------- values
+
+_CLOSING = {"“": "”", "‘": "’"}
+_QUOTED = {quote: re.compile(rf"[^{_CLOSING.get(quote, quote)}\n]{{1,512}}") for quote in "\"'`“‘"}
+_QUOTED[">"] = re.compile(r"[^<\n]{1,512}(?=</)")  # the body of an element
+_ESCAPING = {quote: re.compile(rf"(?:[^\\{quote}\n]|\\[^\n]){{1,512}}(?={quote})") for quote in "\"'"}
+_UNQUOTED = re.compile(r"[^\s\"'`“”‘’;<>]{1,512}")
+_NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
+_END_OF_LINE = re.compile(r"[\"'`]{0,3}[ \t.,]*(?:$|\r?\n)")
+_CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
+_SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
+_MASK = re.compile(r"[*•.xX#_\-]+$")
+_STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
+_ORDINARY = frozenset(
+    [
+        "string",
+        "str",
+        "text",
+        "null",
+        "none",
+        "nil",
+        "true",
+        "false",
+        "undefined",
+        "required",
+        "optional",
+        "password",
+        "passwd",
+        "pwd",
+        "pass",
+        "secret",
+        "token",
+        "value",
+        "invalid",
+        "incorrect",
+        "missing",
+        "bytes",
+        "varchar",
+        "char",
+        "any",
+        "object",
+        "number",
+        "boolean",
+        "int",
+        "integer",
+        "empty",
+        "unset",
+        "yes",
+        "no",
+        "hidden",
+        "redacted",
+        "input",
+        "type",
+        "is",
+        "not",
+        "must",
+        "should",
+        "can",
+        "the",
+        "your",
+        "and",
+        "or",
+        "field",
+        "masked",
+    ]
+)
+_SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot)\b")
+# What passwords are spoken of with: hashes, encodings, lengths, spans of time.
+_TECHNICAL = re.compile(
+    r"(?i)(?:(?:hmac|pbkdf2)[-_]?)?(?:sha[-_]?[0-9]+|md[45]|base(?:32|58|64)|utf[-_]?(?:8|16)|argon2(?:id?)?|oauth2?)$"
+    r"|[0-9]+[-+]?(?:char|character|digit|bit|byte|letter|word|sec|second|min|minute|hour|day|week|month|year|time)s?$"
+)
+_TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
+_NO_SECRET = re.compile(
+    r"[/.~]|v?[0-9][0-9.,:/\-]*$|[^@\s]+@[\w\-]+(?:\.[\w\-]+)+$|.*\.[a-z]{2,4}$"
+    r"|(?i:step|page|type|field|phase|level|option|screen|chapter|section|version|error|example|table|figure|question|rule)"
+    r"[0-9]{1,3}$"
+)
+_LOOSE_LEAST = 6  # characters of a value that is linked loosely
+
+
+def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
+    """The values of one kind in a text."""
+    link, quoted = one.pattern.groupindex["link"], one.pattern.groupindex["quote"]
+    for match in one.pattern.finditer(text):
+        start = match.end()
+        quote = text[slice(*match.span(quoted))]
+        value = _read(text, start, quote)
+        if value is None:
+            continue
+        kept = _trim(value.group(), bool(quote))
+        end = start + len(kept)
+        if one.line and not _END_OF_LINE.match(text, end):
+            continue
+        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
+        if _plausible(one.entity, kept, bool(quote), tight) and not (one.loose and not quote and _is_loose(kept)):
+            yield Finding(start, end, one.entity, 0.8, True)
+
+
+_CALLED = (")", ",", "(")
+
+
+def _read(text: str, start: int, quote: str) -> re.Match[str] | None:
+    """The value that begins at `start`: to the end of its quotes, in which a quote may be escaped, or to a space."""
+    if not quote:
+        return _UNQUOTED.match(text, start)
+    escaping = _ESCAPING[quote].match(text, start) if quote in _ESCAPING else None
+    return escaping or _QUOTED[quote[-1]].match(text, start)
+
+
+@functools.lru_cache(maxsize=4096)
+def _trim(value: str, quoted: bool) -> str:
+    if quoted:
+        return value.rstrip("\\")
+    following = _NEXT_FIELD.search(value, 1)
+    if following is not None:
+        value = value[: following.start()]
+    return value.rstrip(".,:)]}\\*?")
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_loose(value: str) -> bool:
+    """Anything may be said of a password after a dash: a version, a path, a file, a date, `step2`."""
+    return len(value) < _LOOSE_LEAST or _NO_SECRET.match(value) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
+    """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
+    if entity == "PIN":
+        return value.isdigit() and 4 <= len(value) <= 8
+    if value.strip(" :").casefold() in _ORDINARY or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
+        return False
+    if entity == "API_KEY":
+        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and (quoted or not _CODE.match(value))
+    if quoted:
+        return len(value) >= 3 and not (" " in value and _SENTENCE.search(value))
+    if len(value) < 4 or _CODE.match(value):
+        return False
+    return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
+
+
+# ------------------------------------------------------------------------------------------- fields of JSON
+
+_STRONG_NAME = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd)s?[0-9]*$")
+_WEAK_NAME = re.compile(
+    r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master)[_\- ]?key|token|"
+    r"secret|credential|apikey|authorization)s?[0-9]*$"
+)
+_PIN_NAME = re.compile(r"(?i)(?:^|[_\- ])pin(?:[_\- ]?(?:code|number))?$")
+
+
+@functools.lru_cache(maxsize=4096)
+def names_secret(key: str) -> bool:
+    """`secret_field` may take what is kept under `key` for a secret."""
+    return any(name.search(key) for name in (_STRONG_NAME, _WEAK_NAME, _PIN_NAME))
+
+
+def secret_field(key: str, value: str) -> str | None:
+    """The type of secret that the whole of `value` is, by the key that a JSON object keeps it under.
+
+    >>> secret_field("userPassword", "correcthorse"), secret_field("access_token", "a1" * 8), secret_field("pin", "7")
+    ('PASSWORD', 'API_KEY', None)
+    """
+    value = value.strip()
+    if _STRONG_NAME.search(key):
+        return "PASSWORD" if _plausible("PASSWORD", value, True, False) else None
+    if _WEAK_NAME.search(key):
+        return "API_KEY" if len(value) >= 12 and keylike(value) and _plausible("API_KEY", value, True, False) else None
+    if _PIN_NAME.search(key):
+        return "PIN" if _plausible("PIN", value, True, False) else None
+    return None
