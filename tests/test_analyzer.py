@@ -154,6 +154,14 @@ def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data:
         assert words == whole or (not words and all(map(str.isdecimal, whole)))
 
 
+@given(st.from_regex(r"(?i)[A-Z\]]{0,4}[0-9]{0,9}[A-Z]{0,3}[0-9]{0,9}[A-Z]?", fullmatch=True))
+def test_a_licence_holds_what_it_must(text: str) -> None:
+    (licence,) = curated_recognizers(["US_DRIVER_LICENSE"], RedactOptions())
+    flags = int(licence.global_regex_flags)
+    for match in (match for one in licence.patterns for match in re.finditer(one.regex, text, flags)):
+        assert licence.invalidate_result(match.group()) or re.search(licence.HOLDS, match.group(), flags)
+
+
 @given(st.from_regex(r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", fullmatch=True))
 def test_an_nhs_number_is_checked_as_presidio_checks_it(number: str) -> None:
     ours = next(one for one in curated_recognizers(["UK_NHS"], RedactOptions()))

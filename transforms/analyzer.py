@@ -220,7 +220,10 @@ class _Recognizer:
         """A source a pattern; one in all where the recognizer is switched as a whole."""
         if self.by_pattern:
             flags = int(self.recognizer.global_regex_flags)
-            return [Source(((one.regex, flags),), self._wanting(one)) for one in self.recognizer.patterns]
+            holds = getattr(
+                self.recognizer, "HOLDS", None
+            )  # each finding holds it, if there is one; rarer than matches
+            return [Source(((holds or one.regex, flags),), self._wanting(one)) for one in self.recognizer.patterns]
         if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]

@@ -664,6 +664,8 @@ class _Nhs(predefined_recognizers.NhsRecognizer):  # type: ignore[misc]
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
     """At least five digits: no `x86`, no `H2`."""
 
+    HOLDS = r"[0-9]{5}|[0-9]{3}[A-Z]{2}[0-9]{4}"
+
     def invalidate_result(self, pattern_text: str) -> bool:
         return sum(map(str.isdigit, pattern_text)) < 5
 
