@@ -28,6 +28,9 @@ def by_parse(text: str, region: str) -> tuple[bool, str | None]:
     return bool(stands), phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+SCRIPTS = ["٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "0١2٣4٥6٧8٩"]
+
+
 def drawn(chooser: Random, region: str) -> str:
     example = phonenumbers.example_number(region if chooser.random() < 0.7 else chooser.choice(REGIONS))
     assert example is not None
@@ -71,7 +74,10 @@ def listed(chooser: Random, regions: tuple[str, ...]) -> str:
             parts.append(chooser.choice(" .-") * chooser.randint(1, 6))
         elif chooser.random() < 0.2:
             parts.append(chooser.choice(["2012-01-02 08", ":00", "3/10/2011", *"a%$é(x#,", " "]))
-    return chooser.choice([" ", " ", "-", "", ". "]).join(parts)
+    text = chooser.choice([" ", " ", "-", "", ". "]).join(parts)
+    if chooser.random() < 0.3:
+        text = text.translate(dict(zip(b"0123456789", chooser.choice(SCRIPTS), strict=True)))
+    return text
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -89,6 +95,18 @@ def test_numbers_of_lists_are_those_of_phonenumbers(seed: int) -> None:
         assert PhoneFinder(regions).spans(text) == expected, (text, regions)
         found += len(expected)
     assert found > 50
+
+
+def test_dates_are_of_ascii_digits_alone() -> None:
+    """As phonenumbers takes them: what it passes over for a date is a number in other digits."""
+    found = {}
+    for text in ("2012-01-02 08", f"5 {'212-555-0199 ' * 9}2012-01-02 08"):
+        other = text.translate(dict(zip(b"0123456789", SCRIPTS[1], strict=True)))
+        for said in (f"{text}:00", f"{other}:00"):
+            matches = phonenumbers.PhoneNumberMatcher(said, "US", leniency=1)
+            found[said] = [(match.start, match.end) for match in matches]
+            assert PhoneFinder(["US"]).spans(said) == found[said]
+    assert list(map(len, found.values())) == [0, 1, 4, 10]
 
 
 def test_windows_hold_whole_candidates() -> None:

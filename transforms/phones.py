@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -364,18 +365,20 @@ class PhoneFinder:
         """
         windows = list(phone_windows(text, self._fewest)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
-        return [span for region in self._regions for span in self._of_region(text, windows, region, candidates)]
+        digits = _in_ascii(text)
+        return [span for region in self._regions for span in self._of_region(text, digits, windows, region, candidates)]
 
     def _of_region(
         self,
         text: str,
+        digits: str,
         windows: Sequence[tuple[int, int]],
         region: str,
         candidates: dict[int, tuple[int, str] | None],
     ) -> Iterator[tuple[int, int]]:
         for index, end in windows:
-            if end - index > _LONG and _PLAIN.fullmatch(text, index, end):
-                yield from self._in_list(text, index, end, region)
+            if end - index > _LONG and _PLAIN.fullmatch(digits, index, end):
+                yield from self._in_list(text, digits, index, end, region)
                 continue
             while True:
                 if index not in candidates:
@@ -389,26 +392,29 @@ class PhoneFinder:
                     yield span
                 index = span[1] if span is not None else start + len(candidate)
 
-    def _in_list(self, text: str, first: int, last: int, region: str) -> Iterator[tuple[int, int]]:
-        """Spans in a plain window. Within it nothing adjoins a candidate that would keep it from being a number."""
+    def _in_list(self, text: str, digits: str, first: int, last: int, region: str) -> Iterator[tuple[int, int]]:
+        """Spans in a window that is plain in `digits`, the text with ASCII digits.
+
+        Within it nothing adjoins a candidate that would keep it from being a number.
+        """
         index, one = first, _region(region)
-        simple = one.bare and _MIXED.search(text, first, last) is None
+        simple = one.bare and _MIXED.search(digits, first, last) is None
         while True:
             if (
                 simple
-                and (word := _LISTED.match(text, index, last))
+                and (word := _LISTED.match(digits, index, last))
                 and one.is_number(word[1])
                 and word.start(1) > first
             ):
                 yield word.span(1)
                 index = word.end()
                 continue
-            match = _PLAIN_CANDIDATE.search(text, index, last)
+            match = _PLAIN_CANDIDATE.search(digits, index, last)
             if match is None:
                 return
             start, index = match.span()
             if start == first or index == last:
-                span = _match(text, start, match.group(), region, self._fewest)
+                span = _match(text, start, text[start:index], region, self._fewest)
             else:
                 inner = _first_number(match.group(), region, self._fewest)
                 span = inner and (start + inner[0], start + inner[1])
@@ -461,6 +467,7 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     end = start + len(candidate)
     if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
+    candidate = _in_ascii(candidate)  # dates above are of ASCII digits alone
     first = _first_number(candidate, region, fewest)
     if first is None:
         return None
@@ -532,6 +539,20 @@ def _stands(text: str, start: int, end: int) -> bool:
     """No letter or sign of a sum adjoins a number."""
     lone = start == 0 or not _joins(text[start - 1]) or upstream._LEAD_PATTERN.match(text, start) is not None
     return lone and (end >= len(text) or not _joins(text[end]))
+
+
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
+
+
+def _in_ascii(text: str) -> str:
+    """The text with ASCII digits for those of other scripts: a parse reads both alike, and takes longer than looking."""
+    return text if text.isascii() or _OTHER_DIGIT.search(text) is None else text.translate(_ascii_digits())
+
+
+@functools.cache
+def _ascii_digits() -> dict[int, str]:
+    codes = (code for first, last in digits_beyond_ascii() for code in range(first, last + 1))
+    return {code: str(unicodedata.decimal(chr(code))) for code in codes if chr(code).isdecimal()}
 
 
 def _joins(letter: str) -> bool:

@@ -34,7 +34,8 @@ class Shadow(NamedTuple):
         return self.starts[start], self.ends[end - 1]
 
 
-Edit = tuple[int, int, str]  # what stands from start to end becomes this
+# What stands from start to end becomes this: character by character where it is as long, else all of it.
+Edit = tuple[int, int, str]
 
 
 def shadow_of(text: str) -> Shadow | None:
@@ -47,15 +48,26 @@ def shadow_of(text: str) -> Shadow | None:
     if not may_differ(text):
         return None
     shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
-    for edits in (_escapes, _characters, _look_alikes, _spelled):
+    for edits in _EDITS:
         shadow = _edited(shadow, edits(shadow.text))
     return None if shadow.text == text else shadow
 
 
 def undisguised(text: str) -> str:
     """The text of the shadow, or the text itself where it has none."""
-    shadow = shadow_of(text)
-    return text if shadow is None else shadow.text
+    if may_differ(text):
+        for edits in _EDITS:
+            text = _replaced(text, edits(text))
+    return text
+
+
+def _replaced(text: str, edits: Iterable[Edit]) -> str:
+    parts: list[str] = []
+    position = 0
+    for start, end, replacement in edits:
+        parts += (text[position:start], replacement)
+        position = end
+    return "".join(parts) + text[position:] if parts else text
 
 
 def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
@@ -65,8 +77,12 @@ def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
     position = 0
     for start, end, replacement in edits:
         parts += (shadow.text[position:start], replacement)
-        starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
-        ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
+        if len(replacement) == end - start:
+            starts += shadow.starts[position:end]
+            ends += shadow.ends[position:end]
+        else:
+            starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
+            ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
         position = end
     if not parts:
         return shadow
@@ -155,17 +171,22 @@ def _escapes(text: str) -> Iterator[Edit]:
             yield (*match.span(), chr(code))
 
 
-_OTHER = re.compile(r"[^\x00-\x7f]")
+_OTHERS = re.compile(r"[^\x00-\x7f]+")
 _IS_HIDDEN, _IS_DASH, _IS_SPACE = (re.compile(f"[{one}]") for one in (_HIDDEN, _DASHES, _SPACES))
 
 
 def _characters(text: str) -> Iterator[Edit]:
     if text.isascii():
         return
-    for match in _OTHER.finditer(text):
-        plain = _plain(match.group())
-        if plain != match.group():
-            yield (*match.span(), plain)
+    for match in _OTHERS.finditer(text):
+        others = match.group()
+        plain = list(map(_plain, others))
+        if all(len(one) == 1 for one in plain):
+            yield (*match.span(), "".join(plain))
+            continue
+        for at, (other, one) in enumerate(zip(others, plain, strict=True), match.start()):
+            if one != other:
+                yield at, at + 1, one
 
 
 @functools.lru_cache(maxsize=4096)
@@ -218,6 +239,8 @@ _NO_NAME = re.compile(
 
 
 def _spelled(text: str) -> Iterator[Edit]:
+    if "@" not in text and "at" not in text.lower():
+        return
     position = 0
     for match in sorted(_spelled_matches(text), key=lambda one: one.span()):
         if match.start() < position:
@@ -238,3 +261,6 @@ def _spelled_matches(text: str) -> Iterator[Any]:
 def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
     for match in _A_DOT.finditer(text, start, end):
         yield (*match.span(), ".")
+
+
+_EDITS = (_escapes, _characters, _look_alikes, _spelled)
