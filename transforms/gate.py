@@ -25,7 +25,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -196,26 +196,25 @@ class _Re2:
 
 class _Hyperscan:
     def __init__(self, terms: Sequence[_Term], only_ascii: bool, always: int = 0) -> None:
-        self._always = always
-        self._bits: list[int] = []
-        handler = self._bits.append
-        self._handler = lambda number, *_: handler(number)
-        if terms:
-            self._database = _database(*_expressions(terms, only_ascii))
-            self._scan = self._database.scan
-        self._empty = not terms
+        self.scan = _scanner(_database(*_expressions(terms, only_ascii)), always) if terms else lambda _: always
 
-    def scan(self, text: Any) -> int:
-        if self._empty or not len(text):
-            return self._always
-        self._scan(text, match_event_handler=self._handler)
-        if not self._bits:
-            return self._always
-        fired = self._always
-        for number in self._bits:
-            fired |= 1 << number
-        self._bits.clear()
+
+def _scanner(database: Any, always: int) -> Callable[[Any], int]:
+    """What scans a text. Closures, since this runs some times for each text."""
+    fired, search = always, database.scan
+
+    def told(number: int, *_: int) -> None:
+        nonlocal fired
+        fired |= 1 << number
+
+    def scan(text: Any) -> int:
+        nonlocal fired
+        fired = always
+        if len(text):
+            search(text, match_event_handler=told)
         return fired
+
+    return scan
 
 
 def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
