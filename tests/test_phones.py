@@ -9,7 +9,7 @@ import phonenumbers
 import pytest
 from phonenumbers import phonenumbermatcher as upstream
 
-from transforms.phones import PhoneFinder, _region, _verified, phone_windows, valid_number
+from transforms.phones import PhoneFinder, _region, _verified, is_written, phone_windows, valid_number
 
 _verify: Any = upstream._verify
 REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
@@ -28,16 +28,29 @@ def by_parse(text: str, region: str) -> tuple[bool, str | None]:
     return bool(stands), phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def written(text: str, region: str) -> bool:
+    """What `is_written` says, by a parse."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return False
+    possible = text[0] == "+" and phonenumbers.is_possible_number(number)
+    fiction = (number.country_code, number.national_number // 1000) == (44, 7700900)
+    return possible or fiction or phonenumbers.is_valid_number(number)
+
+
 SCRIPTS = ["٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "0١2٣4٥6٧8٩"]
 
 
 def drawn(chooser: Random, region: str) -> str:
     example = phonenumbers.example_number(region if chooser.random() < 0.7 else chooser.choice(REGIONS))
     assert example is not None
-    digits = str(example.national_number)
+    digits = chooser.choice([str(example.national_number)] * 9 + ["7700900123"])
     digits = digits[: chooser.choice([3, 6, chooser.randint(1, 11)])]
     digits += "".join(chooser.choices("0123456789", k=max(0, chooser.choice([7, 9, 10, 10, 11]) - len(digits))))
-    prefixed = chooser.choice(["", "", "", "0", "1", "00", "44", "11", "15", "+", "+1"]) + digits
+    prefixed = (
+        chooser.choice(["", "", "", "0", "1", "00", "44", "11", "15", "+", "+1", "011", "0044", "00447"]) + digits
+    )
     marked = "".join(digit + (chooser.choice(" -./()") if chooser.random() < 0.2 else "") for digit in prefixed)
     return "(" * (chooser.random() < 0.2) + marked
 
@@ -50,6 +63,7 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         region = chooser.choice([*REGIONS, *["US", "GB"] * 5])
         text = drawn(chooser, region)
         assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
+        assert is_written(text, region) == written(text, region), (text, region)
         national = _region(region).national(text)
         told += national is not None
         valid += bool(national)

@@ -155,6 +155,9 @@ _TYPES = (
 _FICTION = r"7700900\d{3}"  # mobile numbers that Ofcom keeps for drama: not valid, but `policy` takes them for numbers
 
 
+_IS_FICTION = re.compile(_FICTION.encode())
+
+
 @functools.cache
 def _national_patterns(code: int) -> list[str]:
     """Patterns of the national numbers that are valid in some region of a country code, or pass for valid ones."""
@@ -185,17 +188,18 @@ class _Region:
         prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
         first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
         own = first == region and metadata is not None and metadata.leading_digits is None
-        valid = _valid_pattern(metadata) if own else "(?!)"
+        valid = _valid_in(code) if own else "(?!)"
         self._transforms = bool(getattr(metadata, "national_prefix_transform_rule", None))
         self._prefix, self._abroad, self._valid = map(_of_digits, (prefix, abroad, valid))
         self._national = _of_digits(_national(code))
         self.bare = own and not self._transforms and all(map(_needs_no_prefix, metadata.number_format))
         plain = f"(?!(?:{abroad})|{code}|(?:{prefix})|0)"
-        self._sure = _of_digits(f"{plain}(?:{valid})" if self.bare else "(?!)")
+        self._sure = _of_digits(f"{plain}(?:{valid})" if own and not self._transforms else "(?!)")
         self._needing = _of_digits(plain + _needing_pattern(metadata) if own and not self._transforms else "(?!)")
         # A parse takes a prefix from what follows the country's code too, and once more.
-        perhaps = f"(?:{abroad}).*|(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
-        self._perhaps = _of_digits(".*" if self._transforms else perhaps)
+        home = f"(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
+        self._home = _of_digits(home)
+        self._perhaps = _of_digits(".*" if self._transforms else f"(?:{abroad}).*|{home}")
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
 
     def national(self, candidate: str) -> str | None:
@@ -207,14 +211,31 @@ class _Region:
             return digits.decode()
         if len(digits) < self._least or self._perhaps.fullmatch(digits) is None:
             return ""
-        if self._transforms or self._abroad.match(digits) or digits.startswith(self._coded):
+        if self._transforms:
+            return None
+        if abroad := self._abroad.match(digits):
+            return None if self._may_be_called(digits, abroad.end()) else ""
+        if digits.startswith(self._coded):
             return None
         prefixed = self._prefix.match(digits)
         if prefixed and self._national.fullmatch(digits) is None:
             rest = digits[prefixed.end() :]
+            if self.code == "44" and _IS_FICTION.fullmatch(rest):
+                return ""
             if len(rest) in self._parsed_lengths and rest[0] != _ZERO and self._valid.fullmatch(rest):
                 return rest.decode()
         return None
+
+    def _may_be_called(self, digits: bytes, end: int) -> bool:
+        """Digits with a prefix for calls abroad, which ends there, may be a number of some country."""
+        if digits[end : end + 1] == b"0":  # then it is no such prefix
+            return self._home.fullmatch(digits) is not None
+        code = next(
+            (digits[end:last] for last in range(end + 1, end + 4) if int(digits[end:last] or 0) in _COUNTRIES), b""
+        )
+        if code == self._coded:
+            return self._home.fullmatch(digits, end) is not None
+        return bool(code) and _abroad_pattern(int(code)).fullmatch(digits, end + len(code)) is not None
 
     def is_number(self, candidate: str) -> bool:
         """Certainly; what it says no to may be one all the same."""
@@ -235,6 +256,18 @@ class _Region:
         return self._needing.fullmatch(_plain_digits(candidate)) is not None
 
 
+@functools.cache
+def _abroad_pattern(code: int) -> re.Pattern[bytes]:
+    """What numbers of a country are like after its code; prefixes that need not stand there may."""
+    main = phonenumbers.region_code_for_country_code(code)
+    metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, main)
+    if metadata is None or getattr(metadata, "national_prefix_transform_rule", None):
+        return _of_digits(".*")
+    prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
+    return _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}")
+
+
+_COUNTRIES = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
 _ZERO = ord("0")
 _MOST_DIGITS = 24  # more than any number has with the prefixes that a parse may take from it
 
@@ -247,6 +280,19 @@ def _plain_digits(candidate: str) -> bytes:
     """The digits of a plain candidate; none of another."""
     digits = candidate.encode("utf-8", "replace").translate(None, _MARKS)
     return digits if digits.isdigit() else b""
+
+
+def _valid_in(code: int) -> str:
+    """A pattern of the valid national numbers of a country code: each is asked about in the first region that it may be of."""
+    either, before = [], ""
+    for name in _COUNTRIES[code]:
+        metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
+        if metadata is None:
+            continue
+        leading = metadata.leading_digits if len(_COUNTRIES[code]) > 1 else None
+        either.append(f"{before}(?={leading or ''})(?:{_valid_pattern(metadata)})")
+        before += f"(?!{leading})" if leading else ""
+    return "|".join(either)
 
 
 def _valid_pattern(metadata: Any) -> str:
@@ -304,12 +350,22 @@ def _valid_by_parse(text: str, region: str | None) -> str | None:
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
-def parsed(candidate: str, region: str) -> Any:
-    """The number that `candidate` is in `region`, valid or not (not to be changed); None where it is no number.
-
-    Also None where its digits are too few or too many for a valid number, written without a plus sign.
-    """
-    return None if _region(region).national(candidate) == "" else _parsed(candidate, region)
+def is_written(text: str, region: str) -> bool:
+    """`text` is a number that is valid in `region`, may be one of the country that it names, or is kept for drama."""
+    digits = _plain_digits(_in_ascii(text))
+    coded = text[0] == "+"
+    if not coded and not _IS_FICTION.fullmatch(digits[-10:]):
+        return valid_number(text, region) is not None
+    if _region(region).code == "44" and digits[:-10] in (b"", b"0") and not coded:
+        return True
+    number = _parsed(text, region)
+    if number is None:
+        return False
+    if coded and phonenumbers.is_possible_number(number):
+        return True
+    return phonenumbers.is_valid_number(number) or (
+        number.country_code == 44 and _IS_FICTION.fullmatch(b"%d" % number.national_number) is not None
+    )
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -325,7 +381,7 @@ def _verified(candidate: str, region: str) -> bool:
     national = _region(region).national(candidate)
     if national == "":
         return False
-    if national is None:
+    if national is None or (not _region(region).bare and len(national) == len(_plain_digits(candidate))):
         return _verified_by_parse(candidate, region)
     return ("(" not in candidate and ")" not in candidate) or _well_written(candidate)
 

@@ -23,7 +23,7 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import fewest_digits, parsed, phone_windows
+from transforms.phones import fewest_digits, is_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -451,19 +451,9 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
         for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
-            for region in self.supported_regions:
-                number = parsed(text[start:group], region)
-                if number is None:
-                    continue
-                plausible = text[start] == "+" and phonenumbers.is_possible_number(number)
-                if plausible or phonenumbers.is_valid_number(number) or _is_fiction(number):
-                    return [(start, group)]
+            if any(is_written(text[start:group], region) for region in self.supported_regions):
+                return [(start, group)]
         return []
-
-
-def _is_fiction(number: Any) -> bool:
-    """One of the mobile numbers that Ofcom keeps for drama, which phonenumbers takes for invalid."""
-    return bool(number.country_code == 44 and number.national_number // 1000 == 7700_900)
 
 
 class _Span(NamedTuple):
