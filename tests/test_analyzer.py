@@ -16,7 +16,15 @@ from presidio_analyzer import Pattern, PatternRecognizer
 from transforms.analyzer import Analyzer, RedactionTimeout, check_entities, known_entities
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.placeholders import merge_findings
-from transforms.policy import _CARD, LocalTokens, RegexTokenizer, _checked, _is_card, _words_before, curated_recognizers
+from transforms.policy import (
+    _CARD,
+    LocalTokens,
+    RegexTokenizer,
+    _checked,
+    _is_card,
+    _words_before,
+    curated_recognizers,
+)
 from transforms.presidio import predefined_recognizers
 
 LONG = 4096  # characters of a text that is long for a message

@@ -92,7 +92,7 @@ _STOP_WORDS = _words(
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
 _NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
-_OFTEN = 8  # times the characters of a text that may be looked at for some places, before its tokens are listed
+_OFTEN = 2  # a text's characters over those that may be looked at for some places, before all its words are listed
 
 
 class LocalTokens:
@@ -100,7 +100,7 @@ class LocalTokens:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._left = _OFTEN * len(text)
+        self._left = len(text) // _OFTEN
         self._numbers = (0, 0, 0)  # some in a row: where they start, where enough are passed, where they end
 
     def words_before(self, start: int) -> Sequence[str]:
@@ -114,9 +114,10 @@ class LocalTokens:
             words, whole = self._near(start, reach)
             if whole or len(words) > _BEFORE:
                 return words
-        starts, tokens = self._whole
+        starts, words, counts = self._whole
         index = bisect.bisect_right(starts, start)
-        return _last_words(tokens[max(0, index - _LEMMAS) : index])
+        last = counts[index]
+        return words[max(last - _MOST, counts[max(0, index - _LEMMAS)]) : last]
 
     def _among_numbers(self, start: int) -> bool:
         """Nothing but numbers is looked at for `start`; numbers in a row are read once for all places among them."""
@@ -141,9 +142,13 @@ class LocalTokens:
         return words, not first or many
 
     @functools.cached_property
-    def _whole(self) -> tuple[list[int], list[str]]:
+    def _whole(self) -> tuple[list[int], tuple[str, ...], list[int]]:
+        """Where the tokens start; the lemmas that are words; how many of these are among so many tokens."""
         # No list of matches: that many objects at once set the garbage collector going.
-        return [match.start() for match in _TOKEN.finditer(self.text)], _TOKEN.findall(self.text)
+        starts = [match.start() for match in _TOKEN.finditer(self.text)]
+        lemmas = [token.lower() for token in _TOKEN.findall(self.text)]
+        said = [lemma[0].isalnum() and lemma not in _STOP_WORDS for lemma in lemmas]
+        return starts, tuple(itertools.compress(lemmas, said)), list(itertools.accumulate(said, initial=0))
 
 
 _LETTERS = re.compile(r"[^\W_]*")
@@ -305,14 +310,18 @@ class Context(NamedTuple):
 
     words: frozenset[str]
     phrases: tuple[str, ...]
+    heads: frozenset[str]  # the first words of the phrases
 
 
 @functools.cache
 def context_of(context: tuple[str, ...]) -> Context:
     """The words and phrases of a recognizer's context."""
     plain = [word.lower().strip() for word in context]
+    phrases = [word for word in plain if not word.isalnum()]
     return Context(
-        frozenset(word for word in plain if word.isalnum()), tuple(f" {word} " for word in plain if not word.isalnum())
+        frozenset(word for word in plain if word.isalnum()),
+        tuple(f" {phrase} " for phrase in phrases),
+        frozenset(phrase.partition(" ")[0] for phrase in phrases),
     )
 
 
@@ -320,9 +329,10 @@ def _supported(words: Sequence[str], context: Context) -> bool:
     """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
     if not context.words.isdisjoint(words):
         return True
-    if not context.words.isdisjoint([word[:-1] for word in words if word[-1] == "s"]):
+    ending = [word[:-1] for word in words if word[-1] == "s"]
+    if not context.words.isdisjoint(ending):
         return True
-    if not context.phrases:
+    if context.heads.isdisjoint(words) and context.heads.isdisjoint(ending):
         return False
     singular = [word.removesuffix("s") for word in words]
     phrases = f" {' '.join(words)} | {' '.join(singular)} "

@@ -59,7 +59,8 @@ _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
-_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them
+_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them,
+_LITTLE = 2 << 20  # 2 Mi: or the values times the characters that they are looked for in: what building one takes
 
 Row = dict[str, Any]
 
@@ -514,7 +515,8 @@ class Redactor:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
         least = min(map(len, values))
         kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
-        if not kept or (len(values) <= _FEW and not _says(kept, values)):
+        few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
+        if not kept or (few and not _says(kept, values)):
             return templates
         finders = [
             Words(words, whole=whole, ignore_case=False)
