@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import phonenumbers
 import pytest
 from phonenumbers import phonenumbermatcher as upstream
 
-from transforms.phones import PhoneFinder, _region, _verified, is_written, phone_windows, valid_number
+from transforms.phones import PhoneFinder, _region, _verified, is_written, longest_written, phone_windows, valid_number
 
 _verify: Any = upstream._verify
 REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
@@ -69,6 +70,20 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         valid += bool(national)
     assert told > 100
     assert valid > 10
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_longest_number_is_the_first_that_is_written_from_the_end(seed: int) -> None:
+    chooser, found = Random(seed), 0
+    for _ in range(300):
+        regions = tuple(chooser.sample([*REGIONS, "US", "GB"], 2))
+        text = " ".join(drawn(chooser, chooser.choice(regions)).replace("(", "") for _ in range(2))
+        text = text.translate(dict(zip(b"0123456789", SCRIPTS[2], strict=True))) if chooser.random() < 0.2 else text
+        groups = [match.span() for match in re.finditer(r"\d+", text)]
+        ends = [end for _, end in groups[::-1] if any(written(text[:end], region) for region in regions)]
+        assert longest_written(text, groups, 0, regions) == next(iter(ends), 0), (text, regions)
+        found += bool(ends)
+    assert found > 100
 
 
 def listed(chooser: Random, regions: tuple[str, ...]) -> str:

@@ -200,6 +200,7 @@ class _Region:
         home = f"(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
         self._home = _of_digits(home)
         self._perhaps = _of_digits(".*" if self._transforms else f"(?:{abroad}).*|{home}")
+        self.perhaps = self._perhaps.pattern
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
 
     def national(self, candidate: str) -> str | None:
@@ -366,6 +367,28 @@ def is_written(text: str, region: str) -> bool:
     return phonenumbers.is_valid_number(number) or (
         number.country_code == 44 and _IS_FICTION.fullmatch(b"%d" % number.national_number) is not None
     )
+
+
+def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, regions: tuple[str, ...]) -> int:
+    """Where the longest number ends that starts there and ends with one of the groups of digits; 0 for none.
+
+    >>> longest_written("212-555-0199 5", [(0, 3), (4, 7), (8, 12), (13, 14)], 0, ("US", "GB"))
+    12
+    """
+    digits = _plain_digits(_in_ascii(text[start : groups[-1][1]]))
+    perhaps, count = _perhaps_in(regions), len(digits)
+    for first, last in reversed(groups):
+        if (not digits or perhaps.fullmatch(digits, 0, count)) and any(
+            is_written(text[start:last], one) for one in regions
+        ):
+            return last
+        count -= last - first
+    return 0
+
+
+@functools.cache
+def _perhaps_in(regions: tuple[str, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(_region(one).perhaps for one in regions))
 
 
 @functools.lru_cache(maxsize=REMEMBERED)

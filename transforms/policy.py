@@ -23,7 +23,7 @@ import tldextract
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import fewest_digits, is_written, phone_windows
+from transforms.phones import fewest_digits, longest_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -460,10 +460,9 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
 
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
-        for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
-            if any(is_written(text[start:group], region) for region in self.supported_regions):
-                return [(start, group)]
-        return []
+        groups = [match.span() for match in _GROUP.finditer(text, start, end)]
+        longest = longest_written(text, groups, start, tuple(self.supported_regions))
+        return [(start, longest)] if longest else []
 
 
 class _Span(NamedTuple):
