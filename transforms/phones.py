@@ -238,6 +238,10 @@ class _Region:
             return self._home.fullmatch(digits, end) is not None
         return bool(code) and _abroad_pattern(int(code)).fullmatch(digits, end + len(code)) is not None
 
+    def may_be_british(self, digits: bytes) -> bool:
+        """Without a plus sign, as numbers of this or another country."""
+        return self.code == "44" or self._abroad.match(digits) is not None
+
     def is_number(self, candidate: str) -> bool:
         """Certainly; what it says no to may be one all the same."""
         return self._sure.fullmatch(_plain_digits(candidate)) is not None
@@ -354,11 +358,11 @@ def _valid_by_parse(text: str, region: str | None) -> str | None:
 def is_written(text: str, region: str) -> bool:
     """`text` is a number that is valid in `region`, may be one of the country that it names, or is kept for drama."""
     digits = _plain_digits(_in_ascii(text))
-    coded = text[0] == "+"
-    if not coded and not _IS_FICTION.fullmatch(digits[-10:]):
-        return valid_number(text, region) is not None
-    if _region(region).code == "44" and digits[:-10] in (b"", b"0") and not coded:
+    coded, fiction = text[0] == "+", _IS_FICTION.fullmatch(digits[-10:]) is not None
+    if fiction and _region(region).code == "44" and digits[:-10] in (b"", b"0"):
         return True
+    if not coded and not (fiction and _region(region).may_be_british(digits)):
+        return valid_number(text, region) is not None
     number = _parsed(text, region)
     if number is None:
         return False

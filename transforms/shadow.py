@@ -53,6 +53,7 @@ def shadow_of(text: str) -> Shadow | None:
     return None if shadow.text == text else shadow
 
 
+@functools.lru_cache(maxsize=4096)
 def undisguised(text: str) -> str:
     """The text of the shadow, or the text itself where it has none."""
     if may_differ(text):
@@ -239,8 +240,6 @@ _NO_NAME = re.compile(
 
 
 def _spelled(text: str) -> Iterator[Edit]:
-    if "@" not in text and "at" not in text.lower():
-        return
     position = 0
     for match in sorted(_spelled_matches(text), key=lambda one: one.span()):
         if match.start() < position:
@@ -251,9 +250,13 @@ def _spelled(text: str) -> Iterator[Edit]:
         position = match.end()
 
 
+_BRACKET = re.compile(r"(?i)[(\[{<]\s?(?:at|@)")
+
+
 def _spelled_matches(text: str) -> Iterator[Any]:
-    yield from _BRACKETED.finditer(text)
-    for match in _WORDS.finditer(text):
+    if _BRACKET.search(text) is not None:
+        yield from _BRACKETED.finditer(text)
+    for match in _WORDS.finditer(text) if " at " in text.lower() else ():
         if not _NO_NAME.match(match.group(1)):
             yield match
 
