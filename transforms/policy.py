@@ -669,6 +669,14 @@ class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc
         return sum(map(str.isdigit, pattern_text)) < 5
 
 
+class _DrivingLicence(predefined_recognizers.UkDrivingLicenceRecognizer):  # type: ignore[misc]
+    """Presidio's; looked for by what follows the letters, with which every word begins."""
+
+    HOLDS = "|".join(
+        one.regex.removeprefix(r"\b[A-Z9]{5}") for one in predefined_recognizers.UkDrivingLicenceRecognizer.PATTERNS
+    )
+
+
 class _MedicalLicense(predefined_recognizers.MedicalLicenseRecognizer):  # type: ignore[misc]
     """Whole words only: no part of a hexadecimal digest."""
 
@@ -704,6 +712,7 @@ _CURATED: dict[str, type[Any]] = {
     "UK_NHS": _Nhs,
     "US_DRIVER_LICENSE": _License,
     "MEDICAL_LICENSE": _MedicalLicense,
+    "UK_DRIVING_LICENCE": _DrivingLicence,
     "DE_TAX_ID": _GermanTax,
 }
 
