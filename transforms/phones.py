@@ -254,7 +254,8 @@ class _Region:
     def may_hold_among(self, plain: str, mark: str) -> bool:
         """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
         within = _MARKS.replace(mark.encode(), b"")
-        return any(map(self._perhaps.fullmatch, plain.encode().translate(None, within).split(mark.encode())))
+        parts = plain.encode().translate(None, within).split(mark.encode())
+        return max(map(len, parts)) >= self._least and any(map(self._perhaps.fullmatch, parts))
 
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""

@@ -523,7 +523,7 @@ _NOT_DIGIT = re.compile(r"\D")
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of twice the digit
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 14)
 def _is_card(text: str) -> bool:
     plain = text.encode().translate(None, b"- ._").decode()
     number = plain if plain.isascii() else _NOT_DIGIT.sub("", plain)
@@ -563,10 +563,13 @@ def _is_no_host(text: str) -> bool:
     address = interface(text)
     if address is None:
         return True
-    if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in text) <= 4:
+    if address.version == 6 and _FIVE_HEX.match(text) is None:
         return True
     special = address.is_loopback or address.is_unspecified or address.is_link_local
-    return special or str(address).startswith("255.")
+    return special or (address.version == 4 and str(address).startswith("255."))
+
+
+_FIVE_HEX = re.compile("(?:[^0-9A-Fa-f]*+[0-9A-Fa-f]){5}")
 
 
 _IBAN_START = re.compile(r"(?ia)(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
