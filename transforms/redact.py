@@ -409,6 +409,8 @@ class Redactor:
         return None
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
+        if fired == 0 and "_" not in slot.text:
+            return (slot.text,)
         parts = self._placeholders.split(slot.text)
         if fired == 0:
             return tuple(filter(None, parts))
