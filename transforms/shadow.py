@@ -182,8 +182,9 @@ def _characters(text: str) -> Iterator[Edit]:
     for match in _OTHERS.finditer(text):
         others = match.group()
         plain = list(map(_plain, others))
-        if all(len(one) == 1 for one in plain):
-            yield (*match.span(), "".join(plain))
+        said = "".join(plain)
+        if len(said) == len(others) and "" not in plain:  # one for each
+            yield (*match.span(), said)
             continue
         for at, (other, one) in enumerate(zip(others, plain, strict=True), match.start()):
             if one != other:
