@@ -60,7 +60,19 @@ HOSTILE = {
     "é dots": "é.",
     "é digits": "é12 ",
     "% escapes": "%41%42",
+    "US numbers": "{high}-45-{low:04} ",
+    "GB numbers": "AB{n:06}C ",
+    "NHS numbers": "943 {high} {low:04} ",
+    "accounts": "account {n}0007 ",
+    "GB phones": "020 7946 {low:04}, 07700 900{third:03} ",
+    "other digits": "٢١٢{other} ",
+    "IPv6": "2001:db8:{high}:{low}::1 ",
+    "MAC addresses": "00:1a:2b:{first:02x}:{second:02x}:{third:02x} ",
+    "log lines": '{{"ts":170{n}000,"ip":"203.{first}.{second}.{third}","status":200}}\n',
+    "at, dot": "john at example dot com ",
+    "(at), dot": "u{n} (at) h{n} dot com ",
 }
+_OTHER_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 SIZE = 64 << 10  # 64 KiB of each
 
 
@@ -70,7 +82,8 @@ def hostile_text(shape: str, first: int = 0, size: int = SIZE) -> str:
     while length < size:
         digits = {"high": 200 + number // 10_000, "low": number % 10_000}
         octets = {"first": number // 40_000 % 200, "second": number // 200 % 200, "third": number % 200}
-        part = shape.format(n=number, **digits, **octets) if "{" in shape else shape
+        other = f"{number:07}".translate(_OTHER_DIGITS)
+        part = shape.format(n=number, other=other, **digits, **octets) if "{" in shape else shape
         parts.append(part)
         length += len(part)
         number += 1

@@ -77,6 +77,8 @@ class Maker:
     def __init__(self, chooser: Random, analyzers: Sequence[Analyzer]) -> None:
         self.chooser = chooser
         patterns = {pattern for one in analyzers for source in one.sources for pattern, _ in source.patterns}
+        recognizers = [known.recognizer for one in analyzers for known in one._known]
+        patterns |= {pattern.regex for one in recognizers for pattern in getattr(one, "patterns", ())}
         self._parsed = [parser.parse(pattern) for pattern in sorted(patterns) if len(pattern) < 2000]
         self._words = sorted({word for one in analyzers for source in one.sources for word in source.words})
 

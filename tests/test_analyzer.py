@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
 import socket
@@ -10,14 +11,24 @@ from typing import Any
 
 import presidio_analyzer.pattern_recognizer
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from presidio_analyzer import Pattern, PatternRecognizer
 
 from transforms.analyzer import Analyzer, RedactionTimeout, check_entities, known_entities
 from transforms.options import CustomRecognizer, RedactOptions
-from transforms.placeholders import merge_findings
-from transforms.policy import _CARD, LocalTokens, RegexTokenizer, _checked, _is_card, _words_before, curated_recognizers
+from transforms.placeholders import interface, merge_findings
+from transforms.policy import (
+    _CARD,
+    LocalTokens,
+    RegexTokenizer,
+    _checked,
+    _is_card,
+    _supported,
+    _words_before,
+    context_of,
+    curated_recognizers,
+)
 from transforms.presidio import predefined_recognizers
 
 LONG = 4096  # characters of a text that is long for a message
@@ -163,6 +174,56 @@ def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data:
     for start in [place for place, letter in enumerate(text) if not letter.isspace()] * 2:
         words, whole = local.words_before(start), _words_before(artifacts, start)
         assert words == whole or (not words and all(map(str.isdecimal, whole)))
+
+
+@given(st.text("0127a:.%/x", max_size=16) | st.ip_addresses().map(str) | st.ip_addresses().map(lambda one: f"{one}/8"))
+@example("fe80::1%eth0")
+@example("::ffff:10.0.0.1")
+def test_an_address_is_read_as_an_interface(text: str) -> None:
+    try:
+        expected = ipaddress.ip_interface(text).ip
+    except ValueError:
+        expected = None
+    assert interface(text) == expected
+    assert str(interface(text)) == str(expected)
+
+
+CONTEXT = context_of(("ssn", "social security", "national health service", "driver's license"))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "ssn",
+                "ssns",
+                "social",
+                "socials",
+                "security",
+                "national",
+                "health",
+                "healths",
+                "service",
+                "s",
+                "driver",
+                "a",
+            ]
+        )
+    )
+)
+def test_a_phrase_of_context_stands_among_the_words(words: list[str]) -> None:
+    singular = [word.removesuffix("s") for word in words]
+    said = f" {' '.join(words)} | {' '.join(singular)} "
+    expected = bool(CONTEXT.words & {*words, *singular}) or any(phrase in said for phrase in CONTEXT.phrases)
+    assert _supported(words, CONTEXT) == expected
+
+
+@given(st.from_regex(r"(?i)[A-Z\]]{0,4}[0-9]{0,9}[A-Z]{0,3}[0-9]{0,9}[A-Z]?", fullmatch=True))
+def test_a_licence_holds_what_it_must(text: str) -> None:
+    (licence,) = curated_recognizers(["US_DRIVER_LICENSE"], RedactOptions())
+    flags = int(licence.global_regex_flags)
+    for match in (match for one in licence.patterns for match in re.finditer(one.regex, text, flags)):
+        assert licence.invalidate_result(match.group()) or re.search(licence.HOLDS, match.group(), flags)
 
 
 @given(st.from_regex(r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", fullmatch=True))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from re import _parser as parser  # type: ignore[attr-defined]
 
 import phonenumbers
 import pytest
@@ -21,7 +22,7 @@ from transforms.analyzer import Analyzer
 from transforms.gate import Gate, Source, cache_folder
 from transforms.options import RedactOptions
 from transforms.phones import PhoneFinder, phone_patterns
-from transforms.relax import Unknown, relax, same_in_re2
+from transforms.relax import Unknown, holds_digits, relax, same_in_re2
 from transforms.screen import Screen
 from transforms.secrets import find_secrets, secret_sources
 
@@ -45,6 +46,31 @@ ENGINES = ["hyperscan", "re2"]
 )
 def test_what_patterns_become(pattern: str, flags: int, relaxed: str) -> None:
     assert relax(pattern, flags, only_ascii=True) == relaxed
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"\b[0-9]{8}\b", r"(1\d{3}|2[0-9]{4,9})(?=x)[0-9]{3,4}", r"x[0-9]{8,}", r"é?\d(?:\d{7})+z"]
+)
+def test_where_long_numbers_are_held(pattern: str) -> None:
+    maker = Maker(Random(0), [])
+    for _ in range(200):
+        drawn = maker._draw(parser.parse(pattern), {})
+        assert re.search(r"\d{7}", drawn)
+    assert holds_digits(pattern, 7)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[0-9]{7}", "[0-9]{4}-?[0-9]{4}", "[0-9a]{8}", r"\w{9}", "[0-9]{8}|a", "(?:[0-9]{9})?", "("]
+)
+def test_where_no_long_numbers_need_be(pattern: str) -> None:
+    assert not holds_digits(pattern, 8)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sources_that_share_a_pattern_fire_together(engine: str) -> None:
+    made = Gate([Source(((r"\d{8}", 0),), (word,)) for word in ("bank", "tax", "bank")], engine=engine)
+    assert [made.scan_str(f"{text} 12345678") for text in ("the bank", "tax at the bank", "no")] == [5, 7, 0]
+    assert made.scan_str("the bank 1234567") == 0
 
 
 @pytest.mark.parametrize("pattern", ["a*", r"\p{L}", "[[:alpha:]]", "x{,3}y", "(?P<a", "a(?i)b", r"(?a:\w)x"])

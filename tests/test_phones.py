@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import phonenumbers
 import pytest
 from phonenumbers import phonenumbermatcher as upstream
 
-from transforms.phones import PhoneFinder, _region, _verified, phone_windows, valid_number
+from transforms.phones import PhoneFinder, _region, _verified, is_written, longest_written, phone_windows, valid_number
 
 _verify: Any = upstream._verify
 REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
@@ -28,13 +29,29 @@ def by_parse(text: str, region: str) -> tuple[bool, str | None]:
     return bool(stands), phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def written(text: str, region: str) -> bool:
+    """What `is_written` says, by a parse."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return False
+    possible = text[0] == "+" and phonenumbers.is_possible_number(number)
+    fiction = (number.country_code, number.national_number // 1000) == (44, 7700900)
+    return possible or fiction or phonenumbers.is_valid_number(number)
+
+
+SCRIPTS = ["٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "0١2٣4٥6٧8٩"]
+
+
 def drawn(chooser: Random, region: str) -> str:
     example = phonenumbers.example_number(region if chooser.random() < 0.7 else chooser.choice(REGIONS))
     assert example is not None
-    digits = str(example.national_number)
+    digits = chooser.choice([str(example.national_number)] * 9 + ["7700900123"])
     digits = digits[: chooser.choice([3, 6, chooser.randint(1, 11)])]
     digits += "".join(chooser.choices("0123456789", k=max(0, chooser.choice([7, 9, 10, 10, 11]) - len(digits))))
-    prefixed = chooser.choice(["", "", "", "0", "1", "00", "44", "11", "15", "+", "+1"]) + digits
+    prefixed = (
+        chooser.choice(["", "", "", "0", "1", "00", "44", "11", "15", "+", "+1", "011", "0044", "00447"]) + digits
+    )
     marked = "".join(digit + (chooser.choice(" -./()") if chooser.random() < 0.2 else "") for digit in prefixed)
     return "(" * (chooser.random() < 0.2) + marked
 
@@ -47,11 +64,26 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         region = chooser.choice([*REGIONS, *["US", "GB"] * 5])
         text = drawn(chooser, region)
         assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
+        assert is_written(text, region) == written(text, region), (text, region)
         national = _region(region).national(text)
         told += national is not None
         valid += bool(national)
     assert told > 100
     assert valid > 10
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_longest_number_is_the_first_that_is_written_from_the_end(seed: int) -> None:
+    chooser, found = Random(seed), 0
+    for _ in range(300):
+        regions = tuple(chooser.sample([*REGIONS, "US", "GB"], 2))
+        text = " ".join(drawn(chooser, chooser.choice(regions)).replace("(", "") for _ in range(2))
+        text = text.translate(dict(zip(b"0123456789", SCRIPTS[2], strict=True))) if chooser.random() < 0.2 else text
+        groups = [match.span() for match in re.finditer(r"\d+", text)]
+        ends = [end for _, end in groups[::-1] if any(written(text[:end], region) for region in regions)]
+        assert longest_written(text, groups, 0, regions) == next(iter(ends), 0), (text, regions)
+        found += bool(ends)
+    assert found > 100
 
 
 def listed(chooser: Random, regions: tuple[str, ...]) -> str:
@@ -71,7 +103,10 @@ def listed(chooser: Random, regions: tuple[str, ...]) -> str:
             parts.append(chooser.choice(" .-") * chooser.randint(1, 6))
         elif chooser.random() < 0.2:
             parts.append(chooser.choice(["2012-01-02 08", ":00", "3/10/2011", *"a%$é(x#,", " "]))
-    return chooser.choice([" ", " ", "-", "", ". "]).join(parts)
+    text = chooser.choice([" ", " ", "-", "", ". "]).join(parts)
+    if chooser.random() < 0.3:
+        text = text.translate(dict(zip(b"0123456789", chooser.choice(SCRIPTS), strict=True)))
+    return text
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -89,6 +124,18 @@ def test_numbers_of_lists_are_those_of_phonenumbers(seed: int) -> None:
         assert PhoneFinder(regions).spans(text) == expected, (text, regions)
         found += len(expected)
     assert found > 50
+
+
+def test_dates_are_of_ascii_digits_alone() -> None:
+    """As phonenumbers takes them: what it passes over for a date is a number in other digits."""
+    found = {}
+    for text in ("2012-01-02 08", f"5 {'212-555-0199 ' * 9}2012-01-02 08"):
+        other = text.translate(dict(zip(b"0123456789", SCRIPTS[1], strict=True)))
+        for said in (f"{text}:00", f"{other}:00"):
+            matches = phonenumbers.PhoneNumberMatcher(said, "US", leniency=1)
+            found[said] = [(match.start, match.end) for match in matches]
+            assert PhoneFinder(["US"]).spans(said) == found[said]
+    assert list(map(len, found.values())) == [0, 1, 4, 10]
 
 
 def test_windows_hold_whole_candidates() -> None:

@@ -140,6 +140,36 @@ def test_rows_do_not_depend_on_their_batch(left: list[dict[str, Any]], right: li
     assert sum((part.entities for part in parts), parts[0].entities.__class__()) == whole.entities
 
 
+talk = st.fixed_dictionaries(
+    {
+        "messages": st.none()
+        | st.lists(st.builds(message, st.sampled_from(["user", "assistant", "tool", ""]), strings), max_size=4),
+        "tools": st.none() | st.sampled_from([canonical([]), canonical([{"says": PLANTED[0]}])]),
+        "metadata": st.dictionaries(st.sampled_from("ab"), scalars, max_size=2).map(canonical),
+        "n_redactions": st.sampled_from([None, 0, 3]),
+        "reasons": st.sampled_from([[], [], [], ["empty_turn"]]),
+    }
+)
+
+
+@settings(max_examples=100)
+@given(st.lists(talk | rows, min_size=1, max_size=4), st.integers(0, 1))
+def test_contents_in_their_column_become_what_rows_made_anew_become(many: list[dict[str, Any]], first: int) -> None:
+    records = batch(*many).slice(first)
+    by_column = redact_records(records, OPTIONS)
+    by_column.records.validate(full=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redact, "only_contents", lambda some: np.zeros(some.num_rows, np.bool_))
+        anew = redact_records(records, OPTIONS)
+    assert anew.records.to_pylist() == by_column.records.to_pylist()
+    assert anew.entities == by_column.entities
+
+
+def test_a_value_of_contents_that_json_says_too_goes_from_both() -> None:
+    (row,) = redacted({"messages": [message("user", "my pin is 4711")], "metadata": canonical({"note": "x 4711"})})
+    assert (row["messages"][0]["content"], row["metadata"]) == ("my pin is <PIN_1>", '{"note":"x <PIN_1>"}')
+
+
 @settings(max_examples=80)
 @given(rows)
 def test_redacting_twice_is_redacting_once(row: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ def test_a_shadow_knows_where_it_comes_from(text: str) -> None:
     shadow = shadow_of(text)
     if shadow is None:
         return
+    assert undisguised(text) == shadow.text
     assert len(shadow.starts) == len(shadow.ends) == len(shadow.text)
     assert all(0 <= start < end <= len(text) for start, end in zip(shadow.starts, shadow.ends, strict=True))
     assert shadow.starts == sorted(shadow.starts)

@@ -47,11 +47,12 @@ from transforms.policy import (
     presidio_recognizers,
 )
 from transforms.presidio import presidio_analyzer as presidio
-from transforms.relax import Reach, Unknown, reach, relax, same_in_re2
+from transforms.relax import Reach, Unknown, holds_digits, reach, relax, same_in_re2
 
 __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "placeholder_entities"]
 
 _TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
+_LONG_NUMBER = 8  # digits that many patterns share, of which context words tell more: one expression, faster to scan
 _LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
 _MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
@@ -219,8 +220,7 @@ class _Recognizer:
     def sources(self) -> list[Source]:
         """A source a pattern; one in all where the recognizer is switched as a whole."""
         if self.by_pattern:
-            flags = int(self.recognizer.global_regex_flags)
-            return [Source(((one.regex, flags),), self._wanting(one)) for one in self.recognizer.patterns]
+            return list(map(self._source, self.recognizer.patterns))
         if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
@@ -228,6 +228,13 @@ class _Recognizer:
             quick, closer = phone_patterns(self.recognizer.supported_regions)
             return [Source(((quick, 0),), closer=((closer, 0),))]
         return [Source(())]
+
+    def _source(self, pattern: Any) -> Source:
+        words = self._wanting(pattern)
+        held = getattr(self.recognizer, "HOLDS", pattern.regex)  # by each finding; rarer than what the pattern matches
+        if words and holds_digits(held, _LONG_NUMBER):
+            return Source(((rf"\d{{{_LONG_NUMBER}}}", 0),), words)
+        return Source(((held, int(self.recognizer.global_regex_flags)),), words)
 
     def _wanting(self, pattern: Any) -> tuple[str, ...]:
         """The first words of the context that lifts the pattern's matches to the threshold, if nothing else can."""

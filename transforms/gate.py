@@ -25,7 +25,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -183,13 +183,17 @@ def _hyperscan(terms: Sequence[_Term], only_ascii: bool) -> _Hyperscan:
 
 
 def _compiles(term: _Term, only_ascii: bool) -> bool:
-    expressions, ids, flags = _expressions([term], only_ascii)
     try:
-        encoded = [one.encode() for one in expressions]
-        hyperscan.Database().compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+        _build(hyperscan.Database(), list(term.patterns), _flags(term.patterns, only_ascii))
     except hyperscan.error:
         return False
     return True
+
+
+def _build(database: Any, expressions: Sequence[str], flags: Sequence[int]) -> None:
+    """Ids are places among the expressions."""
+    encoded, ids = [one.encode() for one in expressions], list(range(len(expressions)))
+    database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
 
 
 class _Re2:
@@ -197,10 +201,7 @@ class _Re2:
         options = re2.Options()
         options.max_mem = 256 << 20  # 256 MiB: RE2's own caches
         self._set = re2.Set.SearchSet(options)
-        bits: dict[str, int] = {}
-        for term in terms:
-            for one in term.patterns:
-                bits[one] = bits.get(one, 0) | 1 << term.number
+        bits = _bits(terms)
         for one in bits:
             self._set.Add(one)
         self._set.Compile()
@@ -215,33 +216,41 @@ class _Re2:
 
 class _Hyperscan:
     def __init__(self, terms: Sequence[_Term], only_ascii: bool, always: int = 0) -> None:
-        self._always = always
-        self._bits: list[int] = []
-        handler = self._bits.append
-        self._handler = lambda number, *_: handler(number)
-        if terms:
-            self._database = _database(*_expressions(terms, only_ascii))
-            self._scan = self._database.scan
-        self._empty = not terms
+        bits = _bits(terms)
+        database = _database(list(bits), _flags(bits, only_ascii)) if terms else None
+        self.scan = _scanner(database, list(bits.values()), always) if terms else lambda _: always
 
-    def scan(self, text: Any) -> int:
-        if self._empty or not len(text):
-            return self._always
-        self._scan(text, match_event_handler=self._handler)
-        if not self._bits:
-            return self._always
-        fired = self._always
-        for number in self._bits:
-            fired |= 1 << number
-        self._bits.clear()
+
+def _bits(terms: Iterable[_Term]) -> dict[str, int]:
+    """Each pattern once, with the sources that it belongs to."""
+    bits: dict[str, int] = {}
+    for term in terms:
+        for one in term.patterns:
+            bits[one] = bits.get(one, 0) | 1 << term.number
+    return bits
+
+
+def _scanner(database: Any, bits: Sequence[int], always: int) -> Callable[[Any], int]:
+    """What scans a text. Closures, since this runs some times for each text."""
+    fired, search = always, database.scan
+
+    def told(number: int, *_: int) -> None:
+        nonlocal fired
+        fired |= bits[number]
+
+    def scan(text: Any) -> int:
+        nonlocal fired
+        fired = always
+        if len(text):
+            search(text, match_event_handler=told)
         return fired
 
+    return scan
 
-def _expressions(terms: Sequence[_Term], only_ascii: bool) -> tuple[list[str], list[int], list[int]]:
-    """Expressions, their ids and flags."""
+
+def _flags(expressions: Iterable[str], only_ascii: bool) -> list[int]:
     plain = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_PREFILTER | (0 if only_ascii else hyperscan.HS_FLAG_UTF8)
-    rows = [(one, term.number, plain | _once(one)) for term in terms for one in term.patterns]
-    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+    return [plain | _once(one) for one in expressions]
 
 
 _LONG = 20  # of a letter: from there on Hyperscan walks through the rest of a long word anew for each further match
@@ -257,14 +266,13 @@ def _once(expression: str) -> int:
 # ------------------------------------------------------------------------------------------------ cache
 
 
-def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
+def _database(expressions: list[str], flags: list[int]) -> Any:
     named = [
         VERSION,
         importlib.metadata.version("hyperscan"),
         platform.machine(),
         _processor(),
         expressions,
-        ids,
         flags,
     ]
     digest = hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
@@ -272,16 +280,15 @@ def _database(expressions: list[str], ids: list[int], flags: list[int]) -> Any:
     database = _loaded(path)
     if database is None:
         with _alone(path.parent):
-            database = _loaded(path) or _compiled(path, expressions, ids, flags)
+            database = _loaded(path) or _compiled(path, expressions, flags)
     return database
 
 
-def _compiled(path: Path, expressions: list[str], ids: list[int], flags: list[int]) -> Any:
+def _compiled(path: Path, expressions: list[str], flags: list[int]) -> Any:
     _tell()
     _forget_old(path.parent)
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    encoded = [one.encode() for one in expressions]
-    database.compile(expressions=encoded, ids=ids, elements=len(ids), flags=flags)
+    _build(database, expressions, flags)
     _keep(path, hyperscan.dumpb(database))
     return database
 

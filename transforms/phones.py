@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -154,6 +155,9 @@ _TYPES = (
 _FICTION = r"7700900\d{3}"  # mobile numbers that Ofcom keeps for drama: not valid, but `policy` takes them for numbers
 
 
+_IS_FICTION = re.compile(_FICTION.encode())
+
+
 @functools.cache
 def _national_patterns(code: int) -> list[str]:
     """Patterns of the national numbers that are valid in some region of a country code, or pass for valid ones."""
@@ -184,17 +188,19 @@ class _Region:
         prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
         first = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))[0]
         own = first == region and metadata is not None and metadata.leading_digits is None
-        valid = _valid_pattern(metadata) if own else "(?!)"
+        valid = _valid_in(code) if own else "(?!)"
         self._transforms = bool(getattr(metadata, "national_prefix_transform_rule", None))
         self._prefix, self._abroad, self._valid = map(_of_digits, (prefix, abroad, valid))
         self._national = _of_digits(_national(code))
         self.bare = own and not self._transforms and all(map(_needs_no_prefix, metadata.number_format))
         plain = f"(?!(?:{abroad})|{code}|(?:{prefix})|0)"
-        self._sure = _of_digits(f"{plain}(?:{valid})" if self.bare else "(?!)")
+        self._sure = _of_digits(f"{plain}(?:{valid})" if own and not self._transforms else "(?!)")
         self._needing = _of_digits(plain + _needing_pattern(metadata) if own and not self._transforms else "(?!)")
         # A parse takes a prefix from what follows the country's code too, and once more.
-        perhaps = f"(?:{abroad}).*|(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
-        self._perhaps = _of_digits(".*" if self._transforms else perhaps)
+        home = f"(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
+        self._home = _of_digits(home)
+        self._perhaps = _of_digits(".*" if self._transforms else f"(?:{abroad}).*|{home}")
+        self.perhaps = self._perhaps.pattern
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
 
     def national(self, candidate: str) -> str | None:
@@ -206,14 +212,35 @@ class _Region:
             return digits.decode()
         if len(digits) < self._least or self._perhaps.fullmatch(digits) is None:
             return ""
-        if self._transforms or self._abroad.match(digits) or digits.startswith(self._coded):
+        if self._transforms:
+            return None
+        if abroad := self._abroad.match(digits):
+            return None if self._may_be_called(digits, abroad.end()) else ""
+        if digits.startswith(self._coded):
             return None
         prefixed = self._prefix.match(digits)
         if prefixed and self._national.fullmatch(digits) is None:
             rest = digits[prefixed.end() :]
+            if self.code == "44" and _IS_FICTION.fullmatch(rest):
+                return ""
             if len(rest) in self._parsed_lengths and rest[0] != _ZERO and self._valid.fullmatch(rest):
                 return rest.decode()
         return None
+
+    def _may_be_called(self, digits: bytes, end: int) -> bool:
+        """Digits with a prefix for calls abroad, which ends there, may be a number of some country."""
+        if digits[end : end + 1] == b"0":  # then it is no such prefix
+            return self._home.fullmatch(digits) is not None
+        code = next(
+            (digits[end:last] for last in range(end + 1, end + 4) if int(digits[end:last] or 0) in _COUNTRIES), b""
+        )
+        if code == self._coded:
+            return self._home.fullmatch(digits, end) is not None
+        return bool(code) and _abroad_pattern(int(code)).fullmatch(digits, end + len(code)) is not None
+
+    def may_be_british(self, digits: bytes) -> bool:
+        """Without a plus sign, as numbers of this or another country."""
+        return self.code == "44" or self._abroad.match(digits) is not None
 
     def is_number(self, candidate: str) -> bool:
         """Certainly; what it says no to may be one all the same."""
@@ -227,13 +254,26 @@ class _Region:
     def may_hold_among(self, plain: str, mark: str) -> bool:
         """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
         within = _MARKS.replace(mark.encode(), b"")
-        return any(map(self._perhaps.fullmatch, plain.encode().translate(None, within).split(mark.encode())))
+        parts = plain.encode().translate(None, within).split(mark.encode())
+        return max(map(len, parts)) >= self._least and any(map(self._perhaps.fullmatch, parts))
 
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
         return self._needing.fullmatch(_plain_digits(candidate)) is not None
 
 
+@functools.cache
+def _abroad_pattern(code: int) -> re.Pattern[bytes]:
+    """What numbers of a country are like after its code; prefixes that need not stand there may."""
+    main = phonenumbers.region_code_for_country_code(code)
+    metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, main)
+    if metadata is None or getattr(metadata, "national_prefix_transform_rule", None):
+        return _of_digits(".*")
+    prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
+    return _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}")
+
+
+_COUNTRIES = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
 _ZERO = ord("0")
 _MOST_DIGITS = 24  # more than any number has with the prefixes that a parse may take from it
 
@@ -246,6 +286,19 @@ def _plain_digits(candidate: str) -> bytes:
     """The digits of a plain candidate; none of another."""
     digits = candidate.encode("utf-8", "replace").translate(None, _MARKS)
     return digits if digits.isdigit() else b""
+
+
+def _valid_in(code: int) -> str:
+    """A pattern of the valid national numbers of a country code: each is asked about in the first region that it may be of."""
+    either, before = [], ""
+    for name in _COUNTRIES[code]:
+        metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, name)
+        if metadata is None:
+            continue
+        leading = metadata.leading_digits if len(_COUNTRIES[code]) > 1 else None
+        either.append(f"{before}(?={leading or ''})(?:{_valid_pattern(metadata)})")
+        before += f"(?!{leading})" if leading else ""
+    return "|".join(either)
 
 
 def _valid_pattern(metadata: Any) -> str:
@@ -303,12 +356,44 @@ def _valid_by_parse(text: str, region: str | None) -> str | None:
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
-def parsed(candidate: str, region: str) -> Any:
-    """The number that `candidate` is in `region`, valid or not (not to be changed); None where it is no number.
+def is_written(text: str, region: str) -> bool:
+    """`text` is a number that is valid in `region`, may be one of the country that it names, or is kept for drama."""
+    digits = _plain_digits(_in_ascii(text))
+    coded, fiction = text[0] == "+", _IS_FICTION.fullmatch(digits[-10:]) is not None
+    if fiction and _region(region).code == "44" and digits[:-10] in (b"", b"0"):
+        return True
+    if not coded and not (fiction and _region(region).may_be_british(digits)):
+        return valid_number(text, region) is not None
+    number = _parsed(text, region)
+    if number is None:
+        return False
+    if coded and phonenumbers.is_possible_number(number):
+        return True
+    return phonenumbers.is_valid_number(number) or (
+        number.country_code == 44 and _IS_FICTION.fullmatch(b"%d" % number.national_number) is not None
+    )
 
-    Also None where its digits are too few or too many for a valid number, written without a plus sign.
+
+def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, regions: tuple[str, ...]) -> int:
+    """Where the longest number ends that starts there and ends with one of the groups of digits; 0 for none.
+
+    >>> longest_written("212-555-0199 5", [(0, 3), (4, 7), (8, 12), (13, 14)], 0, ("US", "GB"))
+    12
     """
-    return None if _region(region).national(candidate) == "" else _parsed(candidate, region)
+    digits = _plain_digits(_in_ascii(text[start : groups[-1][1]]))
+    perhaps, count = _perhaps_in(regions), len(digits)
+    for first, last in reversed(groups):
+        if (not digits or perhaps.fullmatch(digits, 0, count)) and any(
+            is_written(text[start:last], one) for one in regions
+        ):
+            return last
+        count -= last - first
+    return 0
+
+
+@functools.cache
+def _perhaps_in(regions: tuple[str, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(_region(one).perhaps for one in regions))
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -324,7 +409,7 @@ def _verified(candidate: str, region: str) -> bool:
     national = _region(region).national(candidate)
     if national == "":
         return False
-    if national is None:
+    if national is None or (not _region(region).bare and len(national) == len(_plain_digits(candidate))):
         return _verified_by_parse(candidate, region)
     return ("(" not in candidate and ")" not in candidate) or _well_written(candidate)
 
@@ -364,18 +449,20 @@ class PhoneFinder:
         """
         windows = list(phone_windows(text, self._fewest)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
-        return [span for region in self._regions for span in self._of_region(text, windows, region, candidates)]
+        digits = _in_ascii(text)
+        return [span for region in self._regions for span in self._of_region(text, digits, windows, region, candidates)]
 
     def _of_region(
         self,
         text: str,
+        digits: str,
         windows: Sequence[tuple[int, int]],
         region: str,
         candidates: dict[int, tuple[int, str] | None],
     ) -> Iterator[tuple[int, int]]:
         for index, end in windows:
-            if end - index > _LONG and _PLAIN.fullmatch(text, index, end):
-                yield from self._in_list(text, index, end, region)
+            if end - index > _LONG and _PLAIN.fullmatch(digits, index, end):
+                yield from self._in_list(text, digits, index, end, region)
                 continue
             while True:
                 if index not in candidates:
@@ -389,26 +476,29 @@ class PhoneFinder:
                     yield span
                 index = span[1] if span is not None else start + len(candidate)
 
-    def _in_list(self, text: str, first: int, last: int, region: str) -> Iterator[tuple[int, int]]:
-        """Spans in a plain window. Within it nothing adjoins a candidate that would keep it from being a number."""
+    def _in_list(self, text: str, digits: str, first: int, last: int, region: str) -> Iterator[tuple[int, int]]:
+        """Spans in a window that is plain in `digits`, the text with ASCII digits.
+
+        Within it nothing adjoins a candidate that would keep it from being a number.
+        """
         index, one = first, _region(region)
-        simple = one.bare and _MIXED.search(text, first, last) is None
+        simple = one.bare and _MIXED.search(digits, first, last) is None
         while True:
             if (
                 simple
-                and (word := _LISTED.match(text, index, last))
+                and (word := _LISTED.match(digits, index, last))
                 and one.is_number(word[1])
                 and word.start(1) > first
             ):
                 yield word.span(1)
                 index = word.end()
                 continue
-            match = _PLAIN_CANDIDATE.search(text, index, last)
+            match = _PLAIN_CANDIDATE.search(digits, index, last)
             if match is None:
                 return
             start, index = match.span()
             if start == first or index == last:
-                span = _match(text, start, match.group(), region, self._fewest)
+                span = _match(text, start, text[start:index], region, self._fewest)
             else:
                 inner = _first_number(match.group(), region, self._fewest)
                 span = inner and (start + inner[0], start + inner[1])
@@ -461,6 +551,7 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     end = start + len(candidate)
     if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
+    candidate = _in_ascii(candidate)  # dates above are of ASCII digits alone
     first = _first_number(candidate, region, fewest)
     if first is None:
         return None
@@ -532,6 +623,20 @@ def _stands(text: str, start: int, end: int) -> bool:
     """No letter or sign of a sum adjoins a number."""
     lone = start == 0 or not _joins(text[start - 1]) or upstream._LEAD_PATTERN.match(text, start) is not None
     return lone and (end >= len(text) or not _joins(text[end]))
+
+
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
+
+
+def _in_ascii(text: str) -> str:
+    """The text with ASCII digits for those of other scripts: a parse reads both alike, and takes longer than looking."""
+    return text if text.isascii() or _OTHER_DIGIT.search(text) is None else text.translate(_ascii_digits())
+
+
+@functools.cache
+def _ascii_digits() -> dict[int, str]:
+    codes = (code for first, last in digits_beyond_ascii() for code in range(first, last + 1))
+    return {code: str(unicodedata.decimal(chr(code))) for code in codes if chr(code).isdecimal()}
 
 
 def _joins(letter: str) -> bool:

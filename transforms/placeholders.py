@@ -102,7 +102,9 @@ IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 def interface(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address in `text`, written with or without the length of its network; None where it is none."""
     try:
-        return ipaddress.ip_interface(text).ip
+        if "/" in text or "%" in text:
+            return ipaddress.ip_interface(text).ip
+        return ipaddress.IPv6Address(text) if ":" in text else ipaddress.IPv4Address(text)
     except ValueError:
         return None
 

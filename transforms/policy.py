@@ -24,7 +24,7 @@ from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import fewest_digits, parsed, phone_windows
+from transforms.phones import fewest_digits, longest_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -105,7 +105,7 @@ _STOP_WORDS = _words(
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
 _NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
-_OFTEN = 8  # times the characters of a text that may be looked at for some places, before its tokens are listed
+_OFTEN = 2  # a text's characters over those that may be looked at for some places, before all its words are listed
 
 
 class LocalTokens:
@@ -113,7 +113,7 @@ class LocalTokens:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._left = _OFTEN * len(text)
+        self._left = len(text) // _OFTEN
         self._numbers = (0, 0, 0)  # some in a row: where they start, where enough are passed, where they end
 
     def words_before(self, start: int) -> Sequence[str]:
@@ -127,9 +127,10 @@ class LocalTokens:
             words, whole = self._near(start, reach)
             if whole or len(words) > _BEFORE:
                 return words
-        starts, tokens = self._whole
+        starts, words, counts = self._whole
         index = bisect.bisect_right(starts, start)
-        return _last_words(tokens[max(0, index - _LEMMAS) : index])
+        last = counts[index]
+        return words[max(last - _MOST, counts[max(0, index - _LEMMAS)]) : last]
 
     def _among_numbers(self, start: int) -> bool:
         """Nothing but numbers is looked at for `start`; numbers in a row are read once for all places among them."""
@@ -154,9 +155,13 @@ class LocalTokens:
         return words, not first or many
 
     @functools.cached_property
-    def _whole(self) -> tuple[list[int], list[str]]:
+    def _whole(self) -> tuple[list[int], tuple[str, ...], list[int]]:
+        """Where the tokens start; the lemmas that are words; how many of these are among so many tokens."""
         # No list of matches: that many objects at once set the garbage collector going.
-        return [match.start() for match in _TOKEN.finditer(self.text)], _TOKEN.findall(self.text)
+        starts = [match.start() for match in _TOKEN.finditer(self.text)]
+        lemmas = [token.lower() for token in _TOKEN.findall(self.text)]
+        said = [lemma[0].isalnum() and lemma not in _STOP_WORDS for lemma in lemmas]
+        return starts, tuple(itertools.compress(lemmas, said)), list(itertools.accumulate(said, initial=0))
 
 
 _LETTERS = re.compile(r"[^\W_]*")
@@ -336,14 +341,18 @@ class Context(NamedTuple):
 
     words: frozenset[str]
     phrases: tuple[str, ...]
+    heads: frozenset[str]  # the first words of the phrases
 
 
 @functools.cache
 def context_of(context: tuple[str, ...]) -> Context:
     """The words and phrases of a recognizer's context."""
     plain = [word.lower().strip() for word in context]
+    phrases = [word for word in plain if not word.isalnum()]
     return Context(
-        frozenset(word for word in plain if word.isalnum()), tuple(f" {word} " for word in plain if not word.isalnum())
+        frozenset(word for word in plain if word.isalnum()),
+        tuple(f" {phrase} " for phrase in phrases),
+        frozenset(phrase.partition(" ")[0] for phrase in phrases),
     )
 
 
@@ -351,9 +360,10 @@ def _supported(words: Sequence[str], context: Context) -> bool:
     """A word or phrase of the context stands among the words, or among them without the `s` that they end with."""
     if not context.words.isdisjoint(words):
         return True
-    if not context.words.isdisjoint([word[:-1] for word in words if word[-1] == "s"]):
+    ending = [word[:-1] for word in words if word[-1] == "s"]
+    if not context.words.isdisjoint(ending):
         return True
-    if not context.phrases:
+    if context.heads.isdisjoint(words) and context.heads.isdisjoint(ending):
         return False
     singular = [word.removesuffix("s") for word in words]
     phrases = f" {' '.join(words)} | {' '.join(singular)} "
@@ -502,20 +512,9 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
 
     def _longest_valid(self, text: str, start: int, end: int) -> list[tuple[int, int]]:
         """The span without as many groups of digits at its end as keep it from being valid."""
-        for group in reversed([match.end() for match in _GROUP.finditer(text, start, end)]):
-            for region in self.supported_regions:
-                number = parsed(text[start:group], region)
-                if number is None:
-                    continue
-                plausible = text[start] == "+" and phonenumbers.is_possible_number(number)
-                if plausible or phonenumbers.is_valid_number(number) or _is_fiction(number):
-                    return [(start, group)]
-        return []
-
-
-def _is_fiction(number: Any) -> bool:
-    """One of the mobile numbers that Ofcom keeps for drama, which phonenumbers takes for invalid."""
-    return bool(number.country_code == 44 and number.national_number // 1000 == 7700_900)
+        groups = [match.span() for match in _GROUP.finditer(text, start, end)]
+        longest = longest_written(text, groups, start, tuple(self.supported_regions))
+        return [(start, longest)] if longest else []
 
 
 class _Span(NamedTuple):
@@ -576,7 +575,7 @@ _NOT_DIGIT = re.compile(r"\D")
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of twice the digit
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 14)
 def _is_card(text: str) -> bool:
     plain = text.encode().translate(None, b"- ._").decode()
     number = plain if plain.isascii() else _NOT_DIGIT.sub("", plain)
@@ -616,10 +615,13 @@ def _is_no_host(text: str) -> bool:
     address = interface(text)
     if address is None:
         return True
-    if address.version == 6 and sum(char in "0123456789abcdefABCDEF" for char in text) <= 4:
+    if address.version == 6 and _FIVE_HEX.match(text) is None:
         return True
     special = address.is_loopback or address.is_unspecified or address.is_link_local
-    return special or str(address).startswith("255.")
+    return special or (address.version == 4 and str(address).startswith("255."))
+
+
+_FIVE_HEX = re.compile("(?:[^0-9A-Fa-f]*+[0-9A-Fa-f]){5}")
 
 
 _IBAN_START = re.compile(r"(?ia)(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
@@ -716,8 +718,18 @@ class _Nhs(predefined_recognizers.NhsRecognizer):  # type: ignore[misc]
 class _License(predefined_recognizers.UsLicenseRecognizer):  # type: ignore[misc]
     """At least five digits: no `x86`, no `H2`."""
 
+    HOLDS = r"[0-9]{5}|[0-9]{3}[A-Z]{2}[0-9]{4}"
+
     def invalidate_result(self, pattern_text: str) -> bool:
         return sum(map(str.isdigit, pattern_text)) < 5
+
+
+class _DrivingLicence(predefined_recognizers.UkDrivingLicenceRecognizer):  # type: ignore[misc]
+    """Presidio's; looked for by what follows the letters, with which every word begins."""
+
+    HOLDS = "|".join(
+        one.regex.removeprefix(r"\b[A-Z9]{5}") for one in predefined_recognizers.UkDrivingLicenceRecognizer.PATTERNS
+    )
 
 
 class _MedicalLicense(predefined_recognizers.MedicalLicenseRecognizer):  # type: ignore[misc]
@@ -755,6 +767,7 @@ _CURATED: dict[str, type[Any]] = {
     "UK_NHS": _Nhs,
     "US_DRIVER_LICENSE": _License,
     "MEDICAL_LICENSE": _MedicalLicense,
+    "UK_DRIVING_LICENCE": _DrivingLicence,
     "DE_TAX_ID": _GermanTax,
 }
 

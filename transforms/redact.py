@@ -31,6 +31,7 @@ import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
+from transforms.contents import message_counts, only_contents, with_contents
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
@@ -59,7 +60,8 @@ _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
 WORD_BELOW = 6  # letters: a shorter value of letters alone is an ordinary word, and not looked for
-_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them
+_FEW = 16  # values of a record that are looked for one by one before an automaton is built for them,
+_LITTLE = 2 << 20  # 2 Mi: or the values times the characters that they are looked for in: what building one takes
 
 Row = dict[str, Any]
 
@@ -96,9 +98,8 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     sound = pc.equal(pc.list_value_length(records.column("reasons")), 0)
     counts = pc.if_else(sound, pc.fill_null(records.column("n_redactions"), 0), records.column("n_redactions"))
     records = _with_columns(records, {"n_redactions": counts})
-    entities: Counter[str] = Counter()
     if not options.enabled:
-        return Redacted(records, entities)
+        return Redacted(records, Counter())
     redactor = redactor_for(options)
     kept = kept_paths(keep_paths)
     sound = sound.to_numpy(zero_copy_only=False)
@@ -106,33 +107,18 @@ def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: 
     screened = None if everything else redactor.screen(records, kept)
     looked = np.flatnonzero(sound if screened is None else sound & screened.rows)
     if not len(looked):
-        return Redacted(records, entities)
-    known: dict[Slot, Template] = {}
-    rows = []
-    raw = records.select(list(_CHANGED)).take(pa.array(looked)).to_pylist()
-    redactor.read_names(raw, kept)
-    for row, clean in zip(raw, _clean(records, screened, looked), strict=True):
+        return Redacted(records, Counter())
+    batch = _Batch(records, redactor, kept, screened, looked)
+    for place in looked.tolist():
         try:
-            row, found = redactor.redact_row(row, kept, known, clean=clean)
-            for entity, spans in found.items():  # Counter's own sum looks at each value twice
-                entities[entity] += spans
-            rows.append(row | {"reasons": []})
+            batch.redact(place)
         except (RedactionTimeout, MemoryError):
             raise
         except Unstable:
-            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_UNSTABLE)]})
+            batch.quarantine(place, Reason.REDACTION_UNSTABLE)
         except Exception:  # whatever it says may quote the record
-            rows.append(dict.fromkeys(_CHANGED) | {"reasons": [str(Reason.REDACTION_FAILED)]})
-    return Redacted(_with_rows(records, looked, rows), entities)
-
-
-def _clean(records: pa.RecordBatch, screened: Screened | None, looked: NDArray[np.int64]) -> list[Clean | None]:
-    """What of each of the rows `looked` holds nothing; None where nobody knows."""
-    if screened is None:
-        return [None] * len(looked)
-    lengths = pc.fill_null(pc.list_value_length(records.column("messages")), 0).to_numpy(zero_copy_only=False)
-    clean = list(screened.clean(lengths))
-    return [clean[place] for place in looked]
+            batch.quarantine(place, Reason.REDACTION_FAILED)
+    return batch.redacted()
 
 
 def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
@@ -143,13 +129,103 @@ def kept_paths(paths: Iterable[str]) -> frozenset[tuple[str, ...]]:
 _CHANGED = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string(), "n_redactions": pa.int32()}
 
 
-def _with_rows(records: pa.RecordBatch, places: NDArray[np.int64], rows: Sequence[Row]) -> pa.RecordBatch:
-    """The batch with `rows` at `places`; what lies in other rows keeps its bytes."""
+class _Batch:
+    """What becomes of the rows `looked` at: of most only contents change, in their column; others are made anew."""
+
+    def __init__(
+        self,
+        records: pa.RecordBatch,
+        redactor: Redactor,
+        kept: frozenset[tuple[str, ...]],
+        screened: Screened | None,
+        looked: NDArray[np.int64],
+    ) -> None:
+        self._records, self._redactor, self._kept = records, redactor, kept
+        self._known: dict[Slot, Template] = {}
+        self._entities: Counter[str] = Counter()
+        messages = records.column("messages")
+        ends = np.cumsum(message_counts(messages))
+        self._bounds = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
+        self._screened = screened
+        plain = np.zeros(len(ends), np.bool_) if screened is None else only_contents(records) & ~screened.json
+        self._plain = plain.tolist()
+        self._read = self._rows(looked[~plain[looked]])
+        redactor.read_names(self._read.values(), kept)
+        role, content, *_ = messages.flatten().flatten()
+        self._roles: list[str] = role.to_pylist()
+        self._contents: list[str | None] = content.to_pylist()
+        self._json = records.column("tools").to_pylist(), records.column("metadata").to_pylist()
+        self._changed: dict[int, str] = {}  # contents, by place among the messages of all rows
+        self._spans: dict[int, int] = {}  # replaced in a row whose contents changed
+        self._made: dict[int, Row] = {}
+
+    def _rows(self, places: NDArray[np.int64]) -> dict[int, Row]:
+        rows = self._records.select(list(_CHANGED)).take(pa.array(places)).to_pylist()
+        return dict(zip(places.tolist(), rows, strict=True))
+
+    def redact(self, place: int) -> None:
+        if self._plain[place] and self._redact_contents(place):
+            return
+        row = self._read.get(place) or self._rows(np.array([place]))[place]
+        row, found = self._redactor.redact_row(row, self._kept, self._known, clean=self._clean(place))
+        self._count(found)
+        self._made[place] = row | {"reasons": []}
+
+    def _redact_contents(self, place: int) -> bool:
+        """False where the row has to be made anew, for the values in its JSON."""
+        assert self._screened is not None
+        first, last = self._bounds[place]
+        said = [(at, text) for at, text in enumerate(self._contents[first:last], first) if text]
+        record = _Contents(
+            [Slot(text) for _, text in said],
+            [(self._roles[at], slot) for slot, (at, _) in enumerate(said)],
+            dict(enumerate(self._screened.contents[at] for at, _ in said)),
+            [texts[place] for texts in self._json if texts[place]],
+        )
+        redacted = self._redactor.redact_contents(record, self._known)
+        if redacted is None:
+            return False
+        texts, found = redacted
+        if found:
+            self._changed.update((at, new) for (at, old), new in zip(said, texts, strict=True) if new != old)
+            self._spans[place] = found.total()
+            self._count(found)
+        return True
+
+    def _clean(self, place: int) -> Clean | None:
+        if self._screened is None:
+            return None
+        return Clean(not self._screened.json[place], self._screened.contents[slice(*self._bounds[place])])
+
+    def _count(self, found: Counter[str]) -> None:
+        for entity, spans in found.items():  # Counter's own sum looks at each value twice
+            self._entities[entity] += spans
+
+    def quarantine(self, place: int, reason: Reason) -> None:
+        self._made[place] = dict.fromkeys(_CHANGED) | {"reasons": [str(reason)]}
+
+    def redacted(self) -> Redacted:
+        records = self._records
+        if self._changed:
+            counts = np.array(records.column("n_redactions").fill_null(0))
+            counts[list(self._spans)] += np.array(list(self._spans.values()), np.int32)
+            new = pa.array(
+                counts, pa.int32(), mask=records.column("n_redactions").is_null().to_numpy(zero_copy_only=False)
+            )
+            messages = with_contents(records.column("messages"), self._changed)
+            records = _with_columns(records, {"messages": messages, "n_redactions": new})
+        if self._made:
+            records = _with_rows(records, self._made)
+        return Redacted(records, self._entities)
+
+
+def _with_rows(records: pa.RecordBatch, rows: Mapping[int, Row]) -> pa.RecordBatch:
+    """The batch with `rows` at their places; what lies in other rows keeps its bytes."""
     order = np.arange(records.num_rows)
-    order[places] = records.num_rows + np.arange(len(rows))
+    order[list(rows)] = records.num_rows + np.arange(len(rows))
     columns = {}
     for name, kind in {"reasons": REASONS, **_CHANGED}.items():
-        changed = pa.array([row[name] for row in rows], kind)
+        changed = pa.array([row[name] for row in rows.values()], kind)
         columns[name] = pa.concat_arrays([records.column(name), changed]).take(pa.array(order))
     return _with_columns(records, columns)
 
@@ -238,31 +314,40 @@ class Redactor:
         if self._names is not None:
             self._names.speak(language_of(row["metadata"]))
             known = {}  # the same text may be read in several languages
-        record, templates = self._templates(row, kept, known, clean)
-        if record.canonical and not any(isinstance(piece, Removed) for template in templates for piece in template):
+        record = _Record(row, kept, clean)
+        templates = self._templates(record, known)
+        if templates is None:
+            record = _Record(row, kept, clean, read=True)
+            templates = self._templates(record, known)
+            assert templates is not None
+        if record.canonical and not _removes(templates):
             return row | {"n_redactions": row["n_redactions"] or 0}, Counter()
         numbering = numbered(self._taken([*record.slots, *map(Slot, record.unread)]))
         redacted = record.rebuilt([numbering.fill(template) for template in templates])
         redacted["n_redactions"] = (row["n_redactions"] or 0) + numbering.spans.total()
         return redacted, numbering.spans
 
-    def _templates(
-        self,
-        row: Row,
-        kept: frozenset[tuple[str, ...]],
-        known: dict[Slot, Template],
-        clean: Clean | None,
-        read: bool = False,
-    ) -> tuple[_Record, list[Template]]:
-        """The row's slots and what becomes of them. JSON that holds nothing is only read (`read`) for values in it."""
-        record = _Record(row, kept, clean, read)
+    def redact_contents(
+        self, record: _Contents, known: dict[Slot, Template]
+    ) -> tuple[Sequence[str], Counter[str]] | None:
+        """The texts of the record's slots, redacted, and its spans by type; None where its JSON says a value of theirs."""
+        templates = self._templates(record, known)
+        if templates is None:
+            return None
+        if not _removes(templates):
+            return (), Counter()
+        numbering = Numbering(self._taken([*record.slots, *map(Slot, record.unread)]))
+        return [numbering.fill(template) for template in templates], numbering.spans
+
+    def _templates(self, record: _Record | _Contents, known: dict[Slot, Template]) -> list[Template] | None:
+        """What becomes of the record's slots; None where JSON that was not read says a value that goes."""
         templates = self._settle(record.slots, known, record.fired)
         self._join_turns(templates, record.turns)
         if record.unread:
             values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
             if any(raw in text for text in record.unread for raw in values):
-                return self._templates(row, kept, known, clean, True)
-        return record, templates
+                return None
+        return templates
 
     def _taken(self, slots: Iterable[Slot]) -> Iterator[tuple[str, int]]:
         return (taken for slot in slots for taken in self._placeholders.taken(slot.text))
@@ -325,6 +410,8 @@ class Redactor:
         return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
+        if fired == 0 and "_" not in slot.text:
+            return (slot.text,)
         parts = self._placeholders.split(slot.text)
         if fired == 0:
             return tuple(filter(None, parts))
@@ -431,7 +518,8 @@ class Redactor:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
         least = min(map(len, values))
         kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
-        if not kept or (len(values) <= _FEW and not _says(kept, values)):
+        few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
+        if not kept or (few and not _says(kept, values)):
             return templates
         finders = [
             Words(words, whole=whole, spelled=False)
@@ -497,6 +585,22 @@ def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:
 def _tells(raw: str) -> bool:
     """A value is worth looking for elsewhere: no ordinary short word."""
     return len(raw) >= WORD_BELOW or not raw.isalpha()
+
+
+def _removes(templates: Iterable[Template]) -> bool:
+    return any(isinstance(piece, Removed) for template in templates for piece in template)
+
+
+class _Contents(NamedTuple):
+    """A row that says something in contents alone: their slots, role and slot of each, what the gate said by slot.
+
+    `unread` is JSON that holds nothing, and is as it would be written again.
+    """
+
+    slots: Sequence[Slot]
+    turns: Sequence[tuple[str, int]]
+    fired: Mapping[int, int]
+    unread: Sequence[str]
 
 
 class _Record:

@@ -120,6 +120,48 @@ def same_in_re2(pattern: str, flags: int) -> bool:
     return min(parsed.getwidth()) > 0 and "\\u" not in pattern and _plain(parsed)
 
 
+def holds_digits(pattern: str, count: int) -> bool:
+    """Each match holds so many digits in a row: true only where that is known.
+
+    >>> holds_digits(r"\\b9\\d{2}(?:5[0-9]|6[0-5])[0-9]{4}\\b", 9), holds_digits(r"[0-9]{3}-?[0-9]{4}", 7)
+    (True, False)
+    """
+    try:
+        parsed = parser.parse(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    most = run = 0
+    for item in parsed:
+        digits = _digits([item])
+        run = 0 if digits is None else run + digits
+        most = max(most, run)
+    return most >= count
+
+
+def _digits(items: Iterable[Any]) -> int | None:
+    """How many digits the items match at least; None where they may match anything else."""
+    total = 0
+    for kind, argument in items:
+        digits: int | None = None
+        if kind in (op.AT, op.ASSERT, op.ASSERT_NOT):
+            digits = 0
+        elif kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            once = _digits(argument[2])
+            digits = once if once is None else once * argument[0]
+        elif kind is op.SUBPATTERN:
+            digits = _digits(argument[3])
+        elif kind is op.BRANCH:
+            either = [_digits(branch) for branch in argument[1]]
+            digits = None if None in either else min(one for one in either if one is not None)
+        elif kind in (op.LITERAL, op.IN):
+            chars = characters(kind, argument, False)
+            digits = 1 if chars.ascii <= _DIGIT and chars.rest in ((), digits_beyond_ascii()) else None
+        if digits is None:
+            return None
+        total += digits
+    return total
+
+
 class Reach(NamedTuple):
     """How many characters a match of a pattern has at most, and how many on either side of it decide of it at most."""
 

@@ -34,7 +34,8 @@ class Shadow(NamedTuple):
         return self.starts[start], self.ends[end - 1]
 
 
-Edit = tuple[int, int, str]  # what stands from start to end becomes this
+# What stands from start to end becomes this: character by character where it is as long, else all of it.
+Edit = tuple[int, int, str]
 
 
 def shadow_of(text: str) -> Shadow | None:
@@ -47,15 +48,27 @@ def shadow_of(text: str) -> Shadow | None:
     if not may_differ(text):
         return None
     shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
-    for edits in (_escapes, _characters, _look_alikes, _spelled):
+    for edits in _EDITS:
         shadow = _edited(shadow, edits(shadow.text))
     return None if shadow.text == text else shadow
 
 
+@functools.lru_cache(maxsize=4096)
 def undisguised(text: str) -> str:
     """The text of the shadow, or the text itself where it has none."""
-    shadow = shadow_of(text)
-    return text if shadow is None else shadow.text
+    if may_differ(text):
+        for edits in _EDITS:
+            text = _replaced(text, edits(text))
+    return text
+
+
+def _replaced(text: str, edits: Iterable[Edit]) -> str:
+    parts: list[str] = []
+    position = 0
+    for start, end, replacement in edits:
+        parts += (text[position:start], replacement)
+        position = end
+    return "".join(parts) + text[position:] if parts else text
 
 
 def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
@@ -65,8 +78,12 @@ def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
     position = 0
     for start, end, replacement in edits:
         parts += (shadow.text[position:start], replacement)
-        starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
-        ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
+        if len(replacement) == end - start:
+            starts += shadow.starts[position:end]
+            ends += shadow.ends[position:end]
+        else:
+            starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
+            ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
         position = end
     if not parts:
         return shadow
@@ -155,17 +172,23 @@ def _escapes(text: str) -> Iterator[Edit]:
             yield (*match.span(), chr(code))
 
 
-_OTHER = re.compile(r"[^\x00-\x7f]")
+_OTHERS = re.compile(r"[^\x00-\x7f]+")
 _IS_HIDDEN, _IS_DASH, _IS_SPACE = (re.compile(f"[{one}]") for one in (_HIDDEN, _DASHES, _SPACES))
 
 
 def _characters(text: str) -> Iterator[Edit]:
     if text.isascii():
         return
-    for match in _OTHER.finditer(text):
-        plain = _plain(match.group())
-        if plain != match.group():
-            yield (*match.span(), plain)
+    for match in _OTHERS.finditer(text):
+        others = match.group()
+        plain = list(map(_plain, others))
+        said = "".join(plain)
+        if len(said) == len(others) and "" not in plain:  # one for each
+            yield (*match.span(), said)
+            continue
+        for at, (other, one) in enumerate(zip(others, plain, strict=True), match.start()):
+            if one != other:
+                yield at, at + 1, one
 
 
 @functools.lru_cache(maxsize=4096)
@@ -228,9 +251,13 @@ def _spelled(text: str) -> Iterator[Edit]:
         position = match.end()
 
 
+_BRACKET = re.compile(r"(?i)[(\[{<]\s?(?:at|@)")
+
+
 def _spelled_matches(text: str) -> Iterator[Any]:
-    yield from _BRACKETED.finditer(text)
-    for match in _WORDS.finditer(text):
+    if _BRACKET.search(text) is not None:
+        yield from _BRACKETED.finditer(text)
+    for match in _WORDS.finditer(text) if " at " in text.lower() else ():
         if not _NO_NAME.match(match.group(1)):
             yield match
 
@@ -238,3 +265,6 @@ def _spelled_matches(text: str) -> Iterator[Any]:
 def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
     for match in _A_DOT.finditer(text, start, end):
         yield (*match.span(), ".")
+
+
+_EDITS = (_escapes, _characters, _look_alikes, _spelled)
