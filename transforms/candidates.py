@@ -30,7 +30,6 @@ from transforms.compiled import compiled, signed
 # Candidate pairs by ref: `a` leads, and `b` follows it in the order of every band that they share.
 PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.uint32(), nullable=False)])
 
-# Members of crowded bands.
 # Members of crowded bands. Those that follow its heads are no pairs with them.
 CROWDS = pa.schema(
     [

@@ -6,6 +6,11 @@ it is known who is held out: each record meets every held-out member of its band
 resembles: one is enough to lose its place. So a family costs its size times the part of it that is held out,
 at some nanoseconds a pair, and nobody more than `MOST_MET` pairs.
 
+Of thousands of estimates the highest are too high by chance, and in a family below the threshold they would reach it. So
+where a record meets `FEW_MET` and more, an estimate has to stand out from those that it has with its crowd, as chance
+hardly ever does. Whole sets, which are compared exactly, need not, nor does a family whose members mostly reach the
+threshold.
+
     crowds, seats, sketches ─ hold_out (a segment) ─► held ─ resolve: val gives way to eval ─► held
                                                                                   train ─ search (a segment) ─► drops
 
@@ -15,17 +20,18 @@ this finds one was left out or both are in one split, as bands put those that th
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.compiled import compiled
+from transforms.compiled import compiled, signed
 from transforms.exact import among_ids, id_words
 from transforms.reasons import Drop
 from transforms.shingles import mix
-from transforms.sketches import Sketches
+from transforms.sketches import BITS, EXACT, Sketches
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, drop_lookalikes
 from transforms.verify import sets_of, similarity_of, sketch_refs
 
@@ -47,6 +53,8 @@ HELD = pa.schema(
 )
 
 MOST_MET = 1 << 17  # pairs a record, a millisecond
+FEW_MET = 32  # pairs a record, of which none is too high by chance
+_SPREAD = 512  # pairs, about, that a record's estimates are judged by
 SAMPLE = 64  # held-out records that recall is measured with
 
 
@@ -284,7 +292,7 @@ def _first_alike(
     """Puts the first held row that each asker resembles, of all its bands: of eval, else of val; how many were cut short."""
     cut_short = 0
     for asker in range(len(found)):
-        met = 0
+        met, limit = 0, 0.0
         for code in (EVAL, VAL):
             for band in range(offsets[asker], offsets[asker + 1]):
                 if found[asker] >= 0 or met > MOST_MET:
@@ -295,13 +303,81 @@ def _first_alike(
                         continue
                     seen[other] = asker + 1
                     met += 1
-                    if similarity_of(words, grams, asker, held_words, held_grams, other) >= threshold:
+                    index = similarity_of(words, grams, asker, held_words, held_grams, other)
+                    if index >= threshold and not _are_whole(words, grams, asker, held_words, held_grams, other):
+                        if limit == 0.0:
+                            own = slice(offsets[asker], offsets[asker + 1])
+                            limit = _limit(
+                                words, grams, asker, held_words, held_grams, first[own], last[own], rows, threshold
+                            )
+                        index = threshold if index >= limit else 0.0
+                    if index >= threshold:
                         found[asker] = other
                         break
                     if met > MOST_MET:
                         break
         cut_short += found[asker] < 0 and met > MOST_MET
     return cut_short
+
+
+@compiled
+def _are_whole(words: Sketches, grams: Sketches, a: int, other_words: Sketches, other_grams: Sketches, b: int) -> bool:
+    """Whether `similarity_of` compares whole sets."""
+    in_words = words.offsets[a] < words.offsets[a + 1] and other_words.offsets[b] < other_words.offsets[b + 1]
+    if in_words:
+        left, right = words, other_words
+    else:
+        left, right = grams, other_grams
+    return bool(left.offsets[a + 1] - left.offsets[a] <= EXACT and right.offsets[b + 1] - right.offsets[b] <= EXACT)
+
+
+@compiled
+def _limit(
+    words: Sketches,
+    grams: Sketches,
+    asker: int,
+    held_words: Sketches,
+    held_grams: Sketches,
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    threshold: float,
+) -> float:
+    """What a record's estimates have to reach in its crowd: `threshold`, or more where chance alone may reach that.
+
+    An odd sketch errs by the shingles that fall on each other's bits, some d^2 / (2 BITS) pairs of the d that are in one
+    set only, as Poisson's law has it. By Bernstein's inequality (Boucheron, Lugosi, Massart, *Concentration Inequalities*,
+    section 2.8) the highest of n is above the mean by sqrt(2 L) + L / (3 sqrt(pairs)) standard deviations once in twenty
+    times at most, where L = ln(20 n).
+    """
+    tries = 0
+    for band in range(len(first)):
+        tries += last[band] - first[band]
+    if tries < FEW_MET:
+        return threshold
+    step, at = max(1, tries // _SPREAD), 0
+    count, below, total, squares = 0, 0, 0.0, 0.0
+    for band in range(len(first)):
+        while at < last[band] - first[band]:
+            index = similarity_of(words, grams, asker, held_words, held_grams, rows[first[band] + at])
+            count += 1
+            if index < threshold:
+                below += 1
+                total += index
+                squares += index * index
+            at += step
+        at -= last[band] - first[band]
+    if 2 * below < count:
+        return threshold
+    mean = total / below
+    spread = math.sqrt(max(squares / below - mean * mean, 0.0))
+    own = words if words.offsets[asker] < words.offsets[asker + 1] else grams
+    size = own.offsets[asker + 1] - own.offsets[asker]
+    if size > EXACT:
+        size = signed(own.values[own.offsets[asker] + 1])
+    apart = 2 * size * (1 - mean) / (1 + mean)
+    pairs, often = max(apart * apart / (2 * BITS), 0.1), math.log(20.0 * tries)
+    return max(threshold, mean + spread * (math.sqrt(2 * often) + often / (3 * math.sqrt(pairs))))
 
 
 def _recall(
