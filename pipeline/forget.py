@@ -61,7 +61,7 @@ class Gone:
 
     groups: set[str]
     ids: set[str] = field(default_factory=set)
-    evaluated: set[str] = field(default_factory=set)  # ids that were in eval
+    evaluated: set[str] = field(default_factory=set)  # ids and source ids of what was in eval
     sources: set[str] = field(default_factory=set)
     lines: Counter[str] = field(default_factory=Counter)  # by group
     others: pa.Table = field(
@@ -195,10 +195,11 @@ def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
             gone.lines[row["group"]] += 1
             # Copies of another's record share its id and source, and that record stays.
             if row["outcome"] in SPLITS or row["reasons"] == [Drop.SUPERSEDED]:
+                sources = [row["source_id"]] if row["source_id"] else []
                 gone.ids.add(row["id"])
-                if row["outcome"] == Outcome.EVAL:
-                    gone.evaluated.add(row["id"])
-                gone.sources.update([row["source_id"]] if row["source_id"] else [])
+                gone.sources.update(sources)
+                if row["outcome"] == Outcome.EVAL:  # by its source too: redacted otherwise it would have another id
+                    gone.evaluated.update([row["id"], *sources])
     return gone
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.history import consumed
-from pipeline.plan import Base, input_digest, versions
+from pipeline.plan import REBUILD, Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.decided import DECIDED, find_decided
 from transforms.hashing import Keys
@@ -80,9 +80,16 @@ def _is_day(text: str) -> bool:
 
 
 def start_refresh(
-    config: Config, dataset: Dataset, files: Sequence[File], keys: Keys, *, accept: bool, rebuild: bool
+    config: Config,
+    dataset: Dataset,
+    files: Sequence[File],
+    keys: Keys,
+    *,
+    date: str | None,
+    accept: bool,
+    rebuild: bool,
 ) -> tuple[Start, list[str]]:
-    """What a refresh, or a rebuild, of a dataset starts from, and warnings. Raises UsageError."""
+    """What a refresh, or a rebuild, of a dataset starts from at a date, and warnings. Raises UsageError."""
     manifest = dataset.manifest()
     _check_made_here(dataset, manifest, config, keys)
     warnings = _check_config(manifest, config, keys, accept=accept, rebuild=rebuild)
@@ -98,8 +105,20 @@ def start_refresh(
         _check_complete(len(logs), len(old), accept=accept)
         if new:
             warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
-    base = base_of(dataset, manifest, config, rebuild=rebuild)
+    base = base_of(dataset, manifest, config, date, rebuild=rebuild)
     return Start(old if rebuild else new, base, manifest["digest"]), warnings
+
+
+def is_rebuilt(config: Config, dataset: Dataset, start: Start, keys: Keys, benchmarks: Sequence[str]) -> bool:
+    """Whether the newest snapshot is the rebuild that starts: of these inputs, by this config and these versions."""
+    manifest = dataset.manifest()
+    return (
+        manifest["operation"] == REBUILD
+        and manifest["versions"] == versions()
+        and not changed_keys(manifest["config"], config, keys)
+        and [one["digest"] for one in manifest["benchmarks"]] == list(benchmarks)
+        and consumed(dataset, manifest, corrections=False) == {input_digest(file, keys) for file, _ in start.files}
+    )
 
 
 def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
@@ -112,10 +131,16 @@ def _check_complete(consumed: int, found: int, *, accept: bool) -> None:
         )
 
 
-def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, *, rebuild: bool) -> Base:
-    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval and what was corrected."""
+def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, date: str | None, *, rebuild: bool) -> Base:
+    """What a snapshot leaves to the next run; to a rebuild, which reads the rest again, only eval and what was corrected.
+
+    Eval is frozen too where the night of its last date was missed: `date` is after it.
+    """
     accounting, split = manifest["accounting"], manifest["split"]
-    full = config.split.eval_records is not None and accounting["eval"] >= config.split.eval_records
+    if config.split.eval_records is not None:
+        full = accounting["eval"] >= config.split.eval_records
+    else:
+        full = bool(config.split.eval_until and date and date > str(config.split.eval_until))
     index = [one for one in manifest["files"] if one["kind"] == "index"]
     paths = tuple(one["path"] for one in index)
     decided, counts = (

@@ -24,7 +24,7 @@ from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFaile
 from pipeline.places import absolute, usable
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
-from pipeline.refresh import File, start_refresh, with_date
+from pipeline.refresh import File, is_rebuilt, start_refresh, with_date
 from pipeline.runner import beam_options, is_left, is_local, new_pipeline, run_pipeline, waiting_for
 from pipeline.scale import task_bytes
 from pipeline.snapshots import FOLDERS, Dataset
@@ -132,9 +132,15 @@ def _prepare_next(
     asked: Asked,
 ) -> Prepared | None:
     """Plans a run on a dataset that is there."""
-    start, warnings = start_refresh(config, dataset, files, keys, accept=asked.accept, rebuild=asked.rebuild)
+    start, warnings = start_refresh(
+        config, dataset, files, keys, date=asked.date, accept=asked.accept, rebuild=asked.rebuild
+    )
     for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks)]:
         say(f"warning: {warning}")
+    if asked.rebuild and is_rebuilt(config, dataset, start, keys, [one.digest for one in benchmarks]):
+        dataset.derive()
+        say(f"nothing to do: snapshot {dataset.latest():06d} of {config.output} is this rebuild")
+        return None
     if not start.files:
         dataset.derive()
         say(f"nothing new: snapshot {dataset.latest():06d} of {config.output} holds all {len(files)} inputs")

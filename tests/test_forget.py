@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,31 @@ def test_what_was_in_eval_comes_back_for_nobody(people, tmp_path, capsys):
     assert mill("diff", people, "1", "3") == 0
     assert mill("verify", people) == 0
     assert forget(people, capsys, "nobody")["out_of_reach"] == told[:1]
+
+
+def test_what_was_in_eval_comes_back_by_no_other_redaction(tmp_path, capsys, monkeypatch):
+    """Its id is another then; its source is not."""
+    monkeypatch.setenv("CORPUSMILL_KEY", "sixteen bytes and more")
+    chooser = random.Random(4)
+    texts = [f"Box E-{n:04d} holds {' '.join(chooser.choices(WORDS, k=30))}" for n in range(150)]
+    logs = write_lines(
+        tmp_path / "logs.jsonl",
+        [chat(text, "Yes.", user_id=n) for n, text in enumerate(texts)]
+        + [chat(text, "Yes.", user_id=1000 + n) for n, text in enumerate(texts)],
+    )
+    out = tmp_path / "out"
+    options = ["run", "--input", logs, "--output", out, "--set", "split.group_by=metadata.user_id"]
+    assert mill(*options) == 0
+    capsys.readouterr()
+    group = next(row["group"] for row in live(out, "lineage") if row["outcome"] == "eval")
+    said = {row["source_id"] for row in live(out, "lineage") if row["group"] == group and row["outcome"] == "eval"}
+    forget(out, capsys, group)
+    redacted = tmp_path / "redacted.yaml"
+    redacted.write_text("redact:\n  custom:\n    - {name: BOX, pattern: 'E-[0-9]{4}'}\n")
+    assert mill("run", redacted, *options[1:], "--rebuild") == 0
+    lines = live(out, "lineage")
+    assert sum(row["reasons"] == ["forgotten"] for row in lines) >= 2
+    assert not said & {row["source_id"] for row in lines}
 
 
 @pytest.mark.parametrize("outside", [False, True])

@@ -244,6 +244,11 @@ def test_a_rebuild_under_a_config_that_changes_no_record_loses_none(tmp_path):
     assert mill("verify", tmp_path / "out") == 0
     told = list_snapshots(Dataset(Storage(), str(tmp_path / "out")))[-1]
     assert (told["operation"], {*told["in"].values(), *told["out"].values()}) == ("rebuild", {0})
+    # The same again is done already; under another config, or after anything else, it is not.
+    assert mill(*again, "--set", "validate.max_chars=100000", "--rebuild") == 0
+    assert Dataset(Storage(), str(tmp_path / "out")).latest() == 3
+    assert mill(*again, "--set", "validate.max_chars=100001", "--rebuild") == 0
+    assert Dataset(Storage(), str(tmp_path / "out")).latest() == 4
 
 
 def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path):
@@ -275,6 +280,19 @@ def test_eval_is_filled_until_it_has_its_records(tmp_path):
         now = splits(tmp_path / "out", number)
         assert before.items() <= now.items()
         before = now
+
+
+def test_eval_is_frozen_by_its_date_though_the_night_of_it_is_missed(tmp_path):
+    chooser = random.Random(9)
+    for day in (1, 2, 5):
+        write_lines(
+            tmp_path / "logs" / f"2026-11-0{day}.jsonl", [said(chooser, user=1000 * day + n) for n in range(60)]
+        )
+        until = ["--set", "split.eval_until=2026-11-03"]
+        assert night(tmp_path / "out", tmp_path / "logs", f"2026-11-0{day}", *until) == 0
+    sizes = [manifest(tmp_path / "out", number)["accounting"]["eval"] for number in (1, 2, 3)]
+    assert 0 < sizes[0] < sizes[1] == sizes[2]
+    assert [manifest(tmp_path / "out", number)["split"]["eval_frozen"] for number in (1, 2, 3)] == [False, False, True]
 
 
 def test_corrections_come_with_the_inputs_of_a_night(tmp_path, capsys):

@@ -191,7 +191,7 @@ def _mill_blocks(
                     _write_rejects(with_reasons(signed.filter(hit), Drop.DECONTAMINATED), source, options, writers)
                     signed, said = signed.filter(pc.invert(hit)), said.filter(pc.invert(hit))
                 stage = "Forget"
-                again = is_suppressed(signed.column("id"), suppressed.records, options.keys)
+                again = is_suppressed(signed, suppressed.records, options.keys)
                 if pc.any(again).as_py():
                     _write_rejects(forgotten(signed.filter(again)), source, options, writers)
                     signed, said = signed.filter(pc.invert(again)), said.filter(pc.invert(again))

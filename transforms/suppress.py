@@ -23,7 +23,7 @@ _CONTENT = ("messages", "tools", "metadata", "group")
 
 
 class Suppressed(NamedTuple):
-    """What is forgotten: digests of groups, and keyed digests of the ids of records that were in eval."""
+    """What is forgotten: digests of groups, and keyed digests of the ids and source ids of records that were in eval."""
 
     groups: pa.Array
     records: pa.Array
@@ -40,11 +40,15 @@ def load_suppressed(storage: Storage, uris: tuple[str, ...]) -> Suppressed:
     return Suppressed(*(pa.chunked_array(found, pa.binary(16)).unique() for found in chunks.values()))
 
 
-def is_suppressed(ids: pa.Array, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
+def is_suppressed(signed: pa.RecordBatch, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
     """bool[N]: which records say what a forgotten record of eval said: nobody else's copy of it comes into a split."""
     if not len(suppressed):
-        return pa.array(np.zeros(len(ids), bool))
-    return pc.is_in(pa.array([keys.value(one) for one in ids.to_pylist()], pa.binary(16)), value_set=suppressed)
+        return pa.array(np.zeros(signed.num_rows, bool))
+    digests = [
+        pa.array([one and keys.value(one) for one in signed.column(name).to_pylist()], pa.binary(16))
+        for name in ("id", "source_id")
+    ]
+    return pc.or_(*(pc.is_in(one, value_set=suppressed) for one in digests))
 
 
 def leave_out_groups(records: pa.RecordBatch, suppressed: pa.Array) -> pa.RecordBatch:
