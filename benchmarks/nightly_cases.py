@@ -90,7 +90,7 @@ class Judge:
         mine, other = self.mine[one], self.full[one]
         near = self._near(one)
         if mine.outcome == "dropped":
-            return self._dropped(mine, near) or self._repeats(mine, near)
+            return self._dropped(mine, near) or self._repeats(mine, near) or self._dropped_before(mine, other, near)
         if mine.outcome == "duplicate":
             return self._duplicate(mine, near)
         if other.outcome == "duplicate":
@@ -121,6 +121,16 @@ class Judge:
         if any(self.full[id_].outcome != split for id_ in there):
             return f"it resembles {split} of its night, which is elsewhere in one build"
         return None
+
+    def _dropped_before(self, mine: Fate, other: Fate, near: Mapping[str, float]) -> str | None:
+        """What gives way to a record in one build that was not there yet, and resembles a held-out one of its night."""
+        kept = self.mine.get(other.kept_id or "")
+        if other.outcome != "duplicate" or kept is None or kept.snapshot <= mine.snapshot:
+            return None
+        split = {"near_eval": "eval", "near_val": "val"}.get(mine.reason)
+        there = any(self.mine[id_].outcome == split for id_ in near)
+        close = near.get(other.kept_id or "", 0.0) >= self.threshold - SLACK
+        return "what it gave way to in one build came later" if there and close else None
 
     def _duplicate(self, mine: Fate, near: Mapping[str, float]) -> str | None:
         kept = self.mine.get(mine.kept_id or "")

@@ -134,6 +134,17 @@ def test_a_look_alike_in_the_same_split_is_no_leak(night_cut, found):
     assert (judge.cause(one) is not None) == found
 
 
+@pytest.mark.parametrize(("night", "found"), [(9, True), (2, False)])
+def test_what_gives_way_to_a_later_record_may_resemble_eval_before(night, found):
+    one, leader, held = "0" * 32, "1" * 32, "2" * 32
+    nights = {held: fate("eval"), leader: fate("train", snapshot=night)}
+    judge = Judge(
+        {**nights, one: fate("dropped", "near_eval")}, {**nights, one: fate("duplicate", "near", leader)},
+        lambda _: {leader: 0.9, held: 0.75}, Keys("x"), {}, (0, 0, False), 0.8, 0.7,
+    )  # fmt: skip
+    assert (judge.cause(one) is not None) == found
+
+
 @pytest.mark.parametrize(("similarity", "found"), [(0.9, True), (0.75, False)])
 def test_what_repeats_a_record_goes_for_its_cause(similarity, found):
     """Its leader resembles eval that was published before; it itself does not."""
