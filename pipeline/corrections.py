@@ -10,8 +10,12 @@ late copies of what was corrected find the correction there already. A file is a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from pipeline.apply import apply_decisions
 from pipeline.config import Config, load_keys
+from pipeline.errors import CorpusmillError
 from pipeline.history import consumed
 from pipeline.places import absolute
 from pipeline.plan import find_inputs, input_digest
@@ -21,7 +25,7 @@ from pipeline.snapshots import Dataset
 
 
 def apply_corrections(config: Config, date: str | None, say: Say) -> int:
-    """Applies the files of corrected sources that no snapshot has; returns how many made a snapshot.
+    """Applies the files of corrected sources that no snapshot has; returns the last snapshot that this made, or 0.
 
     Raises UsageError where one can't be carried out: then it changed nothing.
     """
@@ -36,7 +40,7 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
         if files:
             say("warning: corrections wait for the next run: there is nothing published yet that they could correct")
         return 0
-    known, applied = consumed(dataset, dataset.manifest()), 0
+    known, made = consumed(dataset, dataset.manifest()), 0
     for file, _ in files:
         digest = input_digest(file, keys)
         if digest in known:
@@ -49,9 +53,25 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
         if done["committed"]:
             if done["already"]:
                 say(f"warning: {done['already']:,} corrections were applied before, or are of records that were cut")
-            applied += 1
+            made = done["snapshot"]
             say(
                 f"snapshot {done['snapshot']:06d}: {done['fixed']:,} records corrected, {done['cut']:,} cut"
                 + (f"; {done['gave_way']:,} near-duplicates gave way" if done["gave_way"] else "")
             )
-    return applied
+    return made
+
+
+@contextlib.contextmanager
+def told_with(snapshot: int, say: Say) -> Iterator[None]:
+    """Says with whatever ends the run in the block that the corrections made a snapshot before, if not 0."""
+    stand = f"the corrections before this run were committed, as snapshot {snapshot:06d}"
+    try:
+        yield
+    except CorpusmillError as error:
+        if snapshot:
+            raise type(error)(f"{error}; {stand}", error.hint) from None
+        raise
+    except KeyboardInterrupt:
+        if snapshot:
+            say(stand)
+        raise

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
 from tests.records import WORDS, chat, write_lines
@@ -388,3 +389,52 @@ def test_a_near_duplicate_of_what_is_published_under_another_id_names_that_one(t
     near = [one for one in fates(tmp_path / "out", 2) if one["reasons"] == ["near"]]
     assert {one["kept_id"] for one in near} <= after.keys()
     assert sum(after[one["kept_id"]] == "eval" for one in near) > 5
+
+
+def corrected_night(tmp_path: Path, count: int = 40) -> tuple[list[Any], list[dict[str, Any]]]:
+    """A night with a source of corrections, published; the arguments of the next, and what is in train."""
+    chooser = random.Random(9)
+    write_lines(tmp_path / "logs" / "a.jsonl", [said(chooser, user=number) for number in range(count)])
+    config = tmp_path / "nightly.yaml"
+    config.write_text(
+        f"sources:\n  - input: {tmp_path}/logs/*.jsonl\n"
+        f"  - {{input: {tmp_path}/corrected, corrected: true}}\noutput: {tmp_path}/out\n"
+    )
+    (tmp_path / "corrected").mkdir()
+    assert mill("run", config, *GROUPED) == 0
+    write_lines(tmp_path / "logs" / "b.jsonl", [said(chooser, user=99)])
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [
+        row for uri in dataset.files(dataset.manifest(), "parquet", "train") for row in pq.read_table(uri).to_pylist()
+    ]
+    return ["run", config, *GROUPED], sorted(rows, key=lambda row: str(row["id"]))
+
+
+def test_a_night_that_is_not_committed_tells_of_its_corrections(tmp_path, capsys, monkeypatch):
+    nightly, train = corrected_night(tmp_path)
+    stand = "the corrections before this run were committed, as snapshot {:06d}"
+    for number, (error, code) in enumerate(
+        ((RunFailed, 4), (OvertakenError, 5), (UsageError, 2), (KeyboardInterrupt, 130)), 2
+    ):
+
+        def ends(*_: Any, error: Any = error, **__: Any) -> None:
+            raise error("so it ended")
+
+        write_lines(tmp_path / "corrected" / f"{number}.jsonl", [{"id": train[number]["id"], "decision": "cut"}])
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.run.execute", ends)
+            assert mill(*nightly) == code
+            told = " ".join(capsys.readouterr().err.split())
+            assert stand.format(number) in told
+            assert "as it was" not in told
+            assert mill(*nightly) == code
+            assert "the corrections" not in capsys.readouterr().err
+    write_lines(tmp_path / "corrected" / "c.jsonl", [{"id": train[0]["id"], "decision": "cut"}])
+    (tmp_path / "logs" / "b.jsonl").write_text("{}\n")
+    assert mill(*nightly) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert stand.format(6) in told
+    assert "the run was not committed: " in told
+    assert "nothing was committed" not in told
+    assert manifest(tmp_path / "out", 6)["operation"] == "apply"
+    assert not (tmp_path / "out" / "snapshots" / "000007.json").exists()
