@@ -438,3 +438,50 @@ def test_a_night_that_is_not_committed_tells_of_its_corrections(tmp_path, capsys
     assert "nothing was committed" not in told
     assert manifest(tmp_path / "out", 6)["operation"] == "apply"
     assert not (tmp_path / "out" / "snapshots" / "000007.json").exists()
+
+
+def test_all_files_of_corrections_are_applied_or_none(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    folder = tmp_path / "corrected"
+
+    def fixed(row: dict[str, Any], answer: str) -> dict[str, Any]:
+        return {"corrects": row["id"], "messages": [*row["messages"][:-1], {"role": "assistant", "content": answer}]}
+
+    first = [fixed(train[0], "First."), fixed(train[1], "Second."), {"id": train[2]["id"], "decision": "cut"}]
+    write_lines(folder / "a" / "x.jsonl", [*first, fixed(train[3], "Third.")])
+    for wrong, told in (
+        (fixed(train[4], " "), "b/x.jsonl, line 2: empty_turn"),
+        ({"corrects": "0" * 32, "messages": []}, "b/x.jsonl, line 2: the dataset has no record"),
+        (
+            {**fixed(train[0], "First."), "corrects": train[4]["id"]},
+            f"says the same as that of {folder}/a/x.jsonl, line 1",
+        ),
+    ):
+        write_lines(folder / "b" / "x.jsonl", [fixed(train[5], "Fifth."), wrong])
+        capsys.readouterr()
+        assert mill(*nightly) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out" / "snapshots" / "000002.json").exists()
+    second = [fixed(train[0], "Later."), fixed(train[2], "Gone."), {"id": train[3]["id"], "decision": "keep"}]
+    write_lines(folder / "b" / "x.jsonl", [*second, fixed(train[5], "Fifth.")])
+    assert mill(*nightly) == 0
+    assert "3 records corrected, 1 cut" in capsys.readouterr().err
+    assert [manifest(tmp_path / "out", number)["operation"] for number in (2, 3)] == ["apply", "refresh"]
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [row for uri in dataset.files(dataset.manifest(), "parquet") for row in pq.read_table(uri).to_pylist()]
+    said_of = {json.loads(row["metadata"]).get("replaces"): row["messages"][-1]["content"] for row in rows}
+    del said_of[None]
+    assert said_of == {train[0]["id"]: "Later.", train[1]["id"]: "Second.", train[5]["id"]: "Fifth."}
+    assert train[2]["id"] not in {row["id"] for row in rows}
+    assert train[3]["id"] in {row["id"] for row in rows}
+    places = {(one["shard"], one["line"]) for one in fates(tmp_path / "out", 2)}
+    assert places == {
+        ("000002-corrections:x.jsonl", 2),
+        ("000002-corrections:x.jsonl#2", 1),
+        ("000002-corrections:x.jsonl#2", 4),
+    }
+    assert mill("verify", tmp_path / "out") == 0
+    assert mill(*nightly) == 0
+    assert "nothing new" in capsys.readouterr().err
+    assert mill(*nightly, "--set", "dedupe.threshold=0.9", "--rebuild") == 0
+    assert mill("verify", tmp_path / "out") == 0
