@@ -17,7 +17,8 @@ All decisions are looked at before anything is written: one that can't be carrie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ from pipeline.snapshots import Dataset
 from transforms.canonical import canonical_json
 from transforms.hashing import Keys, content_digest
 from transforms.index import Index, parts_of
-from transforms.options import DedupeOptions, ValidateOptions
+from transforms.options import DedupeOptions, ReadOptions, ValidateOptions
 from transforms.parse import messages_array
+from transforms.read import LineReader, WorkUnit, form_of
 from transforms.reasons import SPLITS, Drop, Outcome
 from transforms.redact import redact_records
-from transforms.schema import RECORDS
+from transforms.schema import LINES, RECORDS
 from transforms.shapes import read_record
 from transforms.sign import identify_sources, sign_records
 from transforms.strict_json import Refused, loads_fast
@@ -54,7 +56,7 @@ _HEX_ID = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True)
 class DecisionFile:
-    """A file of decisions: its place, what it holds, and the digest that stands in the inputs file where it is an input that
+    """A file of decisions: its place, its stored bytes, and the digest that stands in the inputs file where it is an input that
     is taken in once."""
 
     path: str
@@ -89,7 +91,7 @@ def apply_decisions(
     decisions: list[Decision] = []
     wrong: list[str] = []
     for number, file in enumerate(files):
-        found, misformed = parse_decisions(file.content, number, f"{file.path}, " if file.digest else "")
+        found, misformed = parse_decisions(file, number, config.read if config else ReadOptions())
         decisions += found
         wrong += misformed
     rewrite = Rewrite(dataset, "apply", ["blake2b:" + content_digest(one.content).hex() for one in files])
@@ -167,21 +169,17 @@ def _stop(wrong: Sequence[str]) -> None:
         )
 
 
-def parse_decisions(content: bytes, file: int = 0, name: str = "") -> tuple[list[Decision], list[str]]:
-    """The decisions of a file, and what is wrong with lines that hold none; blank lines are passed over."""
+def parse_decisions(file: DecisionFile, number: int, read: ReadOptions) -> tuple[list[Decision], list[str]]:
+    """The decisions of the file of this number, packed or not, and what is wrong with lines that hold none."""
     decisions: list[Decision] = []
     wrong: list[str] = []
     seen: dict[str, int] = {}
-    offset = 0
-    for number, text in enumerate(content.split(b"\n"), 1):
-        place, offset = offset, offset + len(text) + 1
-        where = f"{name}line {number}"
-        if not text.strip():
-            continue
+    for line, offset, length, text, reasons in _lines(file, read):
+        where = f"{file.path}, line {line}" if file.digest else f"line {line}"
         try:
-            said = loads_fast(text)
+            said = loads_fast(text or b"")
         except Refused as refused:
-            wrong.append(f"{where}: {refused.reason.value}")
+            wrong.append(f"{where}: {reasons[0] if reasons else refused.reason.value}")
             continue
         if isinstance(said, dict) and "corrects" in said:
             said = {**said, "id": said["corrects"], "decision": "fix"}
@@ -191,14 +189,14 @@ def parse_decisions(content: bytes, file: int = 0, name: str = "") -> tuple[list
         if finding is not None:
             wrong.append(f"{where}: {finding}")
             continue
-        seen[said["id"]] = number
+        seen[said["id"]] = line
         decisions.append(
             Decision(
-                file,
                 number,
+                line,
                 where,
-                place,
-                len(text),
+                offset,
+                length,
                 said["id"],
                 said["decision"],
                 said.get("messages"),
@@ -206,6 +204,15 @@ def parse_decisions(content: bytes, file: int = 0, name: str = "") -> tuple[list
             )
         )
     return decisions, wrong
+
+
+def _lines(file: DecisionFile, read: ReadOptions) -> Iterator[tuple[Any, ...]]:
+    """(line from 1, offset, length, text, reasons) of each line of a file that is not blank."""
+    size = len(file.content)
+    unit = WorkUnit(file.path, 0, 0, size, size, *form_of(file.path))
+    for lines in LineReader(unit, io.BytesIO(file.content), read).blocks():
+        for line, *rest in zip(*(lines.column(name).to_pylist() for name in LINES.names), strict=True):
+            yield line + 1, *rest
 
 
 def _misformed(said: Any) -> str | None:

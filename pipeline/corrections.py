@@ -17,7 +17,7 @@ from pipeline.apply import DecisionFile, apply_decisions
 from pipeline.config import Config, load_keys
 from pipeline.errors import CorpusmillError
 from pipeline.history import consumed
-from pipeline.places import absolute
+from pipeline.places import absolute, usable
 from pipeline.plan import find_inputs, input_digest
 from pipeline.refresh import with_date
 from pipeline.run import Say, storage_of
@@ -42,7 +42,11 @@ def apply_corrections(config: Config, date: str | None, say: Say) -> int:
         return 0
     known = consumed(dataset, dataset.manifest())
     listed = [(file, input_digest(file, keys)) for file, _ in files]
-    new = [DecisionFile(file.uri, storage.read(file.uri), digest) for file, digest in listed if digest not in known]
+    new = []
+    for file, digest in listed:
+        if digest not in known:
+            with usable(file.uri, "read"):
+                new.append(DecisionFile(file.uri, storage.read(file.uri), digest))
     if not new:
         return 0
     done = apply_decisions(dataset, new, keys, config)

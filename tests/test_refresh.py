@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import random
 import shutil
@@ -11,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
@@ -485,3 +488,22 @@ def test_all_files_of_corrections_are_applied_or_none(tmp_path, capsys):
     assert "nothing new" in capsys.readouterr().err
     assert mill(*nightly, "--set", "dedupe.threshold=0.9", "--rebuild") == 0
     assert mill("verify", tmp_path / "out") == 0
+
+
+def test_corrections_are_unpacked_as_logs_are(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    packers: list[Any] = [gzip.compress, zstandard.ZstdCompressor().compress, bz2.compress]
+    for number, (suffix, pack) in enumerate(zip(("gz", "zst", "bz2"), packers, strict=True)):
+        lines = [{"id": train[2 * number + one]["id"], "decision": "cut"} for one in range(2)]
+        plain = write_lines(tmp_path / "plain.jsonl", lines).read_bytes()
+        (tmp_path / "corrected" / f"{number}.jsonl.{suffix}").write_bytes(pack(plain))
+    array = json.dumps([{"id": train[6]["id"], "decision": "cut"}])
+    (tmp_path / "corrected" / "3.json").write_text(array)
+    cut = gzip.compress(random.Random(1).randbytes(3000).hex().encode())[:-20]
+    (tmp_path / "corrected" / "4.jsonl.gz").write_bytes(cut)
+    assert mill(*nightly) == 2
+    assert "4.jsonl.gz, line 1: corrupt_shard" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "corrected" / "4.jsonl.gz").unlink()
+    assert mill(*nightly) == 0
+    assert "7 cut" in capsys.readouterr().err
+    assert not {row["id"] for row in train[:7]} & splits(tmp_path / "out", 3).keys()
