@@ -3,7 +3,7 @@
     {"id": "…", "decision": "keep"}                    nothing changes
     {"id": "…", "decision": "cut"}                     the record goes, and does not come back
     {"id": "…", "decision": "fix", "messages": […]}    the corrected record stands in its place, in the same split
-    {"corrects": "…", "messages": […]}                 the same
+    {"corrects": "…", "messages": […]}                 the same; in any shape that logs may have, by `transforms.shapes`
 
 A corrected record goes through Validate, Redact and Sign like any other, has an id of its own, and says in its
 metadata `corrected: true` and `replaces: <id>`. It comes in by its line of the decisions, which counts as read; the line
@@ -75,8 +75,7 @@ class Decision:
     length: int
     id: str
     decision: str
-    messages: list[dict[str, Any]] | None = None
-    tools: list[Any] | None = None
+    record: Mapping[str, Any]  # what a fix says, in a shape of logs
 
 
 def apply_decisions(
@@ -182,7 +181,10 @@ def parse_decisions(file: DecisionFile, number: int, read: ReadOptions) -> tuple
             wrong.append(f"{where}: {reasons[0] if reasons else refused.reason.value}")
             continue
         if isinstance(said, dict) and "corrects" in said:
-            said = {**said, "id": said["corrects"], "decision": "fix"}
+            record = {key: value for key, value in said.items() if key != "corrects"}
+            said = {"id": said["corrects"], "decision": "fix", "messages": []}
+        else:
+            record = {key: said[key] for key in ("messages", "tools") if key in said} if isinstance(said, dict) else {}
         finding = _misformed(said)
         if finding is None and said["id"] in seen:
             finding = f"the record was decided on in line {seen[said['id']]} already"
@@ -199,8 +201,7 @@ def parse_decisions(file: DecisionFile, number: int, read: ReadOptions) -> tuple
                 length,
                 said["id"],
                 said["decision"],
-                said.get("messages"),
-                said.get("tools"),
+                record,
             )
         )
     return decisions, wrong
@@ -326,12 +327,10 @@ def _correct(
     rows, wrong = [], []
     for one in fixes:
         original = originals[one.id]
-        tools = one.tools if one.tools is not None else orjson.loads(original["tools"] or "null")
+        declares = one.record.get("tools") is not None or one.record.get("functions") is not None
         try:
-            said = read_record(
-                {"messages": [_present(each) for each in one.messages or []], "tools": tools or []}, "messages"
-            )
-            rows.append((one, said.messages, said.tools, original))
+            said = read_record(dict(one.record))
+            rows.append((one, said.messages, said.tools if declares else original["tools"], original))
         except Refused as refused:
             wrong.append(f"{one.where}: {refused.reason.value}")
     group_by = settings["split"]["group_by"]
@@ -345,11 +344,6 @@ def _correct(
     if wrong:
         return records, wrong
     return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), []
-
-
-def _present(message: Any) -> Any:
-    """A message without the keys that data files have as null."""
-    return {key: value for key, value in message.items() if value is not None} if isinstance(message, dict) else message
 
 
 def _records(rows: Sequence[tuple[Decision, Any, Any, Mapping[str, Any]]]) -> pa.RecordBatch:

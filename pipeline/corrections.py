@@ -2,7 +2,7 @@
 
     sources:
       - input: ["logs/{date}.jsonl"]
-      - {input: ["corrected/*.jsonl"], corrected: true}      # {"corrects": "<id>", "messages": […]} a line
+      - {input: ["corrected/*.jsonl"], corrected: true}      # {"corrects": "<id>", "messages": […]} a line, or another shape
 
 The new files of them are applied, as by `corpusmill apply`, before the night is taken in, all in one snapshot or none; so
 late copies of what was corrected find the correction there already. A file is applied once.

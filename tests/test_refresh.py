@@ -507,3 +507,40 @@ def test_corrections_are_unpacked_as_logs_are(tmp_path, capsys):
     assert mill(*nightly) == 0
     assert "7 cut" in capsys.readouterr().err
     assert not {row["id"] for row in train[:7]} & splits(tmp_path / "out", 3).keys()
+
+
+def test_corrected_records_have_any_shape_of_logs(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    asked = [
+        "Where is my parcel?",
+        "Why was it late?",
+        "Who signed for it?",
+        "When did it leave?",
+        "What does it weigh?",
+    ]
+    tools = [{"type": "function", "function": {"name": "track"}}]
+    records: list[dict[str, Any]] = [
+        {"prompt": asked[0], "completion": "So.", "reviewer": "A."},
+        {"question": asked[1], "answer": "So.", "tools": tools},
+        {"instruction": asked[2], "output": "So.", "functions": [{"name": "track"}]},
+        {"conversations": [{"from": "human", "value": asked[3]}, {"from": "gpt", "value": "So."}], "tools": None},
+        {"messages": [{"role": "user", "content": asked[4]}, {"role": "assistant", "content": "So.", "name": None}]},
+    ]
+    lines = [{"corrects": row["id"], **record} for row, record in zip(train, records, strict=False)]
+    for wrong in ({"text": "So."}, {"prompt": "Why?", "chosen": "So.", "rejected": "No."}, {"question": "Why?"}):
+        write_lines(tmp_path / "corrected" / "a.jsonl", [*lines, {"corrects": train[5]["id"], **wrong}])
+        assert mill(*nightly) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "a.jsonl, line 6: preference_record" in told if "chosen" in wrong else "line 6: unknown_shape" in told
+    write_lines(tmp_path / "corrected" / "a.jsonl", lines)
+    assert mill(*nightly) == 0
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [
+        row for uri in dataset.files(dataset.manifest(), "parquet", "train") for row in pq.read_table(uri).to_pylist()
+    ]
+    found = {json.loads(row["metadata"]).get("replaces"): row for row in rows}
+    for row, question, declared in zip(train, asked, (None, tools, tools, None, None), strict=False):
+        new = found[row["id"]]
+        assert [one["content"] for one in new["messages"]] == [question, "So."]
+        assert new["tools"] == (declared and json.dumps(declared, separators=(",", ":"), sort_keys=True))
+        assert "reviewer" not in new["metadata"]
