@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from pipeline.alike import find_leaks, find_near_duplicates, replaced_records
 from pipeline.config import Config
+from pipeline.decontaminate import hashed_benchmarks, read_benchmarks
 from pipeline.errors import UsageError
 from pipeline.members import id_of_line
 from pipeline.replace import Corrected, Fallen, corrected_records, note_inputs, put_in, take_out
@@ -45,6 +46,7 @@ from transforms.redact import redact_records
 from transforms.schema import LINES, RECORDS
 from transforms.shapes import read_record
 from transforms.sign import identify_sources, sign_records
+from transforms.storage import Storage
 from transforms.strict_json import Refused, loads_fast
 from transforms.validate import validate_records
 from transforms.write import hex_ids
@@ -84,7 +86,7 @@ def apply_decisions(
     """Commits a snapshot in which the decisions of files are carried out, all or none; returns what was done.
 
     Of decisions on one record in several files the last stands, but what is cut stays cut. `config` is needed where the
-    dataset was made with deny lists, which its manifest has digests of only.
+    dataset was made with deny lists, which its manifest has digests of only; no fix may hold an item of its benchmarks.
     Raises UsageError with all that can't be carried out, before anything is written.
     """
     decisions: list[Decision] = []
@@ -110,20 +112,19 @@ def apply_decisions(
     cuts = [one for one in todo if one.decision == "cut"]
     fixes = [one for one in todo if one.decision == "fix"]
     originals = _originals(rewrite, {one.id: fates[one.id] for one in fixes})
-    signed, wrong = _correct(fixes, originals, manifest, keys, config)
+    signed, said, wrong = _correct(fixes, originals, manifest, keys, config)
     _stop(wrong)
     # A file that is applied again says of records what was made of them, by it or before another fix.
     new = [
         one not in histories[fix.where]
         for one, fix in zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True)
     ]
-    fixes, signed = (
-        [fix for fix, is_new in zip(fixes, new, strict=True) if is_new],
-        signed.filter(pa.array(new, pa.bool_())),
-    )
+    fixes = [fix for fix, is_new in zip(fixes, new, strict=True) if is_new]
+    signed, said = (one.filter(pa.array(new, pa.bool_())) for one in (signed, said))
     todo = [*cuts, *fixes]
     splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
     _stop(_repeats(rewrite, fixes, signed))
+    _stop(_contaminated(fixes, said.column("messages"), config, keys, dataset.storage))
     dedupe = DedupeOptions.model_validate(manifest["config"]["dedupe"])
     corrected = corrected_records(signed, splits, dedupe, keys)
     kept = {one.id for one in decisions if one.decision == "keep"}
@@ -321,29 +322,29 @@ def _correct(
     manifest: Mapping[str, Any],
     keys: Keys,
     config: Config | None,
-) -> tuple[pa.RecordBatch, list[str]]:
-    """SIGNED corrected records, a row a fix; and what is wrong with those that can't be used."""
+) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
+    """SIGNED corrected records, a row a fix; RECORDS as they were before redaction; and what is wrong with those that can't
+    be used."""
     settings = manifest["config"]
     rows, wrong = [], []
     for one in fixes:
         original = originals[one.id]
         declares = one.record.get("tools") is not None or one.record.get("functions") is not None
         try:
-            said = read_record(dict(one.record))
-            rows.append((one, said.messages, said.tools if declares else original["tools"], original))
+            read = read_record(dict(one.record))
+            rows.append((one, read.messages, read.tools if declares else original["tools"], original))
         except Refused as refused:
             wrong.append(f"{one.where}: {refused.reason.value}")
     group_by = settings["split"]["group_by"]
-    records = _records(rows)
-    records = validate_records(records, ValidateOptions.model_validate(settings["validate"]))
-    records = identify_sources(records, keys)
+    said = validate_records(_records(rows), ValidateOptions.model_validate(settings["validate"]))
+    records = identify_sources(said, keys)
     redact = _redact_options(settings, keys, config)
     records = redact_records(records, redact, keep_paths=(group_by,) if group_by else ()).records
     reasons = records.column("reasons").to_pylist()
     wrong += [f"{row[0].where}: {', '.join(why)}" for row, why in zip(rows, reasons, strict=True) if why]
     if wrong:
-        return records, wrong
-    return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), []
+        return records, said, wrong
+    return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), said, []
 
 
 def _records(rows: Sequence[tuple[Decision, Any, Any, Mapping[str, Any]]]) -> pa.RecordBatch:
@@ -402,6 +403,18 @@ def _repeats(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch
             wrong.append(f"{one.where}: the fix says the same as that of {first[identity]}; cut one")
         first.setdefault(identity, one.where)
     return wrong
+
+
+def _contaminated(
+    fixes: Sequence[Decision], messages: pa.ListArray, config: Config | None, keys: Keys, storage: Storage
+) -> list[str]:
+    """Corrected records that hold, as they were before redaction, an item of a benchmark of the config."""
+    if config is None or not config.decontaminate or not fixes:
+        return []
+    found = hashed_benchmarks(read_benchmarks(config, storage), config, keys).search(messages).records
+    return [
+        f"{one.where}: the fix holds an item of a benchmark" for one, holds in zip(fixes, found, strict=True) if holds
+    ]
 
 
 def _alike(

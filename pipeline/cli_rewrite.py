@@ -45,7 +45,10 @@ def forget(output: str, groups: tuple[str, ...], file: str | None, as_json: bool
 @_output
 @click.argument("decisions", metavar="DECISIONS.jsonl")
 @click.option(
-    "config_path", "--config", metavar="CONFIG.yaml", help="The dataset's config; needed where it has deny lists."
+    "config_path",
+    "--config",
+    metavar="CONFIG.yaml",
+    help="The dataset's config; needed where it has deny lists, and for its benchmarks.",
 )
 @_json
 def apply(output: str, decisions: str, config_path: str | None, as_json: bool) -> None:

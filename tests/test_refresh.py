@@ -544,3 +544,32 @@ def test_corrected_records_have_any_shape_of_logs(tmp_path, capsys):
         assert [one["content"] for one in new["messages"]] == [question, "So."]
         assert new["tools"] == (declared and json.dumps(declared, separators=(",", ":"), sort_keys=True))
         assert "reviewer" not in new["metadata"]
+
+
+def test_a_correction_that_holds_an_item_of_a_benchmark_is_refused(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    told = "A train leaves Lyon at noon and another one leaves Paris an hour later, so where do they meet?"
+    other = "Which of the seven rivers that flow through the old town was the last one to be bridged?"
+    exam = write_lines(tmp_path / "exam.jsonl", [{"question": told, "answer": "In Beaune."}])
+    fixed = [
+        {
+            "corrects": row["id"],
+            "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "So."}],
+        }
+        for row, asked in zip(train, (other, told), strict=False)
+    ]
+    path = write_lines(tmp_path / "corrected" / "a.jsonl", fixed)
+    config = tmp_path / "exam.yaml"
+    config.write_text(f"{nightly[1].read_text()}redact: {{enabled: false}}\ndecontaminate: {exam}\n")
+    for command in ([*nightly, "--decontaminate", exam], ["apply", tmp_path / "out", path, "--config", config]):
+        capsys.readouterr()
+        assert mill(*command) == 2
+        said_of_it = " ".join(capsys.readouterr().err.split())
+        assert "line 2: the fix holds an item of a benchmark" in said_of_it
+        assert ("corrected/a.jsonl, line 2" in said_of_it) == (command[0] == "run")
+        assert "line 1" not in said_of_it
+        assert "Lyon" not in said_of_it
+        assert not (tmp_path / "out" / "snapshots" / "000002.json").exists()
+    write_lines(path, fixed[:1])
+    assert mill(*nightly, "--decontaminate", exam) == 0
+    assert "1 records corrected" in capsys.readouterr().err
