@@ -76,7 +76,7 @@ def told_with(snapshot: int, say: Say) -> Iterator[None]:
         if snapshot:
             raise type(error)(f"{error}; {stand}", error.hint) from None
         raise
-    except KeyboardInterrupt:
+    except BaseException:  # an interrupt, a store that denies access, a bug: told of by the command line
         if snapshot:
             say(stand)
         raise

@@ -417,7 +417,7 @@ def test_a_night_that_is_not_committed_tells_of_its_corrections(tmp_path, capsys
     nightly, train = corrected_night(tmp_path)
     stand = "the corrections before this run were committed, as snapshot {:06d}"
     for number, (error, code) in enumerate(
-        ((RunFailed, 4), (OvertakenError, 5), (UsageError, 2), (KeyboardInterrupt, 130)), 2
+        ((RunFailed, 4), (OvertakenError, 5), (UsageError, 2), (KeyboardInterrupt, 130), (PermissionError, 2)), 2
     ):
 
         def ends(*_: Any, error: Any = error, **__: Any) -> None:
@@ -436,11 +436,11 @@ def test_a_night_that_is_not_committed_tells_of_its_corrections(tmp_path, capsys
     (tmp_path / "logs" / "b.jsonl").write_text("{}\n")
     assert mill(*nightly) == 3
     told = " ".join(capsys.readouterr().err.split())
-    assert stand.format(6) in told
+    assert stand.format(7) in told
     assert "the run was not committed: " in told
     assert "nothing was committed" not in told
-    assert manifest(tmp_path / "out", 6)["operation"] == "apply"
-    assert not (tmp_path / "out" / "snapshots" / "000007.json").exists()
+    assert manifest(tmp_path / "out", 7)["operation"] == "apply"
+    assert not (tmp_path / "out" / "snapshots" / "000008.json").exists()
 
 
 def test_all_files_of_corrections_are_applied_or_none(tmp_path, capsys):
