@@ -3,7 +3,7 @@
     {"id": "…", "decision": "keep"}                    nothing changes
     {"id": "…", "decision": "cut"}                     the record goes, and does not come back
     {"id": "…", "decision": "fix", "messages": […]}    the corrected record stands in its place, in the same split
-    {"corrects": "…", "messages": […]}                 the same
+    {"corrects": "…", "messages": […]}                 the same; in any shape that logs may have, by `transforms.shapes`
 
 A corrected record goes through Validate, Redact and Sign like any other, has an id of its own, and says in its
 metadata `corrected: true` and `replaces: <id>`. It comes in by its line of the decisions, which counts as read; the line
@@ -17,7 +17,8 @@ All decisions are looked at before anything is written: one that can't be carrie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,24 @@ import pyarrow as pa
 
 from pipeline.alike import find_leaks, find_near_duplicates, replaced_records
 from pipeline.config import Config
+from pipeline.decontaminate import hashed_benchmarks, read_benchmarks
 from pipeline.errors import UsageError
 from pipeline.members import id_of_line
-from pipeline.replace import Corrected, Fallen, corrected_records, note_input, put_in, take_out
+from pipeline.replace import Corrected, Fallen, corrected_records, note_inputs, put_in, take_out
 from pipeline.rewrite import Rewrite, is_among, read_columns
-from pipeline.snapshots import Dataset, add_accounts
+from pipeline.snapshots import Dataset
 from transforms.canonical import canonical_json
 from transforms.hashing import Keys, content_digest
 from transforms.index import Index, parts_of
-from transforms.options import DedupeOptions, ValidateOptions
+from transforms.options import DedupeOptions, ReadOptions, ValidateOptions
 from transforms.parse import messages_array
+from transforms.read import LineReader, WorkUnit, form_of
 from transforms.reasons import SPLITS, Drop, Outcome
 from transforms.redact import redact_records
-from transforms.schema import RECORDS
+from transforms.schema import LINES, RECORDS
 from transforms.shapes import read_record
 from transforms.sign import identify_sources, sign_records
+from transforms.storage import Storage
 from transforms.strict_json import Refused, loads_fast
 from transforms.validate import validate_records
 from transforms.write import hex_ids
@@ -53,36 +57,45 @@ _HEX_ID = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
+class DecisionFile:
+    """A file of decisions: its place, its stored bytes, and the digest that stands in the inputs file where it is an input that
+    is taken in once."""
+
+    path: str
+    content: bytes
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Decision:
     """A line of the decisions."""
 
+    file: int  # from 0
     line: int  # from 1
+    where: str  # what messages say of file and line
     offset: int
     length: int
     id: str
     decision: str
-    messages: list[dict[str, Any]] | None = None
-    tools: list[Any] | None = None
+    record: Mapping[str, Any]  # what a fix says, in a shape of logs
 
 
 def apply_decisions(
-    dataset: Dataset,
-    path: str,
-    keys: Keys,
-    config: Config | None = None,
-    *,
-    content: bytes | None = None,
-    digest: str = "",
+    dataset: Dataset, files: Sequence[DecisionFile], keys: Keys, config: Config | None = None
 ) -> dict[str, Any]:
-    """Commits a snapshot in which the decisions of a file are carried out; returns what was done.
+    """Commits a snapshot in which the decisions of files are carried out, all or none; returns what was done.
 
-    `config` is needed where the dataset was made with deny lists, which its manifest has digests of only. `content` is
-    that of the file where it has been read; `digest` stands in the inputs file, where it is an input that is taken in once.
+    Of decisions on one record in several files the last stands, but what is cut stays cut. `config` is needed where the
+    dataset was made with deny lists, which its manifest has digests of only; no fix may hold an item of its benchmarks.
     Raises UsageError with all that can't be carried out, before anything is written.
     """
-    content = _read(path) if content is None else content
-    decisions, wrong = parse_decisions(content)
-    rewrite = Rewrite(dataset, "apply", "blake2b:" + content_digest(content).hex())
+    decisions: list[Decision] = []
+    wrong: list[str] = []
+    for number, file in enumerate(files):
+        found, misformed = parse_decisions(file, number, config.read if config else ReadOptions())
+        decisions += found
+        wrong += misformed
+    rewrite = Rewrite(dataset, "apply", ["blake2b:" + content_digest(one.content).hex() for one in files])
     manifest = rewrite.parent
     if manifest["key_check"] != keys.check:
         raise UsageError(
@@ -90,26 +103,28 @@ def apply_decisions(
         )  # fmt: skip
     fates = _fates(rewrite, {one.id for one in decisions})
     # What is left of a file of corrections whose other records were forgotten since is carried out.
-    known = [one for one in decisions if one.id in fates or not (digest and rewrite.of_kind("suppressed"))]
+    known = [
+        one for one in decisions if one.id in fates or not (files[one.file].digest and rewrite.of_kind("suppressed"))
+    ]
     unknown, decisions = len(decisions) - len(known), known
     todo, histories, unfit = _aim(decisions, fates)
     _stop(wrong + unfit)
     cuts = [one for one in todo if one.decision == "cut"]
     fixes = [one for one in todo if one.decision == "fix"]
     originals = _originals(rewrite, {one.id: fates[one.id] for one in fixes})
-    signed, wrong = _correct(fixes, originals, manifest, keys, config)
+    signed, said, wrong = _correct(fixes, originals, manifest, keys, config)
     _stop(wrong)
     # A file that is applied again says of records what was made of them, by it or before another fix.
     new = [
-        one not in histories[fix.line] for one, fix in zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True)
+        one not in histories[fix.where]
+        for one, fix in zip(hex_ids(signed.column("id")).to_pylist(), fixes, strict=True)
     ]
-    fixes, signed = (
-        [fix for fix, is_new in zip(fixes, new, strict=True) if is_new],
-        signed.filter(pa.array(new, pa.bool_())),
-    )
+    fixes = [fix for fix, is_new in zip(fixes, new, strict=True) if is_new]
+    signed, said = (one.filter(pa.array(new, pa.bool_())) for one in (signed, said))
     todo = [*cuts, *fixes]
     splits = np.array([SPLITS.index(originals[one.id]["split"]) for one in fixes], np.int8)
     _stop(_repeats(rewrite, fixes, signed))
+    _stop(_contaminated(fixes, said.column("messages"), config, keys, dataset.storage))
     dedupe = DedupeOptions.model_validate(manifest["config"]["dedupe"])
     corrected = corrected_records(signed, splits, dedupe, keys)
     kept = {one.id for one in decisions if one.decision == "keep"}
@@ -121,9 +136,9 @@ def apply_decisions(
     if todo:
         replaced = dict(zip((one.id for one in fixes), hex_ids(signed.column("id")).to_pylist(), strict=True))
         take_out(rewrite, {**{one.id: None for one in cuts}, **replaced}, fallen, keys)
-        added = put_in(rewrite, corrected, path, content, digest) if fixes else None
-        if digest and not fixes:
-            note_input(rewrite, path, content, digest, add_accounts([]))
+        lines_of = np.array([one.file for one in fixes], np.int64)
+        names = note_inputs(rewrite, files, [splits[lines_of == number] for number in range(len(files))])
+        added = put_in(rewrite, corrected, [names[number] for number in lines_of]) if fixes else None
         manifest = rewrite.commit(changes, added)
     return {
         "dataset": dataset.root,
@@ -137,9 +152,10 @@ def apply_decisions(
     }
 
 
-def _read(path: str) -> bytes:
+def read_decisions(path: str) -> DecisionFile:
+    """A file of decisions that was named by hand. Raises UsageError."""
     try:
-        return Path(path).read_bytes()
+        return DecisionFile(path, Path(path).read_bytes())
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from None
 
@@ -153,34 +169,52 @@ def _stop(wrong: Sequence[str]) -> None:
         )
 
 
-def parse_decisions(content: bytes) -> tuple[list[Decision], list[str]]:
-    """The decisions, and what is wrong with lines that hold none; blank lines are passed over."""
+def parse_decisions(file: DecisionFile, number: int, read: ReadOptions) -> tuple[list[Decision], list[str]]:
+    """The decisions of the file of this number, packed or not, and what is wrong with lines that hold none."""
     decisions: list[Decision] = []
     wrong: list[str] = []
     seen: dict[str, int] = {}
-    offset = 0
-    for number, text in enumerate(content.split(b"\n"), 1):
-        place, offset = offset, offset + len(text) + 1
-        if not text.strip():
-            continue
+    for line, offset, length, text, reasons in _lines(file, read):
+        where = f"{file.path}, line {line}" if file.digest else f"line {line}"
         try:
-            said = loads_fast(text)
+            said = loads_fast(text or b"")
         except Refused as refused:
-            wrong.append(f"line {number}: {refused.reason.value}")
+            wrong.append(f"{where}: {reasons[0] if reasons else refused.reason.value}")
             continue
         if isinstance(said, dict) and "corrects" in said:
-            said = {**said, "id": said["corrects"], "decision": "fix"}
+            record = {key: value for key, value in said.items() if key != "corrects"}
+            said = {"id": said["corrects"], "decision": "fix", "messages": []}
+        else:
+            record = {key: said[key] for key in ("messages", "tools") if key in said} if isinstance(said, dict) else {}
         finding = _misformed(said)
         if finding is None and said["id"] in seen:
             finding = f"the record was decided on in line {seen[said['id']]} already"
         if finding is not None:
-            wrong.append(f"line {number}: {finding}")
+            wrong.append(f"{where}: {finding}")
             continue
-        seen[said["id"]] = number
+        seen[said["id"]] = line
         decisions.append(
-            Decision(number, place, len(text), said["id"], said["decision"], said.get("messages"), said.get("tools"))
+            Decision(
+                number,
+                line,
+                where,
+                offset,
+                length,
+                said["id"],
+                said["decision"],
+                record,
+            )
         )
     return decisions, wrong
+
+
+def _lines(file: DecisionFile, read: ReadOptions) -> Iterator[tuple[Any, ...]]:
+    """(line from 1, offset, length, text, reasons) of each line of a file that is not blank."""
+    size = len(file.content)
+    unit = WorkUnit(file.path, 0, 0, size, size, *form_of(file.path))
+    for lines in LineReader(unit, io.BytesIO(file.content), read).blocks():
+        for line, *rest in zip(*(lines.column(name).to_pylist() for name in LINES.names), strict=True):
+            yield line + 1, *rest
 
 
 def _misformed(said: Any) -> str | None:
@@ -226,41 +260,42 @@ def _fates_of(rewrite: Rewrite, ids: set[str]) -> dict[str, dict[str, Any]]:
 
 def _aim(
     decisions: Sequence[Decision], fates: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Decision], dict[int, list[str]], list[str]]:
-    """The decisions to carry out, each on the record that stands for the one it names now; by line, what that record
-    replaced; and what can't be carried out. One on a record that was cut is done already."""
-    aimed: dict[str, int] = {}
-    todo, histories, wrong = [], {}, []
+) -> tuple[list[Decision], dict[str, list[str]], list[str]]:
+    """The decisions to carry out, each on the record that stands for the one it names now; by where they stand, what that
+    record replaced; and what can't be carried out. One on a record that was cut is done already."""
+    aimed: dict[str, Decision] = {}
+    histories: dict[str, list[str]] = {}
+    wrong: list[str] = []
     for one in decisions:
         finding = _unfit(one, fates.get(one.id))
         if finding:
             wrong.append(finding)
-        if finding or one.decision == "keep":
             continue
         history = [one.id]
         while fates[history[-1]]["superseded"] and fates[history[-1]]["kept_id"] not in (None, *history):
             history.append(fates[history[-1]]["kept_id"])
         if fates[history[-1]]["superseded"]:
             continue
-        if history[-1] in aimed:
-            wrong.append(f"line {one.line}: the record was decided on in line {aimed[history[-1]]} already")
-            continue
-        aimed[history[-1]] = one.line
-        todo.append(replace(one, id=history[-1]))
-        histories[one.line] = history if len(history) > 1 else []
-    return todo, histories, wrong
+        before = aimed.get(history[-1])
+        if before and before.file == one.file:
+            wrong.append(f"{one.where}: the record was decided on in line {before.line} already")
+        elif not before or before.decision != "cut":
+            aimed[history[-1]] = replace(one, id=history[-1])
+            histories[one.where] = history if len(history) > 1 else []
+    todo = [one for one in aimed.values() if one.decision != "keep"]
+    return sorted(todo, key=lambda one: (one.file, one.line)), histories, wrong
 
 
 def _unfit(one: Decision, fate: Mapping[str, Any] | None) -> str | None:
     """Why a decision can't be carried out on its record."""
     if fate is None:
-        return f"line {one.line}: the dataset has no record {one.id}"
+        return f"{one.where}: the dataset has no record {one.id}"
     if fate["gave_way"]:
-        return f"line {one.line}: {one.id} gave way to {fate['gave_way']}, which it resembles: decide on that one"
+        return f"{one.where}: {one.id} gave way to {fate['gave_way']}, which it resembles: decide on that one"
     if fate["split"] == Outcome.EVAL and one.decision != "keep":
-        return f"line {one.line}: {one.id} is in eval, which is frozen: its records are not corrected"
+        return f"{one.where}: {one.id} is in eval, which is frozen: its records are not corrected"
     if fate["superseded"] and one.decision == "keep":
-        return f"line {one.line}: {one.id} was replaced or cut before"
+        return f"{one.where}: {one.id} was replaced or cut before"
     return None
 
 
@@ -287,36 +322,29 @@ def _correct(
     manifest: Mapping[str, Any],
     keys: Keys,
     config: Config | None,
-) -> tuple[pa.RecordBatch, list[str]]:
-    """SIGNED corrected records, a row a fix; and what is wrong with those that can't be used."""
+) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
+    """SIGNED corrected records, a row a fix; RECORDS as they were before redaction; and what is wrong with those that can't
+    be used."""
     settings = manifest["config"]
     rows, wrong = [], []
     for one in fixes:
         original = originals[one.id]
-        tools = one.tools if one.tools is not None else orjson.loads(original["tools"] or "null")
+        declares = one.record.get("tools") is not None or one.record.get("functions") is not None
         try:
-            said = read_record(
-                {"messages": [_present(each) for each in one.messages or []], "tools": tools or []}, "messages"
-            )
-            rows.append((one, said.messages, said.tools, original))
+            read = read_record(dict(one.record))
+            rows.append((one, read.messages, read.tools if declares else original["tools"], original))
         except Refused as refused:
-            wrong.append(f"line {one.line}: {refused.reason.value}")
+            wrong.append(f"{one.where}: {refused.reason.value}")
     group_by = settings["split"]["group_by"]
-    records = _records(rows)
-    records = validate_records(records, ValidateOptions.model_validate(settings["validate"]))
-    records = identify_sources(records, keys)
+    said = validate_records(_records(rows), ValidateOptions.model_validate(settings["validate"]))
+    records = identify_sources(said, keys)
     redact = _redact_options(settings, keys, config)
     records = redact_records(records, redact, keep_paths=(group_by,) if group_by else ()).records
     reasons = records.column("reasons").to_pylist()
-    wrong += [f"line {row[0].line}: {', '.join(why)}" for row, why in zip(rows, reasons, strict=True) if why]
+    wrong += [f"{row[0].where}: {', '.join(why)}" for row, why in zip(rows, reasons, strict=True) if why]
     if wrong:
-        return records, wrong
-    return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), []
-
-
-def _present(message: Any) -> Any:
-    """A message without the keys that data files have as null."""
-    return {key: value for key, value in message.items() if value is not None} if isinstance(message, dict) else message
+        return records, said, wrong
+    return sign_records(records, keys, tuple(settings["dedupe"]["prefer"])), said, []
 
 
 def _records(rows: Sequence[tuple[Decision, Any, Any, Mapping[str, Any]]]) -> pa.RecordBatch:
@@ -365,16 +393,28 @@ def _repeats(rewrite: Rewrite, fixes: Sequence[Decision], signed: pa.RecordBatch
     wrong = []
     ids = hex_ids(signed.column("id")).to_pylist()
     known = {identity for identity, fate in _fates(rewrite, set(ids)).items() if not fate["gave_way"]}
-    first: dict[str, int] = {}
+    first: dict[str, str] = {}
     for one, identity in zip(fixes, ids, strict=True):
         if identity == one.id:
-            wrong.append(f"line {one.line}: the fix says what the record says already")
+            wrong.append(f"{one.where}: the fix says what the record says already")
         elif identity in known:
-            wrong.append(f"line {one.line}: the fix says what record {identity} says, or said; cut instead")
+            wrong.append(f"{one.where}: the fix says what record {identity} says, or said; cut instead")
         elif identity in first:
-            wrong.append(f"line {one.line}: the fix says the same as that of line {first[identity]}; cut one")
-        first.setdefault(identity, one.line)
+            wrong.append(f"{one.where}: the fix says the same as that of {first[identity]}; cut one")
+        first.setdefault(identity, one.where)
     return wrong
+
+
+def _contaminated(
+    fixes: Sequence[Decision], messages: pa.ListArray, config: Config | None, keys: Keys, storage: Storage
+) -> list[str]:
+    """Corrected records that hold, as they were before redaction, an item of a benchmark of the config."""
+    if config is None or not config.decontaminate or not fixes:
+        return []
+    found = hashed_benchmarks(read_benchmarks(config, storage), config, keys).search(messages).records
+    return [
+        f"{one.where}: the fix holds an item of a benchmark" for one, holds in zip(fixes, found, strict=True) if holds
+    ]
 
 
 def _alike(
@@ -396,7 +436,7 @@ def _alike(
     if leaks:
         ids = hex_ids(corrected.signed.column("id")).to_pylist()
         wrong = [
-            f"line {one.line}: the fix resembles {leaks[identity]}, so it can't stay in its split"
+            f"{one.where}: the fix resembles {leaks[identity]}, so it can't stay in its split"
             for identity, one in zip(ids, fixes, strict=True)
             if identity in leaks
         ]

@@ -17,6 +17,7 @@ from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.run import Prepared
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain("a store, or a folder, denies access", "give the credentials the rights that deploy/policies names")
         code = 2
     except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted; the output is as it was", "running again resumes")
+        _complain("interrupted; what was under way was not committed", "running again resumes")
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -176,27 +177,21 @@ def run(
     Interrupted runs resume when run again. Beam's own options follow after `--`, as
     `-- --runner FlinkRunner`; without them the run stays on this machine.
     """
-    from pipeline.corrections import apply_corrections
-    from pipeline.run import Asked, clear_trial, execute, prepare
+    from pipeline.corrections import apply_corrections, told_with
+    from pipeline.run import Asked, prepare
 
     config = _load(config_path, assignments, input=list(inputs), output=output, decontaminate=list(benchmarks))
     asked = Asked(limit, require_input, date, rebuild, accept)
     prepared = prepare(config, _say, asked)  # first: what is wrong with the run must be told before anything is done
-    if not limit and not rebuild and apply_corrections(config, date, _say):
-        prepared = prepare(config, _say, asked)
+    corrected = 0 if limit or rebuild else apply_corrections(config, date, _say)
+    with told_with(corrected, _say):
+        if corrected:
+            prepared = prepare(config, _say, asked)
+        manifest = _execute(prepared, beam, limit=bool(limit), accept=accept, keep_work=keep_work) if prepared else None
     if prepared is None:
         if as_json:
             _print_json({"nothing_new": True})
         return
-    if prepared.keys.secret is None:
-        _say(
-            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values, and craft texts that pass for duplicates"
-        )
-    if limit:
-        clear_trial(prepared)
-    _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
-         f"{len(prepared.plan.units):,} work units")  # fmt: skip
-    manifest = execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
     if manifest is None:
         _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
         if as_json:
@@ -209,6 +204,23 @@ def run(
 
         for table in run_table(prepared.dataset, manifest):
             _OUT.print(table)
+
+
+def _execute(
+    prepared: Prepared, beam: Sequence[str], *, limit: bool, accept: bool, keep_work: bool
+) -> dict[str, Any] | None:
+    """Says what is run, and runs it."""
+    from pipeline.run import clear_trial, execute
+
+    if prepared.keys.secret is None:
+        _say(
+            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values, and craft texts that pass for duplicates"
+        )
+    if limit:
+        clear_trial(prepared)
+    _say(f"plan {prepared.plan.id}: {len(prepared.plan.inputs):,} inputs, {prepared.plan.input_bytes:,} bytes, "
+         f"{len(prepared.plan.units):,} work units")  # fmt: skip
+    return execute(prepared, beam, _ERR, accept=accept, keep_work=keep_work)
 
 
 @cli.command()

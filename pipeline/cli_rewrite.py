@@ -45,7 +45,10 @@ def forget(output: str, groups: tuple[str, ...], file: str | None, as_json: bool
 @_output
 @click.argument("decisions", metavar="DECISIONS.jsonl")
 @click.option(
-    "config_path", "--config", metavar="CONFIG.yaml", help="The dataset's config; needed where it has deny lists."
+    "config_path",
+    "--config",
+    metavar="CONFIG.yaml",
+    help="The dataset's config; needed where it has deny lists, and for its benchmarks.",
 )
 @_json
 def apply(output: str, decisions: str, config_path: str | None, as_json: bool) -> None:
@@ -54,14 +57,14 @@ def apply(output: str, decisions: str, config_path: str | None, as_json: bool) -
     A corrected record takes the original's place in its split and wins over it for good; what is cut stays away.
     Records of eval are not corrected. One decision that can't be carried out stops them all (exit 2).
     """
-    from pipeline.apply import apply_decisions
+    from pipeline.apply import apply_decisions, read_decisions
     from pipeline.cli import _OUT, _dataset, _print_json
     from pipeline.config import load_config
     from pipeline.tables_rewrite import apply_table
 
     dataset = _dataset(output)
     config = load_config(config_path) if config_path else None
-    done = apply_decisions(dataset, decisions, _keys(dataset), config)
+    done = apply_decisions(dataset, [read_decisions(decisions)], _keys(dataset), config)
     if as_json:
         _print_json(done)
     else:

@@ -45,7 +45,7 @@ class StorageOptions(Options):
 class Source(Options):
     """Inputs of one kind. Among duplicates production wins over expert, synthetic and public, in this order.
 
-    `corrected` marks records that replace published ones: {"corrects": id, "messages": […]}.
+    `corrected` marks records that replace published ones: {"corrects": id, "messages": […]}, or another shape of logs.
     """
 
     input: tuple[str, ...]

@@ -20,6 +20,7 @@ from pipeline.plan import Plan, benchmarks_uri
 from pipeline.signatures import SIGNATURE
 from transforms.decontaminate import (
     METHODS,
+    Benchmarks,
     build_benchmarks,
     items_digest,
     save_benchmarks,
@@ -116,9 +117,13 @@ def put_benchmarks(
     benchmarks: Sequence[BenchmarkFile], config: Config, keys: Keys, storage: Storage, work: str
 ) -> None:
     """Puts what is looked for into the work folder, where each worker loads it."""
+    save_benchmarks(hashed_benchmarks(benchmarks, config, keys), storage, benchmarks_uri(work))
+
+
+def hashed_benchmarks(benchmarks: Sequence[BenchmarkFile], config: Config, keys: Keys) -> Benchmarks:
+    """What is looked for, as hashes."""
     signatures = {number: one.signatures for number, one in enumerate(benchmarks) if one.signatures is not None}
-    built = build_benchmarks([one.items for one in benchmarks], config.dedupe, keys, signatures)
-    save_benchmarks(built, storage, benchmarks_uri(work))
+    return build_benchmarks([one.items for one in benchmarks], config.dedupe, keys, signatures)
 
 
 def contamination_of(plan: Plan, units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -162,7 +167,8 @@ def benchmark_warnings(before: Mapping[str, Any], benchmarks: Sequence[Benchmark
     warnings = []
     if new:
         warnings.append(
-            f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but eval"
+            f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but "
+            "eval and what was corrected"
         )
     if gone:
         warnings.append(f"{len(gone)} benchmarks that the last run looked for are not given: new records may hold them")

@@ -33,13 +33,13 @@ class UsageError(CorpusmillError):
 
 
 class GateError(CorpusmillError):
-    """A limit was passed; nothing was committed."""
+    """A limit was passed; the run was not committed."""
 
     exit_code = 3
 
 
 class RunFailed(CorpusmillError):
-    """The run broke; the output is as it was."""
+    """The run broke and committed nothing."""
 
     exit_code = 4
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.commit import INPUTS
 from pipeline.config import Config
-from pipeline.plan import redacted_place
+from pipeline.plan import shard_names
 from pipeline.rewrite import Rewrite, is_among, read_columns
 from pipeline.shared_refs import bands_of, index_rows, sharing_refs
 from pipeline.snapshots import CORRECTIONS, add_accounts
@@ -118,21 +118,21 @@ def change_lines(rows: pa.Table, *, replaced: Mapping[str, str | None], fallen: 
     return pa.table([columns.get(name, rows.column(name)) for name in LINEAGE.names], schema=LINEAGE)
 
 
-def put_in(rewrite: Rewrite, corrected: Corrected, path: str, content: bytes, digest: str) -> dict[str, Any]:
-    """Writes the corrected records as a small night of its own; returns its accounts."""
+def put_in(rewrite: Rewrite, corrected: Corrected, shards: Sequence[str]) -> dict[str, Any]:
+    """Writes the corrected records, each of a file among the inputs, as a small night of its own; returns its accounts."""
     settings = rewrite.parent["config"]
     signed, splits = corrected.signed, corrected.splits
     order = pc.sort_indices(signed.select(["key", "id"]), sort_keys=[("key", "ascending"), ("id", "ascending")])
     signed, splits = signed.take(order), splits[order.to_numpy()]
+    shards = [shards[row] for row in order.to_pylist()]
     texts = pa.Table.from_batches([signed])
     for split, name in enumerate(SPLITS):
         mine = texts.filter(pa.array(splits == split)).combine_chunks()
         if mine.num_rows:
             _put_shard(rewrite, name, mine, settings["write"])
-    shard = _shard_of(rewrite, path)
     lineage = pa.table(
         {
-            "shard": pa.array([shard] * signed.num_rows, pa.string()),
+            "shard": pa.array(shards, pa.string()),
             **{name: signed.column(name) for name in ("line", "offset", "length")},
             "outcome": pa.array([SPLITS[one] for one in splits], pa.string()),
             "reasons": pa.array([[]] * signed.num_rows, LINEAGE.field("reasons").type),
@@ -140,40 +140,54 @@ def put_in(rewrite: Rewrite, corrected: Corrected, path: str, content: bytes, di
             "kept_id": pa.nulls(signed.num_rows, pa.string()),
             "similarity": pa.nulls(signed.num_rows, pa.float32()),
         }
-    ).sort_by("line").cast(LINEAGE)  # fmt: skip
+    ).sort_by([("shard", "ascending"), ("line", "ascending")]).cast(LINEAGE)  # fmt: skip
     out = ParquetShard(
         rewrite.writer(join("lineage", rewrite.name, shard_name("part", 0, 1, "parquet")), "lineage"), LINEAGE
     )
     out.append(lineage, np.ones(lineage.num_rows, np.int64))
     rewrite.add(out.put())
-    added = add_accounts(
-        [{"read": len(splits), **{name: int((splits == split).sum()) for split, name in enumerate(SPLITS)}}]
-    )
-    note_input(rewrite, path, content, digest, added)
+    added = _account_of(splits)
     rewrite.accounting = add_accounts([rewrite.accounting, added])
     if rewrite.of_kind("index"):
         _put_index(rewrite, corrected)
     return added
 
 
-def _shard_of(rewrite: Rewrite, path: str) -> str:
-    """The name of a file of decisions among the inputs."""
-    name = redacted_place(Path(path).name, _redactor(rewrite.parent["config"]))
-    return f"{rewrite.number:06d}-{CORRECTIONS}:{name}"
-
-
-def note_input(rewrite: Rewrite, path: str, content: bytes, digest: str, added: Mapping[str, Any]) -> None:
-    """Puts the file of decisions among the inputs, so that it is taken in once."""
-    row = {
-        **added, "quarantined": [], "dropped": [], "shard": _shard_of(rewrite, path), "size": len(content),
-        "etag": content_digest(content).hex(), "digest": digest, "kind": CORRECTIONS, "corrupt": False, "notes": [],
-        "snapshot": rewrite.number,
-    }  # fmt: skip
-    rewrite.add(
-        rewrite.put_table(
-            join("snapshots", f"{rewrite.name}-inputs.parquet"), "inputs", pa.Table.from_pylist([row], INPUTS)
-        )
+def _account_of(splits: npt.NDArray[np.int8]) -> dict[str, Any]:
+    return add_accounts(
+        [{"read": len(splits), **{name: int((splits == split).sum()) for split, name in enumerate(SPLITS)}}]
     )
+
+
+class InputFile(Protocol):
+    """A file of decisions as it stands among the inputs."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def digest(self) -> str: ...
+
+
+def note_inputs(rewrite: Rewrite, files: Sequence[InputFile], splits: Sequence[npt.NDArray[np.int8]]) -> list[str]:
+    """Puts files of decisions among the inputs: those that are taken in once, and those that records came from, in `splits`;
+    returns the name there of each file."""
+    names = shard_names([Path(one.path).name for one in files], _redactor(rewrite.parent["config"]))
+    names = [f"{rewrite.number:06d}-{CORRECTIONS}:{name}" for name in names]
+    rows = [
+        {
+            **_account_of(mine), "quarantined": [], "dropped": [], "shard": name, "size": len(one.content),
+            "etag": content_digest(one.content).hex(), "digest": one.digest, "kind": CORRECTIONS, "corrupt": False,
+            "notes": [], "snapshot": rewrite.number,
+        }
+        for one, name, mine in zip(files, names, splits, strict=True)
+        if one.digest or len(mine)
+    ]  # fmt: skip
+    if rows:
+        path = join("snapshots", f"{rewrite.name}-inputs.parquet")
+        rewrite.add(rewrite.put_table(path, "inputs", pa.Table.from_pylist(rows, INPUTS)))
+    return names
 
 
 def _redactor(settings: Mapping[str, Any]) -> Any:

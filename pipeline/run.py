@@ -278,7 +278,7 @@ def execute(
     if prepared.dataset.latest() < plan.number and storage.exists(breach_uri(work)):
         found = orjson.loads(storage.read(breach_uri(work)))
         raise GateError(
-            "nothing was committed: " + "; ".join(found["breaches"]),
+            "the run was not committed: " + "; ".join(found["breaches"]),
             f"look at {found['report']}; put the input or the key right, or commit what was made as it is: add --accept",
         )
     manifest = prepared.dataset.manifest(plan.number)
@@ -307,7 +307,7 @@ def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work
                 "give the credentials the rights that deploy/policies names, and run again: it resumes",
             ) from None
         raise RunFailed(
-            f"the run failed: {told}", "the output is as it was; what is done is kept, running again resumes"
+            f"the run failed: {told}", "the run committed nothing; what is done is kept, running again resumes"
         ) from None
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.apply import parse_decisions
+from pipeline.apply import DecisionFile, parse_decisions
 from pipeline.snapshots import Dataset, total
 from tests.records import WORDS, chat, write_lines
 from tests.test_forget import live
 from tests.test_run import FAST, mill
+from transforms.options import ReadOptions
 from transforms.storage import Storage
 
 OPTIONS = [
@@ -176,7 +177,7 @@ def test_one_decision_that_cannot_be_carried_out_stops_them_all(output, capsys):
 
 def test_decisions_know_their_place():
     content = b'\n{"id":"' + b"a" * 32 + b'","decision":"keep"}\n\n{"id":"' + b"b" * 32 + b'","decision":"cut"}'
-    decisions, wrong = parse_decisions(content)
+    decisions, wrong = parse_decisions(DecisionFile("decisions.jsonl", content), 0, ReadOptions())
     assert not wrong
     for one in decisions:
         assert json.loads(content[one.offset : one.offset + one.length])["id"] == one.id

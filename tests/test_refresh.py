@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import random
 import shutil
@@ -11,7 +13,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
+from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
 from tests.records import WORDS, chat, write_lines
@@ -406,3 +410,184 @@ def test_a_near_duplicate_of_what_is_published_under_another_id_names_that_one(t
     near = [one for one in fates(tmp_path / "out", 2) if one["reasons"] == ["near"]]
     assert {one["kept_id"] for one in near} <= after.keys()
     assert sum(after[one["kept_id"]] == "eval" for one in near) > 5
+
+
+def corrected_night(tmp_path: Path, count: int = 40) -> tuple[list[Any], list[dict[str, Any]]]:
+    """A night with a source of corrections, published; the arguments of the next, and what is in train."""
+    chooser = random.Random(9)
+    write_lines(tmp_path / "logs" / "a.jsonl", [said(chooser, user=number) for number in range(count)])
+    config = tmp_path / "nightly.yaml"
+    config.write_text(
+        f"sources:\n  - input: {tmp_path}/logs/*.jsonl\n"
+        f"  - {{input: {tmp_path}/corrected, corrected: true}}\noutput: {tmp_path}/out\n"
+    )
+    (tmp_path / "corrected").mkdir()
+    assert mill("run", config, *GROUPED) == 0
+    write_lines(tmp_path / "logs" / "b.jsonl", [said(chooser, user=99)])
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [
+        row for uri in dataset.files(dataset.manifest(), "parquet", "train") for row in pq.read_table(uri).to_pylist()
+    ]
+    return ["run", config, *GROUPED], sorted(rows, key=lambda row: str(row["id"]))
+
+
+def test_a_night_that_is_not_committed_tells_of_its_corrections(tmp_path, capsys, monkeypatch):
+    nightly, train = corrected_night(tmp_path)
+    stand = "the corrections before this run were committed, as snapshot {:06d}"
+    for number, (error, code) in enumerate(
+        ((RunFailed, 4), (OvertakenError, 5), (UsageError, 2), (KeyboardInterrupt, 130), (PermissionError, 2)), 2
+    ):
+
+        def ends(*_: Any, error: Any = error, **__: Any) -> None:
+            raise error("so it ended")
+
+        write_lines(tmp_path / "corrected" / f"{number}.jsonl", [{"id": train[number]["id"], "decision": "cut"}])
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.run.execute", ends)
+            assert mill(*nightly) == code
+            told = " ".join(capsys.readouterr().err.split())
+            assert stand.format(number) in told
+            assert "as it was" not in told
+            assert mill(*nightly) == code
+            assert "the corrections" not in capsys.readouterr().err
+    write_lines(tmp_path / "corrected" / "c.jsonl", [{"id": train[0]["id"], "decision": "cut"}])
+    (tmp_path / "logs" / "b.jsonl").write_text("{}\n")
+    assert mill(*nightly) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert stand.format(7) in told
+    assert "the run was not committed: " in told
+    assert "nothing was committed" not in told
+    assert manifest(tmp_path / "out", 7)["operation"] == "apply"
+    assert not (tmp_path / "out" / "snapshots" / "000008.json").exists()
+
+
+def test_all_files_of_corrections_are_applied_or_none(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    folder = tmp_path / "corrected"
+
+    def fixed(row: dict[str, Any], answer: str) -> dict[str, Any]:
+        return {"corrects": row["id"], "messages": [*row["messages"][:-1], {"role": "assistant", "content": answer}]}
+
+    first = [fixed(train[0], "First."), fixed(train[1], "Second."), {"id": train[2]["id"], "decision": "cut"}]
+    write_lines(folder / "a" / "x.jsonl", [*first, fixed(train[3], "Third.")])
+    for wrong, told in (
+        (fixed(train[4], " "), "b/x.jsonl, line 2: empty_turn"),
+        ({"corrects": "0" * 32, "messages": []}, "b/x.jsonl, line 2: the dataset has no record"),
+        (
+            {**fixed(train[0], "First."), "corrects": train[4]["id"]},
+            f"says the same as that of {folder}/a/x.jsonl, line 1",
+        ),
+    ):
+        write_lines(folder / "b" / "x.jsonl", [fixed(train[5], "Fifth."), wrong])
+        capsys.readouterr()
+        assert mill(*nightly) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out" / "snapshots" / "000002.json").exists()
+    second = [fixed(train[0], "Later."), fixed(train[2], "Gone."), {"id": train[3]["id"], "decision": "keep"}]
+    write_lines(folder / "b" / "x.jsonl", [*second, fixed(train[5], "Fifth.")])
+    assert mill(*nightly) == 0
+    assert "3 records corrected, 1 cut" in capsys.readouterr().err
+    assert [manifest(tmp_path / "out", number)["operation"] for number in (2, 3)] == ["apply", "refresh"]
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [row for uri in dataset.files(dataset.manifest(), "parquet") for row in pq.read_table(uri).to_pylist()]
+    said_of = {json.loads(row["metadata"]).get("replaces"): row["messages"][-1]["content"] for row in rows}
+    del said_of[None]
+    assert said_of == {train[0]["id"]: "Later.", train[1]["id"]: "Second.", train[5]["id"]: "Fifth."}
+    assert train[2]["id"] not in {row["id"] for row in rows}
+    assert train[3]["id"] in {row["id"] for row in rows}
+    places = {(one["shard"], one["line"]) for one in fates(tmp_path / "out", 2)}
+    assert places == {
+        ("000002-corrections:x.jsonl", 2),
+        ("000002-corrections:x.jsonl#2", 1),
+        ("000002-corrections:x.jsonl#2", 4),
+    }
+    assert mill("verify", tmp_path / "out") == 0
+    assert mill(*nightly) == 0
+    assert "nothing new" in capsys.readouterr().err
+    assert mill(*nightly, "--set", "dedupe.threshold=0.9", "--rebuild") == 0
+    assert mill("verify", tmp_path / "out") == 0
+
+
+def test_corrections_are_unpacked_as_logs_are(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    packers: list[Any] = [gzip.compress, zstandard.ZstdCompressor().compress, bz2.compress]
+    for number, (suffix, pack) in enumerate(zip(("gz", "zst", "bz2"), packers, strict=True)):
+        lines = [{"id": train[2 * number + one]["id"], "decision": "cut"} for one in range(2)]
+        plain = write_lines(tmp_path / "plain.jsonl", lines).read_bytes()
+        (tmp_path / "corrected" / f"{number}.jsonl.{suffix}").write_bytes(pack(plain))
+    array = json.dumps([{"id": train[6]["id"], "decision": "cut"}])
+    (tmp_path / "corrected" / "3.json").write_text(array)
+    cut = gzip.compress(random.Random(1).randbytes(3000).hex().encode())[:-20]
+    (tmp_path / "corrected" / "4.jsonl.gz").write_bytes(cut)
+    assert mill(*nightly) == 2
+    assert "4.jsonl.gz, line 1: corrupt_shard" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "corrected" / "4.jsonl.gz").unlink()
+    assert mill(*nightly) == 0
+    assert "7 cut" in capsys.readouterr().err
+    assert not {row["id"] for row in train[:7]} & splits(tmp_path / "out", 3).keys()
+
+
+def test_corrected_records_have_any_shape_of_logs(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    asked = [
+        "Where is my parcel?",
+        "Why was it late?",
+        "Who signed for it?",
+        "When did it leave?",
+        "What does it weigh?",
+    ]
+    tools = [{"type": "function", "function": {"name": "track"}}]
+    records: list[dict[str, Any]] = [
+        {"prompt": asked[0], "completion": "So.", "reviewer": "A."},
+        {"question": asked[1], "answer": "So.", "tools": tools},
+        {"instruction": asked[2], "output": "So.", "functions": [{"name": "track"}]},
+        {"conversations": [{"from": "human", "value": asked[3]}, {"from": "gpt", "value": "So."}], "tools": None},
+        {"messages": [{"role": "user", "content": asked[4]}, {"role": "assistant", "content": "So.", "name": None}]},
+    ]
+    lines = [{"corrects": row["id"], **record} for row, record in zip(train, records, strict=False)]
+    for wrong in ({"text": "So."}, {"prompt": "Why?", "chosen": "So.", "rejected": "No."}, {"question": "Why?"}):
+        write_lines(tmp_path / "corrected" / "a.jsonl", [*lines, {"corrects": train[5]["id"], **wrong}])
+        assert mill(*nightly) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "a.jsonl, line 6: preference_record" in told if "chosen" in wrong else "line 6: unknown_shape" in told
+    write_lines(tmp_path / "corrected" / "a.jsonl", lines)
+    assert mill(*nightly) == 0
+    dataset = Dataset(Storage(), str(tmp_path / "out"))
+    rows = [
+        row for uri in dataset.files(dataset.manifest(), "parquet", "train") for row in pq.read_table(uri).to_pylist()
+    ]
+    found = {json.loads(row["metadata"]).get("replaces"): row for row in rows}
+    for row, question, declared in zip(train, asked, (None, tools, tools, None, None), strict=False):
+        new = found[row["id"]]
+        assert [one["content"] for one in new["messages"]] == [question, "So."]
+        assert new["tools"] == (declared and json.dumps(declared, separators=(",", ":"), sort_keys=True))
+        assert "reviewer" not in new["metadata"]
+
+
+def test_a_correction_that_holds_an_item_of_a_benchmark_is_refused(tmp_path, capsys):
+    nightly, train = corrected_night(tmp_path)
+    told = "A train leaves Lyon at noon and another one leaves Paris an hour later, so where do they meet?"
+    other = "Which of the seven rivers that flow through the old town was the last one to be bridged?"
+    exam = write_lines(tmp_path / "exam.jsonl", [{"question": told, "answer": "In Beaune."}])
+    fixed = [
+        {
+            "corrects": row["id"],
+            "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "So."}],
+        }
+        for row, asked in zip(train, (other, told), strict=False)
+    ]
+    path = write_lines(tmp_path / "corrected" / "a.jsonl", fixed)
+    config = tmp_path / "exam.yaml"
+    config.write_text(f"{nightly[1].read_text()}redact: {{enabled: false}}\ndecontaminate: {exam}\n")
+    for command in ([*nightly, "--decontaminate", exam], ["apply", tmp_path / "out", path, "--config", config]):
+        capsys.readouterr()
+        assert mill(*command) == 2
+        said_of_it = " ".join(capsys.readouterr().err.split())
+        assert "line 2: the fix holds an item of a benchmark" in said_of_it
+        assert ("corrected/a.jsonl, line 2" in said_of_it) == (command[0] == "run")
+        assert "line 1" not in said_of_it
+        assert "Lyon" not in said_of_it
+        assert not (tmp_path / "out" / "snapshots" / "000002.json").exists()
+    write_lines(path, fixed[:1])
+    assert mill(*nightly, "--decontaminate", exam) == 0
+    assert "1 records corrected" in capsys.readouterr().err
