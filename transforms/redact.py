@@ -517,7 +517,7 @@ class Redactor:
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
         least = min(map(len, values))
-        kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
+        kept = {piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least}
         few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
         if not kept or (few and not _says(kept, values)):
             return templates
