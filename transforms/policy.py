@@ -705,16 +705,18 @@ def _checked(said: str) -> list[int]:
     head = int("".join(str(_IBAN_VALUES[letter]) for letter in said[:4].upper()))
     wanted = (1 - head) * _SHIFTED % 97
     rest, lengths = 0, []
-    for length, letter in enumerate(said[4:].upper(), 5):
-        value = _IBAN_VALUES.get(letter)
-        if value is not None:
-            rest = (rest * (10 if value < 10 else 100) + value) % 97
+    for length, value in enumerate(said[4:].upper().encode().translate(_IBAN_CODES), 5):
+        if value < _NO_IBAN:
+            rest = _IBAN_RESTS[rest][value]
             if rest == wanted and length >= _SHORTEST_IBAN:
                 lengths.append(length)
     return lengths
 
 
 _IBAN_VALUES = {letter: int(letter, 36) for letter in string.digits + string.ascii_uppercase}
+_NO_IBAN = len(_IBAN_VALUES)  # the value of what is no part of one
+_IBAN_CODES = bytes(_IBAN_VALUES.get(chr(code), _NO_IBAN) for code in range(256))
+_IBAN_RESTS = [bytes((rest * 10 ** len(str(value)) + value) % 97 for value in range(_NO_IBAN)) for rest in range(97)]
 _SHORTEST_IBAN = 15  # Norway's
 _SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as six digits at the end
 
