@@ -353,10 +353,11 @@ def valid_number(text: str, region: str | None) -> str | None:
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
-    national = None if region is None else _region(region).national(text)
-    if region is None or national is None:
+    one = None if region is None else _region(region)
+    national = None if one is None else one.national(text)
+    if one is None or national is None:
         return _valid_by_parse(text, region)
-    return f"+{_region(region).code}{national}" if national else None
+    return f"+{one.code}{national}" if national else None
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -372,7 +373,11 @@ def _valid_by_parse(text: str, region: str | None) -> str | None:
 
 def is_written(text: str, region: str) -> bool:
     """`text` is a number that is valid in `region`, may be one of the country that it names, or is kept for drama."""
-    digits = _plain_digits(_in_ascii(text))
+    return _is_written(text, _plain_digits(_in_ascii(text)), region)
+
+
+def _is_written(text: str, digits: bytes, region: str) -> bool:
+    """`is_written`, of which the digits are known: none where it is not plain."""
     coded, fiction = text[0] == "+", _IS_FICTION.fullmatch(digits[-10:]) is not None
     if fiction and _region(region).code == "44" and digits[:-10] in (b"", b"0"):
         return True
@@ -401,10 +406,11 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
     for first, last in reversed(groups):
         if digits and sure.fullmatch(digits, 0, count):
             return last
-        if (not digits or perhaps.fullmatch(digits, 0, count)) and any(
-            is_written(text[start:last], one) for one in regions
-        ):
-            return last
+        if not digits or perhaps.fullmatch(digits, 0, count):
+            said = text[start:last]
+            known = digits[:count] or _plain_digits(_in_ascii(said))
+            if any(_is_written(said, known, one) for one in regions):
+                return last
         count -= last - first
     return 0
 
