@@ -281,7 +281,8 @@ def _spelled_matches(text: str) -> Iterator[Any]:
 
 
 def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
-    for match in _A_DOT.finditer(text, start, end):
+    said = text[start:end].lower()
+    for match in _A_DOT.finditer(text, start, end) if "dot" in said or "." in said else ():
         yield (*match.span(), ".")
 
 
