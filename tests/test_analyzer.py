@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import logging
 import re
 import socket
@@ -20,6 +21,9 @@ from transforms.options import CustomRecognizer, RedactOptions
 from transforms.placeholders import interface, merge_findings
 from transforms.policy import (
     _CARD,
+    _NAMING,
+    _NO_ADDRESS,
+    _STOP_WORDS,
     LocalTokens,
     RegexTokenizer,
     _checked,
@@ -174,6 +178,49 @@ def test_numbers_among_numbers_have_no_words_before_them(parts: list[str], data:
     for start in [place for place, letter in enumerate(text) if not letter.isspace()] * 2:
         words, whole = local.words_before(start), _words_before(artifacts, start)
         assert words == whole or (not words and all(map(str.isdecimal, whole)))
+
+
+@settings(max_examples=200)
+@given(texts | st.text(max_size=40))
+def test_tokens_of_a_whole_text_are_those_of_the_tokenizer(text: str) -> None:
+    artifacts = RegexTokenizer().process_text(text, "en")
+    starts, words, counts = LocalTokens(text)._whole
+    said = [lemma[0].isalnum() and lemma not in _STOP_WORDS for lemma in artifacts.lemmas]
+    assert starts == artifacts.tokens_indices
+    assert list(words) == [lemma for lemma, one in zip(artifacts.lemmas, said, strict=True) if one]
+    assert counts == [0, *itertools.accumulate(said)]
+
+
+NAMES = [
+    "version",
+    "versions",
+    "ver",
+    "v",
+    "release",
+    "build",
+    "firmware",
+    "rev",
+    "revision",
+    "section",
+    "chapter",
+    "clause",
+    "paragraph",
+    "article",
+    "appendix",
+    "exhibit",
+    "requirement",
+    "\u00a7",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_names_a_number_is_looked_at(name: str) -> None:
+    spellings = itertools.product(
+        *({"i": "iI\u0131\u0130", "s": "sS\u017f", "k": "kK\u212a"}.get(one, one + one.upper()) for one in name)
+    )
+    named = [said for one in itertools.islice(spellings, 2000) if _NO_ADDRESS.search(said := f"{''.join(one)} ")]
+    assert named
+    assert all(map(_NAMING.search, map(str.lower, named)))
 
 
 @given(st.text("0127a:.%/x", max_size=16) | st.ip_addresses().map(str) | st.ip_addresses().map(lambda one: f"{one}/8"))

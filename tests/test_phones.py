@@ -10,7 +10,16 @@ import phonenumbers
 import pytest
 from phonenumbers import phonenumbermatcher as upstream
 
-from transforms.phones import PhoneFinder, _region, _verified, is_written, longest_written, phone_windows, valid_number
+from transforms.phones import (
+    PhoneFinder,
+    _numbers,
+    _region,
+    _verified,
+    is_written,
+    longest_written,
+    phone_windows,
+    valid_number,
+)
 
 _verify: Any = upstream._verify
 REGIONS = ["US", "GB", "DE", "IN", "AU", "FR", "IT", "MX", "AR", "CA", "IM", "KZ", "RU", "JP"]
@@ -70,6 +79,21 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         valid += bool(national)
     assert told > 100
     assert valid > 10
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_told_to_hold_none_holds_none(seed: int) -> None:
+    chooser, told, held = Random(seed), 0, 0
+    for _ in range(1000):
+        region = chooser.choice([*REGIONS, "US", "GB"])
+        text = drawn(chooser, region)[chooser.choice([0, 0, 1, 4]) :]
+        text = chooser.choice(["", "", "203.0.113.7 ", "1234 "]) + text
+        none, numbers = _region(region).holds_none(text), list(_numbers(text, region, 6))
+        assert not (none and numbers), (text, region)
+        told += none
+        held += bool(numbers)
+    assert told > 50
+    assert held > 50
 
 
 @pytest.mark.parametrize("seed", range(2))

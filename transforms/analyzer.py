@@ -28,7 +28,7 @@ import regex
 from transforms.gate import Gate, Source
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_patterns
-from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, spelled_pattern
+from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, are_apart, spelled_pattern
 from transforms.policy import (
     ALONE,
     CONTEXT_ONLY,
@@ -302,7 +302,7 @@ class _Custom:
 def _distinct(findings: list[Finding]) -> list[Finding]:
     """The findings without those that others of their type contain, as Presidio tells them, in no order."""
     ordered = sorted(findings)
-    if all(one.end <= other.start for one, other in itertools.pairwise(ordered)) and all(one.score for one in ordered):
+    if are_apart(ordered) and all(one.score for one in ordered):
         return ordered
     reach: dict[str, int] = {}
     distinct: list[Finding] = []

@@ -33,6 +33,8 @@ _MARKS = (
 _PUNCTUATION = upstream._PUNCTUATION  # at most four marks, between digits
 _PLAIN = re.compile(r"[0-9 .\-]+")
 _PLAIN_CANDIDATE = re.compile(r"[0-9]{1,20}+(?:[ .\-]{0,4}+[0-9]{1,20}+){0,20}+")  # upstream's _PATTERN in plain text
+_IN_PARTS = re.compile("[()/]| -|- ")  # what a plain candidate is divided at, beside full stops and spaces
+_LONG_ONE = 32  # characters of a candidate whose parts are looked at anyhow
 _MIXED = re.compile(r"\.| -|- ")
 # A word in a list that goes on for as many digits as no candidate has that is a number as a whole: the first part of its own.
 _LISTED = re.compile(r" *+([0-9]++(?:-[0-9]++){0,5}+)(?= )(?=(?:[ \-]{1,4}[0-9]{3,20}){8})")
@@ -200,12 +202,15 @@ class _Region:
         home = f"(?:{code})?(?:{prefix}){{0,2}}{_national(code)}"
         self._home = _of_digits(home)
         self._perhaps = _of_digits(".*" if self._transforms else f"(?:{abroad}).*|{home}")
-        self.perhaps = self._perhaps.pattern
+        self.patterns = self._perhaps.pattern, self._sure.pattern
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
 
     def national(self, candidate: str) -> str | None:
         """The national number of a valid number of the region; "" where it is none; None where a parse must tell."""
-        digits = _plain_digits(candidate)
+        return self.told(_plain_digits(candidate))
+
+    def told(self, digits: bytes) -> str | None:
+        """`national` of a plain candidate's digits."""
         if not digits:
             return None
         if self._sure.fullmatch(digits):
@@ -245,6 +250,15 @@ class _Region:
     def is_number(self, candidate: str) -> bool:
         """Certainly; what it says no to may be one all the same."""
         return self._sure.fullmatch(_plain_digits(candidate)) is not None
+
+    def holds_none(self, candidate: str) -> bool:
+        """Its digits tell that neither the candidate nor a part of it is a number; others may hold none all the same."""
+        if len(candidate) > _LONG_ONE or _IN_PARTS.search(candidate):
+            return False
+        if any(mark in candidate and max(map(len, candidate.split(mark))) >= self._least for mark in " ."):
+            return False
+        digits = _plain_digits(candidate)
+        return bool(digits) and (len(digits) < self._least or self._perhaps.fullmatch(digits) is None)
 
     def may_hold(self, plain: str) -> bool:
         """Not told by the number of its digits that the candidate is no number."""
@@ -339,10 +353,11 @@ def valid_number(text: str, region: str | None) -> str | None:
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
-    national = None if region is None else _region(region).national(text)
-    if region is None or national is None:
+    one = None if region is None else _region(region)
+    national = None if one is None else one.national(text)
+    if one is None or national is None:
         return _valid_by_parse(text, region)
-    return f"+{_region(region).code}{national}" if national else None
+    return f"+{one.code}{national}" if national else None
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -358,12 +373,17 @@ def _valid_by_parse(text: str, region: str | None) -> str | None:
 
 def is_written(text: str, region: str) -> bool:
     """`text` is a number that is valid in `region`, may be one of the country that it names, or is kept for drama."""
-    digits = _plain_digits(_in_ascii(text))
+    return _is_written(text, _plain_digits(_in_ascii(text)), region)
+
+
+def _is_written(text: str, digits: bytes, region: str) -> bool:
+    """`is_written`, of which the digits are known: none where it is not plain."""
     coded, fiction = text[0] == "+", _IS_FICTION.fullmatch(digits[-10:]) is not None
     if fiction and _region(region).code == "44" and digits[:-10] in (b"", b"0"):
         return True
     if not coded and not (fiction and _region(region).may_be_british(digits)):
-        return valid_number(text, region) is not None
+        national = _region(region).told(digits)
+        return bool(national) if national is not None else _valid_by_parse(text, region) is not None
     number = _parsed(text, region)
     if number is None:
         return False
@@ -381,19 +401,25 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
     12
     """
     digits = _plain_digits(_in_ascii(text[start : groups[-1][1]]))
-    perhaps, count = _perhaps_in(regions), len(digits)
+    perhaps, sure = _perhaps_in(regions)
+    count = len(digits)
     for first, last in reversed(groups):
-        if (not digits or perhaps.fullmatch(digits, 0, count)) and any(
-            is_written(text[start:last], one) for one in regions
-        ):
+        if digits and sure.fullmatch(digits, 0, count):
             return last
+        if not digits or perhaps.fullmatch(digits, 0, count):
+            said = text[start:last]
+            known = digits[:count] or _plain_digits(_in_ascii(said))
+            if any(_is_written(said, known, one) for one in regions):
+                return last
         count -= last - first
     return 0
 
 
 @functools.cache
-def _perhaps_in(regions: tuple[str, ...]) -> re.Pattern[bytes]:
-    return re.compile(b"|".join(_region(one).perhaps for one in regions))
+def _perhaps_in(regions: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Patterns of digits that may be a number in some region, and of those that certainly are one."""
+    perhaps, sure = (b"|".join(some) for some in zip(*(_region(one).patterns for one in regions), strict=True))
+    return re.compile(perhaps), re.compile(sure)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -565,7 +591,7 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
-    return next(_numbers(candidate, region, fewest), None)
+    return None if _region(region).holds_none(candidate) else next(_numbers(candidate, region, fewest), None)
 
 
 def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:

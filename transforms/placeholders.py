@@ -65,7 +65,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     hosts = sorted((one.end, one.start) for one in findings if one.entity == "URL_CREDENTIALS")
     if hosts:  # `https://user:password@host`: what seems an address `password@host` is none
         findings = [one for one in findings if one.entity != "EMAIL_ADDRESS" or not _at_host(one, hosts)]
-    if all(one.end <= other.start for one, other in zip(findings, findings[1:], strict=False)):
+    if are_apart(findings):
         return findings
     groups: list[list[Finding]] = []
     end = -1
@@ -76,6 +76,16 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
             groups.append([finding])
         end = max(end, finding.end)
     return [group[0] if len(group) == 1 else _union(group) for group in groups]
+
+
+def are_apart(findings: Sequence[Finding]) -> bool:
+    """No two of the findings, which are sorted, overlap."""
+    reached = 0
+    for start, end, _, _, _ in findings:
+        if start < reached:
+            return False
+        reached = end
+    return True
 
 
 def _at_host(address: Finding, hosts: Sequence[tuple[int, int]]) -> bool:
@@ -184,7 +194,7 @@ class Numbering:
         return f"<{entity}_{number}>"
 
     def fill(self, template: Template) -> str:
-        return "".join(piece if isinstance(piece, str) else self.placeholder(piece) for piece in template)
+        return "".join([piece if isinstance(piece, str) else self.placeholder(piece) for piece in template])
 
 
 class Placeholders:

@@ -390,8 +390,8 @@ class Redactor:
             assert isinstance(text, str)
             templates[slot] = (*before, *self._kept(text[:start]), removed, *self._kept(text[end:]), *after)
 
-    def _kept(self, text: str) -> Iterator[str | Removed]:
-        return self._redact(text, "", "", PASSES - 1) if text else iter(())
+    def _kept(self, text: str) -> Sequence[str | Removed]:
+        return self._redact(text, "", "", PASSES - 1) if text else ()
 
     def _whole(self, context: str, parts: Parts) -> Removed | None:
         """The value that the parts make, if any way to write it is a finding from end to end."""
@@ -434,7 +434,7 @@ class Redactor:
         passes: int,
         names: Iterable[Finding] = (),
         fired: int | None = None,
-    ) -> Iterator[str | Removed]:
+    ) -> Sequence[str | Removed]:
         """Pieces of `text`, itself without placeholders, in which no further pass finds anything.
 
         `names` are what a model found in it: models read a text once, not what is left of it. `fired` is what the gate
@@ -448,22 +448,22 @@ class Redactor:
         if names:
             findings = merge_findings([*findings, *names])
         if not findings:
-            yield text
-            return
+            return (text,)
         if not passes:
             raise Unstable
+        pieces: list[str | Removed] = []
         position = 0
-        for finding in findings:
-            if finding.start > position:
-                yield from self._left(text[position : finding.start], key, "" if position else prefix, passes - 1)
-            raw = text[finding.start : finding.end]
-            said = undisguised(raw) if disguised else raw
-            yield Removed(finding.entity, self._canonical(finding.entity, said), raw)
-            position = finding.end
+        for start, end, entity, _, _ in findings:
+            if start > position:
+                pieces += self._left(text[position:start], key, "" if position else prefix, passes - 1)
+            raw = text[start:end]
+            pieces.append(Removed(entity, self._canonical(entity, undisguised(raw) if disguised else raw), raw))
+            position = end
         if position < len(text):
-            yield from self._left(text[position:], key, "", passes - 1)
+            pieces += self._left(text[position:], key, "", passes - 1)
+        return pieces
 
-    def _left(self, text: str, key: str, prefix: str, passes: int) -> Iterable[str | Removed]:
+    def _left(self, text: str, key: str, prefix: str, passes: int) -> Sequence[str | Removed]:
         """Pieces of what findings leave of a text."""
         redact = self._redact if len(text) > _SHORT else self._left_short
         return redact(text, key, prefix, passes)
@@ -517,7 +517,7 @@ class Redactor:
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
         least = min(map(len, values))
-        kept = [piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least]
+        kept = {piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least}
         few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
         if not kept or (few and not _says(kept, values)):
             return templates

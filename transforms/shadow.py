@@ -97,7 +97,25 @@ def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
 _ESCAPE = r"%[2-7][0-9A-Fa-f]|\\+u00[2-7][0-9A-Fa-f]|\\+x[2-7][0-9A-Fa-f]|&#(?:[xX]0{0,4}[2-7][0-9A-Fa-f]|0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
 _AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
 _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
-_ASCII_MARK = re2.compile(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
+
+
+class _Linear:
+    """A pattern for RE2, which reads ASCII texts as bytes: turning its places into a string's costs as much again."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._text, self._ascii = re2.compile(pattern), re2.compile(pattern.encode())
+
+    def search(self, text: str) -> Any:
+        return self._ascii.search(text.encode()) if text.isascii() else self._text.search(text)
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        """Matches, of which only the spans may be asked."""
+        found: Iterator[Any] = self._ascii.finditer(text.encode()) if text.isascii() else self._text.finditer(text)
+        return found
+
+
+_ASCII_MARK = _Linear(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
 
 
 def shadow_sources() -> list[Source]:
@@ -226,10 +244,10 @@ def _look_alikes(text: str) -> Iterator[Edit]:
 # A spelled address: brackets around `at`, or `at` and `dot` as words. RE2: linear on any text.
 _LABEL = "[A-Za-z0-9_+\\-]{1,64}"
 _SOME_DOT = rf"(?:{_DOT}| dot |\.)"
-_BRACKETED = re2.compile(
+_BRACKETED = _Linear(
     rf"(?i)({_LABEL}(?:{_SOME_DOT}{_LABEL}){{0,3}})({_AT})((?:{_LABEL}{_SOME_DOT}){{1,4}}[a-z]{{2,24}})"
 )
-_WORDS = re2.compile(
+_WORDS = _Linear(
     rf"(?i)({_LABEL}(?:{_SOME_DOT}{_LABEL}){{0,3}})( at )((?:{_LABEL}(?: dot |{_DOT})){{1,4}}[a-z]{{2,24}})"
 )
 _A_DOT = re.compile(rf"(?i){_DOT}| dot ")
@@ -258,12 +276,13 @@ def _spelled_matches(text: str) -> Iterator[Any]:
     if _BRACKET.search(text) is not None:
         yield from _BRACKETED.finditer(text)
     for match in _WORDS.finditer(text) if " at " in text.lower() else ():
-        if not _NO_NAME.match(match.group(1)):
+        if not _NO_NAME.match(text, *match.span(1)):
             yield match
 
 
 def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
-    for match in _A_DOT.finditer(text, start, end):
+    said = text[start:end].lower()
+    for match in _A_DOT.finditer(text, start, end) if "dot" in said or "." in said else ():
         yield (*match.span(), ".")
 
 
