@@ -167,10 +167,8 @@ def pair_words(pairs: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]:
 def _sorted(columns: npt.NDArray[np.uint64], schema: pa.Schema) -> pa.Table:
     """uint64[C, N] as a table that is sorted by its first two columns."""
     order = np.lexsort((columns[1], columns[0]))
-    types = [field.type.to_pandas_dtype() for field in schema]
-    return pa.table(
-        [pa.array(one[order].astype(kind)) for one, kind in zip(columns, types, strict=True)], schema=schema
-    )
+    rows = [pa.array(one[order]).cast(field.type) for one, field in zip(columns, schema, strict=True)]
+    return pa.table(rows, schema=schema)
 
 
 def _places(bands: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
