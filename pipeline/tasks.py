@@ -211,7 +211,7 @@ class Tasks:
             parts = self._with_published(segment, kinds, unpack_parts(packed))
             found = find_candidates(parts, max(_FEWEST_LED, 4 * segments))
             heads, targets = call_heads(found, segments)
-            keys = targets.astype(np.uint64) << np.uint64(65 - segments.bit_length())
+            keys = _by_segment(targets, segments)
             leaders = heads.column("ref").to_numpy()
             calls = pairs_of([_by_ref(leaders) | keys >> np.uint64(32)])
             return {
@@ -240,7 +240,7 @@ class Tasks:
                 return {"runs": {}}
             sketches = self._sketches(segment, kinds, wanted.column("a").to_numpy())
             sides, targets = attach_sketches(wanted, sketches, self.job.options.segments)
-            keys = targets.astype(np.uint64) << np.uint64(65 - self.job.options.segments.bit_length())
+            keys = _by_segment(targets, self.job.options.segments)
             runs = {
                 "met": self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy())),
                 "sides": self._write("sides", segment, sides, keys),
@@ -900,6 +900,11 @@ def _all_segments(result: Result, kind: str) -> list[Segment]:
 def _by_ref(refs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     """uint64[N]: refs as the keys that they begin."""
     return np.asarray(refs.astype(np.uint64) << np.uint64(32))
+
+
+def _by_segment(targets: npt.NDArray[np.int64], segments: int) -> npt.NDArray[np.uint64]:
+    """uint64[N]: for each segment of ids the first key that falls into it."""
+    return np.asarray(targets.astype(np.uint64) << np.uint64(65 - segments.bit_length()))
 
 
 def _pack_counts(counts: npt.NDArray[np.int64]) -> dict[str, str]:

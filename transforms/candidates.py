@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.compiled import compiled, signed
+from transforms.exact import ranges
 
 # Candidate pairs by ref: `a` leads, and `b` follows it in the order of every band that they share.
 PAIRS = pa.schema([pa.field("a", pa.uint32(), nullable=False), pa.field("b", pa.uint32(), nullable=False)])
@@ -93,7 +94,7 @@ def call_heads(found: Candidates, segments: int) -> tuple[pa.Table, npt.NDArray[
     called = np.unique(follows.column("band").to_numpy() | targets)  # bands leave the low bits free
     targets = called & np.uint64(segments - 1)
     first, last = _rows_of_bands(found.heads, called ^ targets)
-    rows = _ranges(first, last)
+    rows = ranges(first, last)
     return found.heads.take(pa.array(rows)), np.repeat(targets.astype(np.int64), last - first)
 
 
@@ -106,7 +107,7 @@ def follow_heads(crowds: pa.Table, heads: pa.Table) -> Iterator[npt.NDArray[np.u
     step = FEW // (2 * LEADERS)
     for start in range(0, len(refs), step):
         mine = slice(start, start + step)
-        yield leaders[_ranges(first[mine], last[mine])] | np.repeat(refs[mine], last[mine] - first[mine])
+        yield leaders[ranges(first[mine], last[mine])] | np.repeat(refs[mine], last[mine] - first[mine])
 
 
 def _rows_of_bands(
@@ -115,12 +116,6 @@ def _rows_of_bands(
     """int64[N] each: the first row of sorted HEADS of each band, and the row after the last."""
     values = heads.column("band").to_numpy()
     return np.searchsorted(values, bands, "left"), np.searchsorted(values, bands, "right")
-
-
-def _ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The numbers of all ranges, one after the other."""
-    counts = last - first
-    return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
 def pairs_of(parts: Iterable[npt.NDArray[np.uint64]]) -> pa.Table:

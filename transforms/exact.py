@@ -78,6 +78,16 @@ def among_ids(ids: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> np
     return np.isin(left, right)
 
 
+def ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers from each `first` up to its `last`, one range after the other.
+
+    >>> ranges(np.array([5, 9]), np.array([8, 10])).tolist()
+    [5, 6, 7, 9]
+    """
+    counts = last - first
+    return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+
+
 def distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The values sorted, each once: many times as fast as numpy.unique, which hashes.
 

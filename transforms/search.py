@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.compiled import compiled, signed
-from transforms.exact import among_ids, id_words
+from transforms.exact import among_ids, id_words, ranges
 from transforms.reasons import Drop
 from transforms.shingles import mix
 from transforms.sketches import BITS, EXACT, Sketches
@@ -158,7 +158,7 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
     rows = np.flatnonzero((held & (first < last)) | sampled)
     counts = (last - first)[rows]
     offsets = np.concatenate(([0], np.cumsum(counts)))
-    places = np.repeat(first[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+    places = ranges(first[rows], last[rows])
     chosen = sketches.take(pa.array(rows))
     columns = {
         "split": pa.array(splits[rows]),
@@ -231,7 +231,7 @@ def _with_bands(sketches: pa.Table, crowds: pa.Table) -> pa.Table:
     mine = sketch_refs(sketches)
     first, last = np.searchsorted(refs, mine, "left"), np.searchsorted(refs, mine, "right")
     offsets = np.concatenate(([0], np.cumsum(last - first)))
-    places = np.repeat(first - offsets[:-1], last - first) + np.arange(offsets[-1])
+    places = ranges(first, last)
     lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(bands[places]))
     return sketches.append_column("bands", lists)
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from transforms.bands import NEW, refs_of
 from transforms.compiled import compiled
-from transforms.exact import first_of_each, id_words
+from transforms.exact import first_of_each, id_words, ranges
 from transforms.fingerprints import Fingerprints
 from transforms.sketches import ALMOST, Sketches, estimate
 
@@ -136,10 +136,8 @@ def attach_sketches(pairs: pa.Table, sketches: pa.Table, segments: int) -> Sides
     fresh = np.ones(len(leaders), bool)
     fresh[1:] = (leaders[1:] != leaders[:-1]) | (targets[1:] != targets[:-1])
     first, last = _rows_of(sketches, leaders[fresh])
-    counts = last - first
-    rows = np.repeat(first - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
-    chosen = sketches.take(pa.array(rows))
-    return Sides(chosen, np.repeat(targets[fresh].astype(np.int64), counts))
+    chosen = sketches.take(pa.array(ranges(first, last)))
+    return Sides(chosen, np.repeat(targets[fresh].astype(np.int64), last - first))
 
 
 def compare_pairs(pairs: pa.Table, left: pa.Table, right: pa.Table, threshold: float) -> pa.Table:
