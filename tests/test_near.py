@@ -505,11 +505,9 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
     drops = pa.concat_tables([resolved, *(one.drops for one in found)])
     dropped = dict(zip(drops.column("id").to_pylist(), drops.column("reason").to_pylist(), strict=True))
     assert len(dropped) == drops.num_rows
+    named = {one["id"]: (one["kept_id"], one["similarity"]) for one in drops.to_pylist()}
     split = {one: EVAL if bins[one] < 15 else VAL if bins[one] < 40 else TRAIN for one in ids}
-    alike = {
-        frozenset((row["a"], row["b"]))
-        for row in compare_all(sketches).to_pylist()
-    }  # fmt: skip
+    alike = {frozenset((row["a"], row["b"])): row["similarity"] for row in compare_all(sketches).to_pylist()}
     for pair in alike:
         a, b = sorted(pair, key=split.get)
         if split[a] < split[b] and b not in dropped:
@@ -517,7 +515,12 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
     for one, reason in dropped.items():
         stays = {other for pair in alike if one in pair for other in pair - {one} if other not in dropped}
         assert any(split[other] > split[one] for other in stays)
-        assert reason == ("near_eval" if any(split[other] == EVAL for other in stays) else "near_val")
+        wanted = EVAL if any(split[other] == EVAL for other in stays) else VAL
+        assert reason == ("near_eval" if wanted == EVAL else "near_val")
+        other, index = named[one]
+        assert other in stays
+        assert split[other] == wanted
+        assert index == alike[frozenset((one, other))]
     assert sum(one.sampled for one in found) == sum(one.recalled for one in found)
     assert sum(one.unsearched for one in found) == 0
     nobody = np.empty((0, 2), np.uint64)

@@ -195,6 +195,9 @@ def test_near_copies_of_what_is_published_are_left_out(nights):
     assert reasons["near_val"] + reasons["near_eval"] + len(near) >= 99
     assert reasons["near_val"] > 0
     assert reasons["near_eval"] > 0
+    like = [one for one in fates(nights / "out", 2) if one["reasons"] in (["near_val"], ["near_eval"])]
+    assert {f"near_{before[one['kept_id']]}" for one in like if one["kept_id"] in before} == {"near_eval", "near_val"}
+    assert all(one["reasons"] == [f"near_{after[one['kept_id']]}"] and one["similarity"] >= 0.69 for one in like)
     assert before.items() <= after.items()
 
 
