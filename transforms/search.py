@@ -11,8 +11,10 @@ where a record meets `FEW_MET` and more, an estimate has to stand out from those
 hardly ever does. Whole sets, which are compared exactly, need not, nor does a family whose members mostly reach the
 threshold.
 
-    crowds, seats, sketches ─ hold_out (a segment) ─► held ─ resolve: val gives way to eval ─► held
+    crowds, seats, sketches ─ hold_out (a segment) ─► held ─ bar (a segment) ─► resolve: val gives way to eval ─► held
                                                                                   train ─ search (a segment) ─► drops
+
+Before all that new records that would be held out give way to published train that they resemble (`bar_newcomers`).
 
 A sample of held-out records is compared with every record, band or none: `recall` says of how many of the look-alikes that
 this finds one was left out or both are in one split, as bands put those that they find in one unit.
@@ -52,6 +54,7 @@ HELD = pa.schema(
     ]
 )
 
+_REASONS = {TRAIN: Drop.NEAR_TRAIN, VAL: Drop.NEAR_VAL, EVAL: Drop.NEAR_EVAL}  # by the split of what is resembled
 MOST_MET = 1 << 17  # pairs a record, a millisecond
 FEW_MET = 32  # pairs a record, of which none is too high by chance
 _SPREAD = 512  # pairs, about, that a record's estimates are judged by
@@ -106,6 +109,27 @@ def similarities(
     for place, other in enumerate(rows):
         found[place] = similarity_of(words, grams, row, other_words, other_grams, other)
     return found
+
+
+def bar_newcomers(newcomers: pa.Table, crowds: pa.Table, sketches: pa.Table, threshold: float) -> pa.Table:
+    """DROPS of `newcomers` (HELD) that resemble one of a segment in their crowds that is, or was, published in train.
+
+    `crowds` are those of the segment, sorted, `sketches` those of its records in crowds, elected.
+    """
+    published = sketches.column("published").to_numpy()
+    peers = _with_bands(sketches.filter(pa.array((published == TRAIN) | (published == -2 - TRAIN))), crowds)
+    peers = peers.append_column("split", pa.array(np.full(peers.num_rows, TRAIN, np.int8)))
+    return _drops(newcomers, peers, _search(newcomers, peers, np.arange(peers.num_rows), threshold))
+
+
+def best_drops(drops: pa.Table) -> pa.Table:
+    """DROPS, of several of an id the one that resembles most, by the smallest `kept_id` among equals."""
+    keys = [("id", "ascending"), ("similarity", "descending"), ("kept_id", "ascending")]
+    drops = drops.sort_by(keys).combine_chunks()
+    ids = id_words(drops.column("id"))
+    first = np.ones(len(ids), bool)
+    first[1:] = (ids[1:] != ids[:-1]).any(axis=1)
+    return drops.filter(pa.array(first))
 
 
 class Found(NamedTuple):
@@ -244,8 +268,7 @@ def _drops(askers: pa.Table, held: pa.Table, met: _Met) -> pa.Table:
     """DROPS of the askers that resemble one who is held out, by the split of that one."""
     near = np.flatnonzero(met.rows >= 0)
     rows, alike = askers.take(pa.array(near)), held.take(pa.array(met.rows[near]))
-    names = [Drop.NEAR_EVAL if code == EVAL else Drop.NEAR_VAL for code in alike.column("split").to_pylist()]
-    reasons = pa.array([name.value for name in names], pa.string())
+    reasons = pa.array([_REASONS[code].value for code in alike.column("split").to_pylist()], pa.string())
     similarity = pa.array(met.similarity[near])
     return pa.table([rows.column("id"), reasons, rows.column("n_bytes"), alike.column("id"), similarity], schema=DROPS)
 
@@ -294,12 +317,12 @@ def _first_alike(
     found: npt.NDArray[np.int64],
     similarity: npt.NDArray[np.float32],
 ) -> int:
-    """Puts the first held row that each asker resembles, of all its bands: of eval, else of val, and how much; how many
-    were cut short."""
+    """Puts the first held row that each asker resembles, of all its bands, and how much: of eval, else of val, else of train;
+    how many were cut short."""
     cut_short = 0
     for asker in range(len(found)):
         met, limit = 0, 0.0
-        for code in (EVAL, VAL):
+        for code in (EVAL, VAL, TRAIN):
             for band in range(offsets[asker], offsets[asker + 1]):
                 if found[asker] >= 0 or met > MOST_MET:
                     break
