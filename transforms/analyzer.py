@@ -19,8 +19,8 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import re2
 import regex
@@ -277,6 +277,13 @@ def _check(recognizer: Any, name: str) -> Callable[[str], bool | None] | None:
     return None if getattr(check, "__func__", None) is getattr(presidio.PatternRecognizer, name) else check
 
 
+class _Run(NamedTuple):
+    """A recognizer, by its place, with the patterns of it to run; a custom one without."""
+
+    recognizer: int
+    patterns: tuple[int, ...]
+
+
 class _Custom:
     """A recognizer of the user's own, on RE2, over whole texts."""
 
@@ -376,42 +383,63 @@ class Analyzer:
     def _gate(self) -> Gate:
         return Gate(self.sources)
 
-    def find(self, text: str, fired: int | None = None) -> list[Finding]:
-        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout.
+    def find(self, text: str) -> list[Finding]:
+        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout."""
+        return self.find_all({text: 0 if self._options.exact else self._gate.scan_str(text)})[text]
 
-        `fired` are the bits of `sources` that a gate set for the text, or for a text around it.
+    def find_all(self, fired: Mapping[str, int]) -> dict[str, list[Finding]]:
+        """The findings of each text: recognizer by recognizer, whose automata stay in the processor's cache.
+
+        With the texts, the bits of `sources` that a gate set for each, or for a text around it.
         """
         if self._options.exact:
-            found = [one for custom in self._custom for one in custom.find(text)]
-            return found + (self._analyze(_separated(text)) if self._engine is not None else [])
-        fired = self._gate.scan_str(text) if fired is None else fired & self._mask
-        if not fired:
-            return []
-        running, custom = self._running(fired)
-        found = [finding for one in custom for finding in one.find(text)]
-        return found + self._run(_separated(text), running) if running else found
+            return {text: self._exactly(text) for text in fired}
+        found: dict[str, list[Finding]] = {text: [] for text in fired}
+        running: dict[_Run, list[str]] = {}
+        separated: dict[str, str] = {}
+        for text, bits in fired.items():
+            runs = self._runs(bits & self._mask)
+            if runs:
+                separated[text] = _separated(text)
+            for run in runs:
+                running.setdefault(run, []).append(text)
+        results: dict[str, list[tuple[_Recognizer, Finding]]] = {}
+        try:
+            for (index, patterns), texts in running.items():
+                if patterns:
+                    known = self._known[index]
+                    for text in texts:
+                        for one in known.findings(separated[text], patterns):
+                            results.setdefault(text, []).append((known, one))
+                else:
+                    for text in texts:
+                        found[text] += self._custom[index].find(text)
+        except TimeoutError:
+            raise RedactionTimeout("a recognizer's pattern timed out") from None
+        for text, some in results.items():
+            found[text] += self._judged(separated[text], some)
+        return found
 
     @functools.cached_property
     def _mask(self) -> int:
         return (1 << len(self.sources)) - 1
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
-    def _running(self, fired: int) -> tuple[list[tuple[_Recognizer, list[int]]], list[_Custom]]:
+    def _runs(self, fired: int) -> tuple[_Run, ...]:
         """The recognizers to run, each with the patterns to run, and the custom ones."""
         patterns: dict[int, list[int]] = {}
         for number, (index, pattern) in enumerate(self._parts):
             if fired >> number & 1:
                 patterns.setdefault(index, []).append(pattern)
-        custom = [one for number, one in enumerate(self._custom, len(self._parts)) if fired >> number & 1]
-        return [(self._known[index], chosen) for index, chosen in patterns.items()], custom
+        custom = [
+            _Run(number - len(self._parts), ())
+            for number in range(len(self._parts), len(self.sources))
+            if fired >> number & 1
+        ]
+        return (*(_Run(index, tuple(chosen)) for index, chosen in patterns.items()), *custom)
 
-    def _run(self, text: str, running: Iterable[tuple[_Recognizer, list[int]]]) -> list[Finding]:
-        try:
-            found = [(known, one) for known, patterns in running for one in known.findings(text, patterns)]
-        except TimeoutError:
-            raise RedactionTimeout("a recognizer's pattern timed out") from None
-        if not found:
-            return []
+    def _judged(self, text: str, found: Sequence[tuple[_Recognizer, Finding]]) -> list[Finding]:
+        """The findings that reach the threshold where they stand."""
         if isinstance(self._enhancer, PolicyEnhancer):
             tokens = LocalTokens(text)
             judged = [judge(one, text, tokens, known.context) for known, one in found]
@@ -421,6 +449,11 @@ class Analyzer:
             enhanced = self._enhancer.enhance_using_context(text, results, artifacts, recognizers, None)
             judged = list(map(_finding, enhanced))
         return _distinct([one for one in judged if one.score > 0.0 and one.score >= self._options.threshold])
+
+    def _exactly(self, text: str) -> list[Finding]:
+        """What Presidio's own engine finds, and the custom recognizers."""
+        found = [one for custom in self._custom for one in custom.find(text)]
+        return found + (self._analyze(_separated(text)) if self._engine is not None else [])
 
     def _analyze(self, text: str) -> list[Finding]:
         assert self._engine is not None
