@@ -422,8 +422,8 @@ class Analyzer:
                 if patterns:
                     known = self._known[index]
                     for text in texts:
-                        for one in known.findings(separated[text], patterns):
-                            results.setdefault(text, []).append((known, one))
+                        if seen := known.findings(separated[text], patterns):
+                            results.setdefault(text, []).extend((known, one) for one in seen)
                 else:
                     for text in texts:
                         found[text] += self._custom[index].find(text)

@@ -609,6 +609,7 @@ def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] |
     return None if _hold_none(candidate, (region,)) else next(_numbers(candidate, region, fewest), None)
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def _hold_none(candidate: str, regions: tuple[str, ...]) -> bool:
     """Its digits tell that neither the candidate nor a part of it is a number in any of the regions.
 

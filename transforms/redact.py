@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
 import numpy as np
@@ -485,17 +486,17 @@ class Redactor:
         `names` are what a model found in them: models read a text once, not what is left of it. Raises Unstable.
         """
         fired = {part: self._fired(part.prefix + part.text) if bits is None else bits for part, bits in parts.items()}
-        left: dict[_Part, int | None] = {}
+        looked = {part: bits for part, bits in fired.items() if bits or part.key or names or not part.text.isascii()}
         outlines: dict[_Part, list[_Part | str | Removed]] = {}
-        for part, findings in self._find(fired).items():
+        left: dict[_Part, int | None] = {}
+        for part, findings in self._find(looked).items() if looked else ():
             if names:
                 findings = merge_findings([*findings, *names[part]])
             if findings:
                 if not passes:
                     raise Unstable
-                outlines[part] = self._outline(part, findings, self._may_differ(part.text, fired[part]), passes - 1)
-        for outline in outlines.values():
-            left.update((piece, None) for piece in outline if type(piece) is _Part)
+                disguised = self._may_differ(part.text, fired[part])
+                outlines[part] = self._outline(part, findings, disguised, passes - 1, left)
         redacted = self._redact(left, passes - 1) if left else {}
         return {part: tuple(_filled(outlines[part], redacted)) if part in outlines else (part.text,) for part in parts}
 
@@ -504,28 +505,34 @@ class Redactor:
         return self._redact({part: None}, PASSES - 1)[part]
 
     def _outline(
-        self, part: _Part, findings: Sequence[Finding], disguised: bool, passes: int
+        self, part: _Part, findings: Sequence[Finding], disguised: bool, passes: int, left: dict[_Part, int | None]
     ) -> list[_Part | str | Removed]:
-        """What findings make of a part: what is removed, and what is left of it, to be looked through again."""
+        """What findings make of a part: what is removed, and what is left of it.
+
+        Of what is left short texts are looked through at once; others are put among what is `left` to look through.
+        """
         text, key, prefix = part
         outline: list[_Part | str | Removed] = []
         position = 0
-        for start, end, entity, _, _ in findings:
+        the_end = Finding(len(text), len(text), "", 0.0)
+        for start, end, entity, _, _ in (*findings, the_end):
             if start > position:
-                outline += self._left(_Part(text[position:start], key, "" if position else prefix), passes)
-            raw = text[start:end]
-            outline.append(Removed(entity, self._canonical(entity, undisguised(raw) if disguised else raw), raw))
+                kept, before = text[position:start], "" if position else prefix
+                if start - position > _SHORT:
+                    piece = _Part(kept, key, before)
+                    left[piece] = None
+                    outline.append(piece)
+                else:
+                    outline += self._short(kept, key, before, passes)
+            if start < end:
+                raw = text[start:end]
+                outline.append(Removed(entity, self._canonical(entity, undisguised(raw) if disguised else raw), raw))
             position = end
-        if position < len(text):
-            outline += self._left(_Part(text[position:], key, ""), passes)
         return outline
 
-    def _left(self, part: _Part, passes: int) -> Sequence[_Part | str | Removed]:
-        """What findings leave of a text; of a short one, what it becomes."""
-        return (part,) if len(part.text) > _SHORT else self._left_short(part, passes)
-
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
-    def _left_short(self, part: _Part, passes: int) -> Sequence[str | Removed]:
+    def _short(self, text: str, key: str, prefix: str, passes: int) -> Sequence[str | Removed]:
+        part = _Part(text, key, prefix)
         return self._redact({part: None}, passes)[part]
 
     def _find(self, parts: Mapping[_Part, int]) -> dict[_Part, list[Finding]]:
@@ -626,13 +633,11 @@ class Redactor:
 
 def _filled(
     outline: Iterable[_Part | str | Removed], redacted: Mapping[_Part, Sequence[str | Removed]]
-) -> Iterator[str | Removed]:
+) -> Iterable[str | Removed]:
     """The outline with what became of its parts."""
-    for piece in outline:
-        if isinstance(piece, _Part):
-            yield from redacted[piece]
-        else:
-            yield piece
+    if not redacted:
+        return cast(list[str | Removed], outline)
+    return itertools.chain.from_iterable(redacted[one] if isinstance(one, _Part) else (one,) for one in outline)
 
 
 def _clipped(findings: Iterable[Finding], skip: int) -> list[Finding]:
