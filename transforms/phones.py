@@ -21,6 +21,7 @@ from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
 
+from transforms.linear import linear, spans
 from transforms.relax import characters, digits_beyond_ascii
 
 REMEMBERED = 1 << 14  # candidates whose parse is remembered
@@ -182,7 +183,7 @@ class _Region:
 
     def __init__(self, region: str) -> None:
         metadata: Any = PhoneMetadata.metadata_for_region(region, None)
-        least = self._least = min(_lengths(region))
+        least = self.least = min(_lengths(region))
         self.parts = (".", re.compile(rf"[^. ][^.]{{{least - 1},}}")), (" ", re.compile(rf"[^ ]{{{least},}}"))
         code = phonenumbers.country_code_for_region(region)
         self.code, self._coded = str(code), str(code).encode()
@@ -215,7 +216,7 @@ class _Region:
             return None
         if self._sure.fullmatch(digits):
             return digits.decode()
-        if len(digits) < self._least or self._perhaps.fullmatch(digits) is None:
+        if len(digits) < self.least or self._perhaps.fullmatch(digits) is None:
             return ""
         if self._transforms:
             return None
@@ -251,15 +252,6 @@ class _Region:
         """Certainly; what it says no to may be one all the same."""
         return self._sure.fullmatch(_plain_digits(candidate)) is not None
 
-    def holds_none(self, candidate: str) -> bool:
-        """Its digits tell that neither the candidate nor a part of it is a number; others may hold none all the same."""
-        if len(candidate) > _LONG_ONE or _IN_PARTS.search(candidate):
-            return False
-        if any(mark in candidate and max(map(len, candidate.split(mark))) >= self._least for mark in " ."):
-            return False
-        digits = _plain_digits(candidate)
-        return bool(digits) and (len(digits) < self._least or self._perhaps.fullmatch(digits) is None)
-
     def may_hold(self, plain: str) -> bool:
         """Not told by the number of its digits that the candidate is no number."""
         digits = _plain_digits(plain)
@@ -269,7 +261,7 @@ class _Region:
         """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
         within = _MARKS.replace(mark.encode(), b"")
         parts = plain.encode().translate(None, within).split(mark.encode())
-        return max(map(len, parts)) >= self._least and any(map(self._perhaps.fullmatch, parts))
+        return max(map(len, parts)) >= self.least and any(map(self._perhaps.fullmatch, parts))
 
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
@@ -401,7 +393,7 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
     12
     """
     digits = _plain_digits(_in_ascii(text[start : groups[-1][1]]))
-    perhaps, sure = _perhaps_in(regions)
+    perhaps, sure, _ = _perhaps_in(regions)
     count = len(digits)
     for first, last in reversed(groups):
         if digits and sure.fullmatch(digits, 0, count):
@@ -416,10 +408,10 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
 
 
 @functools.cache
-def _perhaps_in(regions: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Patterns of digits that may be a number in some region, and of those that certainly are one."""
+def _perhaps_in(regions: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes], int]:
+    """Patterns of digits that may be a number in some region, and of those that certainly are one; the least digits of one."""
     perhaps, sure = (b"|".join(some) for some in zip(*(_region(one).patterns for one in regions), strict=True))
-    return re.compile(perhaps), re.compile(sure)
+    return re.compile(perhaps), re.compile(sure), min(_region(one).least for one in regions)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -473,7 +465,7 @@ class PhoneFinder:
         >>> PhoneFinder(["US"]).spans("call 212-555-0199 or +44 20 7946 0958")
         [(5, 17), (21, 37)]
         """
-        windows = list(phone_windows(text, self._fewest)) if windows is None else windows
+        windows = list(phone_windows(text, self._regions)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
         digits = _in_ascii(text)
         return [span for region in self._regions for span in self._of_region(text, digits, windows, region, candidates)]
@@ -533,7 +525,7 @@ class PhoneFinder:
                 index = span[1]
 
     def _candidate(self, text: str, index: int, end: int) -> tuple[int, str] | None:
-        """The next candidate between `index` and `end` that has digits enough: where it starts, and its text."""
+        """The next candidate between `index` and `end` that may hold a number: where it starts, and its text."""
         while (mark := _START.search(text, index, end)) is not None:
             match = upstream._PATTERN.match(text, mark.start())
             if match is None:
@@ -543,7 +535,11 @@ class PhoneFinder:
             if "/" in candidate or "\\" in candidate:
                 second = _SECOND_NUMBER.search(candidate)
                 candidate = candidate[: second.start()] if second else candidate
-            if len(candidate) >= self._fewest and self._enough.match(candidate):
+            if (
+                len(candidate) >= self._fewest
+                and self._enough.match(candidate)
+                and not _hold_none(_in_ascii(candidate), self._regions)
+            ):
                 return match.start(), candidate
             index = match.start() + len(candidate)
         return None
@@ -555,13 +551,32 @@ def fewest_digits(regions: tuple[str, ...]) -> int:
     return min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
 
 
-def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
-    """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
+def phone_windows(text: str, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where candidates lie that may hold a number of the regions, whole ones; no candidate reaches over their borders."""
+    fewest = fewest_digits(regions)
+    if text.isascii():
+        encoded = text.encode()
+        for start, end in spans(_ascii_windows(fewest), encoded):
+            said = encoded[start:end].rstrip(_BEYOND_DIGITS)
+            if not (said.isdigit() and _BEFORE_FICTION not in said and _hold_none(said.decode(), regions)):
+                yield start, end
+        return
     enough = _digits(fewest)
     for window in _WINDOW.finditer(text):
         start, end = window.span()
         if end - start >= fewest and enough.match(text, start, end):
             yield start, end
+
+
+_BEYOND_DIGITS = bytes(set(range(128)) - set(b"0123456789"))
+_BEFORE_FICTION = b"7700900"
+
+
+@functools.cache
+def _ascii_windows(fewest: int) -> Any:
+    """A pattern of the windows of an ASCII text: from a character that a candidate may start with, all that one may hold."""
+    other = f"[{_WITHIN.removeprefix('0-9')}]"
+    return linear(rf"(?:[0-9]|[+(\[]{other}*[0-9])(?:{other}*[0-9]){{{fewest - 1}}}[{_WITHIN}]*")
 
 
 @functools.cache
@@ -591,7 +606,22 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
-    return None if _region(region).holds_none(candidate) else next(_numbers(candidate, region, fewest), None)
+    return None if _hold_none(candidate, (region,)) else next(_numbers(candidate, region, fewest), None)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _hold_none(candidate: str, regions: tuple[str, ...]) -> bool:
+    """Its digits tell that neither the candidate nor a part of it is a number in any of the regions.
+
+    Others may hold none all the same.
+    """
+    if len(candidate) > _LONG_ONE or _IN_PARTS.search(candidate):
+        return False
+    perhaps, _, least = _perhaps_in(regions)
+    if any(mark in candidate and max(map(len, candidate.split(mark))) >= least for mark in " ."):
+        return False
+    digits = _plain_digits(candidate)
+    return bool(digits) and (len(digits) < least or perhaps.fullmatch(digits) is None)
 
 
 def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:
