@@ -56,7 +56,7 @@ __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "
 
 _TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
 _LONG_NUMBER = 8  # digits that many patterns share, of which context words tell more: one expression, faster to scan
-_LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
+_LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked through whole
 _MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
 Spans = list[tuple[int, int]]
@@ -149,21 +149,40 @@ _SPACE = regex.compile(r"\s")  # Presidio's engine: without U+001C to U+001F, wh
 _WORD = regex.compile(r"\S+")
 
 
+# What an address holds before and after its `@`, by the pattern of Presidio's: a match lies within both.
+_LOCAL = regex.compile(r"(?r)[!#$%&'*+\-/=?^_`{|}~\.\w]+")
+_DOMAIN = regex.compile(r"@(?:\w++(?:-++\w++)*+\.\w)[\w.\-]*+")
+
+
 def _email_regions(text: str) -> Iterator[tuple[int, int]]:
-    """The words with an `@`; of one beyond all measure only what an address may hold around it (RFC 5321, 4.5.3.1)."""
+    """The words with an `@`; of long ones what may be part of an address, so that none is tried from each of its characters."""
     for word in _WORD.finditer(text):
         if "@" not in word.group():
             continue
         start, end = word.span()
         if end - start <= _LONGEST_ADDRESS:
             yield start, end
+        else:
+            yield from _addresses(text, start, end)
+
+
+def _addresses(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What surrounds each `@` between `start` and `end` that a match may hold, together where it overlaps.
+
+    Where there is a domain and the local part does not end in a full stop, a match begins with the first word of that.
+    """
+    first = last = start
+    for domain in _DOMAIN.finditer(text, start, end):
+        local = _LOCAL.match(text, start, domain.start())
+        if local is None or text[domain.start() - 1] == ".":
             continue
-        reached = start
-        for mark in re.finditer("@+", word.group()):
-            first, last = max(reached, start + mark.start() - 320), min(end, start + mark.end() + 320)
-            if first < last:
+        if local.start() >= last:
+            if last > first:
                 yield first, last
-                reached = last
+            first = local.start()
+        last = domain.end()
+    if last > first:
+        yield first, last
 
 
 def _url_regions(text: str) -> Iterator[tuple[int, int]]:
