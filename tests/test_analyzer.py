@@ -415,6 +415,24 @@ def test_countries_choose_phones_and_identifiers() -> None:
     assert [entity for entity, _ in found(german, "tel 089 12345678")] == ["PHONE_NUMBER"]
 
 
+@pytest.mark.parametrize("mark", ["\n", "\r\n", "\t", " ", ", ", ",", ";"])
+@pytest.mark.parametrize("form", ["+1 212555{}", "212-555-{}", "(212) 555-{}", "+44 20 7946 {}", "212555{}"])
+def test_numbers_one_after_the_other_are_all_found(analyzer: Analyzer, exact: Analyzer, mark: str, form: str) -> None:
+    numbers = [form.format(last) for last in range(1234, 1243)]
+    text = mark.join(numbers)
+    if (mark, form) in ((" ", "212555{}"), (",", "212555{}")):
+        return  # a row of numbers, or decimals
+    expected = [("PHONE_NUMBER", number) for number in numbers]
+    assert sorted(found(analyzer, text)) == sorted(expected)
+    assert sorted(found(exact, text)) == sorted(expected)
+
+
+def test_numbers_in_tables_are_found(analyzer: Analyzer) -> None:
+    text = "id,phone\n1001,2125551234,x\n1002,212-555-1235,y\n1003,+442079460958,z\n"
+    assert [value for _, value in found(analyzer, text)] == ["2125551234", "212-555-1235", "+442079460958"]
+    assert found(analyzer, "0,2125551234 and 1.2125551234 and x=5+2125551234") == []
+
+
 def test_thirteen_digits_are_an_identifier_before_a_card() -> None:
     """Visa's of long ago have as many digits as identifiers of South Africa, and the same check."""
     text = "identity card 4001015009081"

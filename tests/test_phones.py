@@ -15,6 +15,7 @@ from transforms.phones import (
     _hold_none,
     _numbers,
     _region,
+    _signed,
     _verified,
     is_written,
     longest_written,
@@ -80,6 +81,30 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
         valid += bool(national)
     assert told > 100
     assert valid > 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_numbers_after_a_sign_are_told_as_by_a_parse(seed: int) -> None:
+    chooser, told, valid = Random(seed), 0, 0
+    codes = [str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE]
+    for _ in range(600):
+        region = chooser.choice([*REGIONS, "US", "GB"])
+        code = chooser.choice([*codes, *codes, "0", "00", "999", ""])
+        example = phonenumbers.example_number(chooser.choice(REGIONS))
+        if code in codes and chooser.random() < 0.7:
+            numbers = [phonenumbers.example_number_for_type(one, kind) for kind in range(11)
+                       for one in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]]  # fmt: skip
+            example = chooser.choice([one for one in numbers if one] or [example])
+        digits = str(example.national_number)[: chooser.choice([3, 6, 20, 20])]
+        digits += "".join(chooser.choices("0123456789", k=chooser.choice([0, 0, 0, 1, 4])))
+        digits = chooser.choice(["", "", "", "", "0", "1", code]) + digits
+        text = "+" + "".join(one + chooser.choice(" -./()") * (chooser.random() < 0.1) for one in code + digits)
+        assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
+        assert is_written(text, region) == written(text, region), (text, region)
+        told += _signed(text) is not None
+        valid += bool(_signed(text))
+    assert told > 200
+    assert valid > 50
 
 
 @pytest.mark.parametrize("seed", range(2))

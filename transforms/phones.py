@@ -237,12 +237,10 @@ class _Region:
         """Digits with a prefix for calls abroad, which ends there, may be a number of some country."""
         if digits[end : end + 1] == b"0":  # then it is no such prefix
             return self._home.fullmatch(digits) is not None
-        code = next(
-            (digits[end:last] for last in range(end + 1, end + 4) if int(digits[end:last] or 0) in _COUNTRIES), b""
-        )
+        code = _code_of(digits, end)
         if code == self._coded:
             return self._home.fullmatch(digits, end) is not None
-        return bool(code) and _abroad_pattern(int(code)).fullmatch(digits, end + len(code)) is not None
+        return bool(code) and _abroad_patterns(int(code))[0].fullmatch(digits, end + len(code)) is not None
 
     def may_be_british(self, digits: bytes) -> bool:
         """Without a plus sign, as numbers of this or another country."""
@@ -269,14 +267,41 @@ class _Region:
 
 
 @functools.cache
-def _abroad_pattern(code: int) -> re.Pattern[bytes]:
-    """What numbers of a country are like after its code; prefixes that need not stand there may."""
+def _abroad_patterns(code: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What numbers of a country are like after its code, which may have prefixes there that need not stand; and what those
+    are like that certainly are valid as they stand."""
     main = phonenumbers.region_code_for_country_code(code)
     metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, main)
     if metadata is None or getattr(metadata, "national_prefix_transform_rule", None):
-        return _of_digits(".*")
+        return _of_digits(".*"), _of_digits("(?!)")
     prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
-    return _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}")
+    return (
+        _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}"),
+        _of_digits(f"(?!(?:{prefix})|0)(?:{_valid_in(code)})"),
+    )
+
+
+def _code_of(digits: bytes, start: int = 0) -> bytes:
+    """The country's code that digits begin with; none where there is no such country."""
+    codes = (digits[start:end] for end in range(start + 1, start + 4))
+    return (
+        next((code for code in codes if int(code or 0) in _COUNTRIES), b"")
+        if digits[start : start + 1] != b"0"
+        else b""
+    )
+
+
+def _signed(text: str) -> bytes | None:
+    """The digits of a valid number with its country's code, from a plain candidate after a plus sign; none where it is no
+    number; None where a parse must tell."""
+    digits = _plain_digits(text[1:])
+    code = _code_of(digits)
+    if not code:
+        return None
+    perhaps, sure = _abroad_patterns(int(code))
+    if perhaps.fullmatch(digits, len(code)) is None:
+        return b""
+    return digits if sure.fullmatch(digits, len(code)) else None
 
 
 _COUNTRIES = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
@@ -345,6 +370,8 @@ def valid_number(text: str, region: str | None) -> str | None:
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
+    if text.startswith("+") and (signed := _signed(text)) is not None:
+        return f"+{signed.decode()}" if signed else None
     one = None if region is None else _region(region)
     national = None if one is None else one.national(text)
     if one is None or national is None:
@@ -376,6 +403,8 @@ def _is_written(text: str, digits: bytes, region: str) -> bool:
     if not coded and not (fiction and _region(region).may_be_british(digits)):
         national = _region(region).told(digits)
         return bool(national) if national is not None else _valid_by_parse(text, region) is not None
+    if coded and _signed(text):
+        return True
     number = _parsed(text, region)
     if number is None:
         return False
@@ -424,6 +453,8 @@ def _parsed(candidate: str, region: str) -> Any:
 
 def _verified(candidate: str, region: str) -> bool:
     """The matcher takes `candidate` for a number, whatever stands around it."""
+    if candidate.startswith("+") and (signed := _signed(candidate)) is not None:
+        return bool(signed) and _well_written(candidate)
     national = _region(region).national(candidate)
     if national == "":
         return False

@@ -281,8 +281,8 @@ _OTHER = _words(
     "order invoice ticket tracking parcel shipment sku item product version build commit epoch timestamp receipt isbn "
     "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum"
 )
-_SUM = re.compile(r"[+*/<>^%] ?$|\d ?= ?$")  # reckoning before a number
-_DECIMAL = re.compile(r"\d[.,]$")
+_SUM = re.compile(r"[+*/<>^%] ?\Z|\d ?= ?\Z")  # reckoning before a number
+_DECIMAL = re.compile(r"\d[.,]\Z")
 _UUID = re.compile(r"-[0-9a-fA-F]{4}-")
 
 # Words before a bare number that say it is something else.
@@ -462,7 +462,8 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
+    listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
+    if (not listed and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
     if supported:
         return True
@@ -489,8 +490,8 @@ _DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]
 _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
-_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
-_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
+_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.]?\Z|(?<!\d\d)\d,\Z"), re.compile(r"0[.,]\d")  # else a row of a table
+_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] \Z|[+*/<>^%]\Z"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
 
 class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
