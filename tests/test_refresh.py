@@ -201,6 +201,32 @@ def test_near_copies_of_what_is_published_are_left_out(nights):
     assert before.items() <= after.items()
 
 
+def test_what_a_user_of_eval_repeats_stays_where_others_say_it(tmp_path):
+    """Exact and near copies, in one night, of what users say whose groups are in a frozen eval."""
+    chooser, out = random.Random(8), tmp_path / "out"
+    eval_ = ["split.eval=0.2", "split.val=0.2", "split.min_val=1", "split.eval_records=20"]
+    options = [*GROUPED, *(flag for one in eval_ for flag in ("--set", one))]
+    records = [said(chooser, user) for user in range(100)]
+    first = write_lines(tmp_path / "1.jsonl", records)
+    assert mill("run", "--input", first, "--output", out, *options) == 0
+    held = {row["messages"][0]["content"] for row in rows(out, "eval")}
+    users = [user for user, one in enumerate(records) if one["messages"][0]["content"] in held]
+    assert len(users) == 20
+    second, free = [], 500
+    for user in users:
+        exact, near = said(chooser, user), said(chooser, user)
+        second += [exact, {**exact, "user_id": free}, near, like(near, chooser, free + 1)]
+        free += 2
+    logs = write_lines(tmp_path / "2.jsonl", second)
+    assert mill("run", "--input", logs, "--output", out, *options) == 0
+    told = sorted(fates(out, 2), key=lambda one: one["line"])
+    kept = [one["outcome"] in ("train", "val") for one in told]
+    assert kept == [False, True] * (2 * len(users))
+    barred = [one["reasons"] for one in told[::2]]
+    assert barred == [["exact"], ["group_in_eval"]] * len(users)
+    assert mill("verify", out) == 0
+
+
 def test_no_held_out_newcomer_resembles_published_train_in_a_crowd(tmp_path):
     """A family by one template, the second night of which varies records of the first."""
     chooser = random.Random(5)
