@@ -18,6 +18,7 @@ import zstandard
 from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
+from pipeline.verify import _check_leaks
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill, rows
 from transforms.storage import Storage
@@ -652,3 +653,23 @@ def test_a_correction_that_holds_an_item_of_a_benchmark_is_refused(tmp_path, cap
     write_lines(path, fixed[:1])
     assert mill(*nightly, "--decontaminate", exam) == 0
     assert "1 records corrected" in capsys.readouterr().err
+
+
+def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
+    """As the dataset does: no near-duplicate of it is one in words alone, and none is missed for being short."""
+    chooser = random.Random(4)
+    names = ["".join(chooser.choices("bcdfghklmnprstvz", k=11)) for _ in range(900)]
+    pairs = [
+        (f"{a} {b} {c}", f"{a} {b} {c[:-1]}q") for a, b, c in zip(names[::3], names[1::3], names[2::3], strict=True)
+    ]
+    alike = write_lines(tmp_path / "alike.jsonl", [chat(said, said[:4]) for pair in pairs for said in pair])
+    cut = ["split.val=0.3", "split.eval=0.3", "split.min_val=1"]
+    options = [*FAST, *(flag for one in cut for flag in ("--set", one))]
+    blind = ["--set", "dedupe.near=false"]
+    assert mill("run", "--input", alike, "--output", tmp_path / "blind", *options, *blind) == 0
+    dataset = Dataset(Storage(), str(tmp_path / "blind"))
+    manifest_ = dataset.manifest()
+    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None))
+    assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
+    assert mill("verify", tmp_path / "out") == 0
+    capsys.readouterr()
