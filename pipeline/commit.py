@@ -119,6 +119,7 @@ def commit_run(
                 "versions": plan.versions,
                 "schema_version": SCHEMA_VERSION,
                 "key_check": plan.key_check,
+                "left": parent.get("left", []) if parent else [],
                 "warnings": warnings_of(plan, summary["cut"], len(before)),
             }
         )

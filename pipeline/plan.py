@@ -84,6 +84,7 @@ class Base:
     decided: bool = (
         False  # whether a rebuild takes over human decisions; `train` and `val` are of corrected records then
     )
+    left: tuple[str, ...] = ()  # paths of the index of snapshots that were gone back over
 
     def settlement(self, pinned: Sequence[int]) -> Settlement:
         """What the splits have before the cut: what is published, and new records that are bound to one."""
@@ -127,6 +128,11 @@ class Plan:
     @property
     def is_rebuild(self) -> bool:
         return self.operation == REBUILD
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether some of what it reads may have been published before, in a split that it keeps."""
+        return self.is_rebuild or bool(self.base.left)
 
     @property
     def name(self) -> str:
@@ -264,6 +270,7 @@ def make_plan(
         keys.check,
         layout,
         [digest for _, _, digest in benchmarks],
+        base.left,
     ]
     looked_for = shard_names([uri for uri, _, _ in benchmarks], redact)
     return Plan(

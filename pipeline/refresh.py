@@ -18,7 +18,7 @@ import yaml
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.history import consumed
+from pipeline.history import consumed, left_index
 from pipeline.plan import REBUILD, Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.decided import DECIDED, find_decided
@@ -163,6 +163,7 @@ def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, date:
         frozen=split["eval_frozen"] or full,
         parquet=any(one["kind"] == "parquet" for one in manifest["files"]),
         decided=decided.num_rows > 0,
+        left=left_index(dataset, manifest),
     )
 
 

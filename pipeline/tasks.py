@@ -53,6 +53,7 @@ from transforms.index import (
     put_part,
 )
 from transforms.kept import Kept, gather_kept
+from transforms.left import NOTHING_LEFT, Left, match_left, newest_of
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import TaskFault, Work
@@ -95,7 +96,7 @@ _CHUNKS = 64  # in which counts by bin travel
 _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
 _BY_SEGMENT = ("drops", "renamed")  # runs by segments of keys, each of which spans several of texts
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
-_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
+_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, "left": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "guards": HELD,
@@ -128,6 +129,11 @@ class Job:
     def index(self) -> Index:
         """What is published already."""
         return Index(self.storage, self.output, parts_of(self.plan.base.index))
+
+    @property
+    def left(self) -> Index:
+        """What was published until it was gone back over."""
+        return Index(self.storage, self.output, parts_of(self.plan.base.left))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves for the workers: with the secret key, unless the workers are said to have it themselves."""
@@ -315,7 +321,7 @@ class Tasks:
     def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
         distinct, dedupe = sum(counts), self.job.options.dedupe
         found = self._runs(kind).rows(_segments(edges))
-        clusters = cluster_edges(found, dedupe.threshold, distinct, rebuild=self.job.plan.is_rebuild)
+        clusters = cluster_edges(found, dedupe.threshold, distinct, again=self.job.plan.reads_again)
         keyed = ((batch, self._by_key(batch)) for batch in clusters.verdicts)
         return {
             "runs": {
@@ -345,9 +351,13 @@ class Tasks:
         def make() -> Result:
             claims = self._runs("claims").table(_segments(kinds["claims"]))
             asked = key_words("owners", claims)
-            owners = self.job.index.read("owners", segment, self.job.options.segments, asked)
-            owned, keys = match_owners(claims, owners)
-            return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
+            job, segments = self.job, self.job.options.segments
+            owned, keys = match_owners(claims, job.index.read("owners", segment, segments, asked))
+            runs = {"owned": self._write("owned", segment, owned, keys)}
+            if job.plan.base.left:
+                left, keys = match_left(claims, job.left.read("owners", segment, segments, asked), owned)
+                runs["left"] = self._write("left", segment, left, keys)
+            return {"runs": runs}
 
         return self._once("owners", segment, make, segment)
 
@@ -368,6 +378,7 @@ class Tasks:
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
                 decided=self._decided,
+                left=self._left(segment, kinds, facts),
             )
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
@@ -641,6 +652,14 @@ class Tasks:
         """The rows of `records` or `owners` that a rebuild takes over: of eval, and of what a human decided."""
         return rows.filter(pc.or_(pc.equal(rows.column("split"), EVAL), of_decided(kind, rows, self._decided)))
 
+    def _left(self, segment: int, kinds: Kinds, facts: pa.Table) -> Left:
+        """What was published of FACTS of a segment, and of their owners, until it was gone back over."""
+        job = self.job
+        if not job.plan.base.left:
+            return NOTHING_LEFT
+        records = job.left.read("records", segment, job.options.segments, facts.column("key").to_numpy())
+        return Left(records, self._runs("left").table(_segments(kinds["left"])))
+
     @property
     def _decided(self) -> pa.Table:
         """DECIDED of a rebuild."""
@@ -808,8 +827,11 @@ class Tasks:
         published = self._published("sketches", segment, count, kinds, _by_ref(known), 32).to_batches()
         chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         sketches = pa.Table.from_batches(chosen, SKETCHES)
-        if self.job.plan.is_rebuild:
-            sketches = mark_earlier(sketches, self.job.index.read("sketches", segment, count, _by_ref(wanted), 32))
+        plan = self.job.plan
+        for index in (self.job.left if plan.base.left else None, self.job.index if plan.is_rebuild else None):
+            if index is not None:
+                before = index.read("sketches", segment, count, _by_ref(wanted), 32)
+                sketches = mark_earlier(sketches, newest_of(before, "id"))
         return elect_sketches(mark_sketches(sketches, is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:

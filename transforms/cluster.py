@@ -16,8 +16,8 @@ Published records come first in the order, are kept and stay in their split: the
 ones. `like` says which splits a new record has published look-alikes in; one that is like val or eval is
 neither kept nor anybody's duplicate here, and takes no part in units.
 
-In a rebuild records that were published come next. They may give way to each other, as the config has changed, but not
-to newcomers; `like` counts them among the published ones.
+Where what was published is read again, in a rebuild or after a rollback, such records come next. They may give way to
+each other, as the config has changed, but not to newcomers; `like` counts them among the published ones.
 """
 
 from __future__ import annotations
@@ -124,13 +124,11 @@ class _Graph:
     similarity: npt.NDArray[np.float32]
 
 
-def cluster_edges(
-    edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, rebuild: bool = False
-) -> Clusters:
+def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, again: bool = False) -> Clusters:
     """Verdicts for all new ids in EDGES, which are gone through several times, also by the verdicts.
 
-    `distinct` is the number of distinct new records of the corpus. In a rebuild look-alikes of one unit are among the
-    cross edges too: some may have to go where they were.
+    `distinct` is the number of distinct new records of the corpus. Where records are read `again` that were published,
+    look-alikes of one unit are among the cross edges too: some may have to go where they were.
     """
     leads = _leads(edges)
     whole = _graph(edges, leads)
@@ -155,7 +153,7 @@ def cluster_edges(
         ],
         schema=VERDICTS,
     )
-    cross = _cross(graph, kept, units, within=rebuild)
+    cross = _cross(graph, kept, units, within=again)
     both = kept[whole.a] & kept[whole.b]
     ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
     close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)

@@ -16,7 +16,7 @@ Copies of a record that is left out are left out with it, and so are its near-du
 So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
-where it was, if it is kept.
+where it was, if it is kept. So does one that was published until somebody went back over its snapshot (`transforms.left`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL
 from transforms.exact import elect_records
 from transforms.hashing import Keys
 from transforms.index import OWNERS, PUBLISHED
+from transforms.left import NOTHING_LEFT, Left, bind_left
 from transforms.reasons import SPLITS, Drop
 from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
@@ -108,11 +109,12 @@ def settle_records(
     eval_open: bool = True,
     rebuild: bool = False,
     decided: pa.Table | None = None,
+    left: Left = NOTHING_LEFT,
 ) -> Settled:
     """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
 
     `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids, `decided`
-    (DECIDED) what a rebuild takes over of human decisions.
+    (DECIDED) what a rebuild takes over of human decisions, `left` what was published until it was gone back over.
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned
@@ -125,6 +127,9 @@ def settle_records(
     known = _known(facts, published, owned, exact=exact, rebuild=rebuild, decided=decided)
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
+    group_split = _split_of(groups, pa.concat_tables([owned, left.owned]))
+    bound = bind_left(facts, (known.fates == OPEN) & (known.splits == OPEN), group_split, like, left)
+    like = like | bound.like
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
     # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
@@ -133,14 +138,15 @@ def settle_records(
     kept_id = pc.if_else(pa.array(near), near_of, kept_id)
     fates[near] = DUPLICATE
     similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
-    fates, kept_id = _decide(fates, kept_id, known.splits, None)
-    group_split = _split_of(groups, owned)
+    for splits in (known.splits, bound.splits):
+        fates, kept_id = _decide(fates, kept_id, splits, None)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
     torn = like & LIKE_TRAIN > 0
     group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
     units = verdicts.column("unit").take(place)
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
+    to_train = to_train | (bound.like & LIKE_TRAIN > 0)
     alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
     fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
     fallen = elected & (fates >= DROPPED)
