@@ -9,8 +9,8 @@ import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -84,6 +84,7 @@ class Base:
     decided: bool = (
         False  # whether a rebuild takes over human decisions; `train` and `val` are of corrected records then
     )
+    small: Mapping[str, int] = field(default_factory=dict)  # rows of the small parts of the index, by path
     left: tuple[str, ...] = ()  # paths of the index of snapshots that were gone back over
 
     def settlement(self, pinned: Sequence[int]) -> Settlement:

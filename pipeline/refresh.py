@@ -23,7 +23,7 @@ from pipeline.plan import REBUILD, Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.decided import DECIDED, find_decided
 from transforms.hashing import Keys
-from transforms.index import Index, parts_of
+from transforms.index import SMALL_BYTES, Index, parts_of
 from transforms.reasons import SPLITS, Outcome
 from transforms.storage import Found
 
@@ -163,6 +163,7 @@ def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, date:
         frozen=split["eval_frozen"] or full,
         parquet=any(one["kind"] == "parquet" for one in manifest["files"]),
         decided=decided.num_rows > 0,
+        small={one["path"]: one["rows"] for one in index if one["bytes"] < SMALL_BYTES},
         left=left_index(dataset, manifest),
     )
 

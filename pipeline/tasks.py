@@ -50,6 +50,7 @@ from transforms.index import (
     key_words,
     match_owners,
     parts_of,
+    parts_to_merge,
     put_part,
 )
 from transforms.kept import Kept, gather_kept
@@ -622,16 +623,19 @@ class Tasks:
         result = self._once(
             "merge",
             number,
-            lambda: merge_shard(
-                shard,
-                references,
-                job.options.text_segments,
-                cut_of(size),
-                job.write,
-                places,
-                self._carried(shard),
-                self._watched(),
-            ),
+            lambda: {
+                **merge_shard(
+                    shard,
+                    references,
+                    job.options.text_segments,
+                    cut_of(size),
+                    job.write,
+                    places,
+                    self._carried(shard),
+                    self._watched(),
+                ),
+                "merged": self._to_merge("records", shard.index, shard.count),
+            },
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
@@ -643,9 +647,9 @@ class Tasks:
         return int(result["writer"])
 
     def _carried(self, shard: Shard) -> pa.Table:
-        """What a rebuild takes over into the shard's part of the index."""
+        """What the shard's part of the index takes over: to a rebuild what it does not read again."""
         if not self.job.plan.is_rebuild:
-            return PUBLISHED.empty_table()
+            return self._with_merged("records", shard.index, shard.count, PUBLISHED.empty_table())
         return self._kept("records", self.job.index.read("records", shard.index, shard.count))
 
     def _kept(self, kind: str, rows: pa.Table) -> pa.Table:
@@ -727,8 +731,7 @@ class Tasks:
             if job.plan.is_rebuild:
                 sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
                 owners = pa.concat_tables([owners, self._kept("owners", job.index.read("owners", segment, count))])
-            return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
-                              self._part("sketches", segment, count, sketches)]}  # fmt: skip
+            return self._parts(segment, count, {"owners": owners, "sketches": sketches})
 
         self._once("index_ids", segment, make)
         return segment
@@ -743,14 +746,30 @@ class Tasks:
             bands = publish_bands(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))), kept)
             if self.job.plan.is_rebuild:
                 bands = pa.concat_tables([bands, self._published("bands", segment, count, kinds)])
-            return {"files": [self._part("bands", segment, count, bands)]}
+            return self._parts(segment, count, {"bands": bands})
 
         self._once("index_bands", segment, make)
         return segment
 
-    def _part(self, kind: str, number: int, count: int, rows: pa.Table) -> dict[str, Any]:
-        job = self.job
-        return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
+    def _parts(self, number: int, count: int, of: dict[str, pa.Table]) -> Result:
+        """Parts of the index by kind, with what small ones of nights before hold; `merged` are the paths of those."""
+        job, files, merged = self.job, [], []
+        for kind, new in of.items():
+            rows = self._with_merged(kind, number, count, new)
+            rows = distinct_owners(rows) if kind == "owners" else rows
+            files.append(put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict())
+            merged += self._to_merge(kind, number, count)
+        return {"files": files, "merged": merged}
+
+    def _to_merge(self, kind: str, number: int, count: int) -> list[str]:
+        """Paths of the small parts that a part of the index takes in. A rebuild makes all of it anew."""
+        plan = self.job.plan
+        return [] if plan.is_rebuild else [one.path for one in parts_to_merge(kind, number, count, plan.base.small)]
+
+    def _with_merged(self, kind: str, number: int, count: int, rows: pa.Table) -> pa.Table:
+        """Rows of a part of the index, and those of the parts that it takes in."""
+        parts = parts_of(self._to_merge(kind, number, count))
+        return pa.concat_tables([rows, *Index(self.job.storage, self.job.output, parts).all(kind)])
 
     def commit(self, numbers: Iterable[int], size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""

@@ -15,14 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from pipeline import refresh
 from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill
+from transforms.index import SCHEMAS, Index, parts_of
 from transforms.storage import Storage
 
 GROUPED = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=40000"]
+
+
+WHOLE = ["--set", "write.shard_bytes=1000000"]
 
 
 def said(chooser: random.Random, user: int, words: int = 50) -> dict[str, Any]:
@@ -591,3 +596,47 @@ def test_a_correction_that_holds_an_item_of_a_benchmark_is_refused(tmp_path, cap
     write_lines(path, fixed[:1])
     assert mill(*nightly, "--decontaminate", exam) == 0
     assert "1 records corrected" in capsys.readouterr().err
+
+
+def index_rows(output: Path, number: int) -> dict[str, list[str]]:
+    """All rows of the index of a snapshot by kind, sorted; each owner once."""
+    found: dict[str, list[str]] = {}
+    parts = parts_of(one["path"] for one in manifest(output, number)["files"] if one["kind"] == "index")
+    for kind in SCHEMAS:
+        rows = [str(row) for table in Index(Storage(), str(output), parts).all(kind) for row in table.to_pylist()]
+        assert len(rows) == len(set(rows)) or kind == "owners"
+        found[kind] = sorted(set(rows))
+    return found
+
+
+def index_paths(output: Path, number: int) -> set[str]:
+    return {one["path"] for one in manifest(output, number)["files"] if one["kind"] == "index"}
+
+
+def test_small_parts_of_the_index_are_merged_and_say_the_same(tmp_path, monkeypatch):
+    chooser = random.Random(9)
+    records = [said(chooser, user=number % 50) for number in range(150)]
+    nights = [records[:80], records[80:100], records[100:130], [*records[130:], *records[:5]]]
+    for number, made in enumerate(nights, 1):
+        write_lines(tmp_path / "logs" / f"2026-11-0{number}.jsonl", made)
+        assert night(tmp_path / "out", tmp_path / "logs", f"2026-11-0{number}", *WHOLE) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(refresh, "SMALL_BYTES", 0)
+        for number in range(1, len(nights) + 1):
+            assert night(tmp_path / "apart", tmp_path / "logs", f"2026-11-0{number}", *WHOLE) == 0
+    out, apart = tmp_path / "out", tmp_path / "apart"
+    assert len(index_paths(apart, 4)) == 4 * len(SCHEMAS)
+    assert index_rows(out, 4) == index_rows(apart, 4)
+    assert splits(out, 4) == splits(apart, 4)
+    # The first night stays as it is; the two after it, about as large, are in the part of the fourth.
+    assert {path.split("/")[1][:6] for path in index_paths(out, 4)} == {"000001", "000004"}
+    assert index_paths(out, 2) < index_paths(out, 3)
+    # Who goes back finds the old parts; the snapshot that is gone back over is remembered.
+    assert mill("rollback", out, "3") == 0
+    assert night(out, tmp_path / "logs", "2026-11-04", *WHOLE) == 0
+    assert index_rows(out, 6) == index_rows(out, 4)
+    assert mill("expire", out, "--keep", "1", "--older-than", "0") == 0
+    listed = {one["path"] for one in manifest(out, 6)["files"]}
+    assert {str(path.relative_to(out)) for path in (out / "index").rglob("*.parquet")} <= listed
+    assert mill("forget", out, "--group", "3") == 0
+    assert mill("verify", out) == 0

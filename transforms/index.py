@@ -7,13 +7,16 @@
 
 Part `i` of `n` of a kind holds the rows whose 64-bit key lies in `Shard(i, n)`, sorted by it. A task of a
 refresh reads the parts that its segment overlaps, of every snapshot; nothing of the index is shuffled.
+
+A small part weighs more for each row, so a new one takes in small ones of nights before it, as the levels of a log-structured
+merge tree do: so of n nights some log n parts are left, and each row is written log n times at most.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -49,6 +52,7 @@ OWNERS = pa.schema(
 REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
 
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
+SMALL_BYTES = 256 << 10  # 256 KiB: from there on what a part weighs beside its rows is nothing
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
@@ -87,6 +91,21 @@ def parts_of(paths: Iterable[str]) -> tuple[Part, ...]:
             raise ValueError("a file of the index has no name of the index")
         parts.append(Part(found[1], path, int(found[2]), int(found[3])))
     return tuple(parts)
+
+
+def parts_to_merge(kind: str, number: int, count: int, small: Mapping[str, int]) -> tuple[Part, ...]:
+    """The small parts that a new one of a kind, `number` of `count`, takes in; `small` are rows by path.
+
+    The last of them, from the first that has no more rows than all after it.
+
+    >>> small = {f"index/{night:06d}-x/bands-00000-of-00001.parquet": rows for night, rows in enumerate([90, 20, 10, 10])}
+    >>> [one.path[6:12] for one in parts_to_merge("bands", 0, 1, small)]
+    ['000001', '000002', '000003']
+    """
+    mine = tuple(one for one in parts_of(small) if (one.kind, one.number, one.count) == (kind, number, count))
+    rows = [small[one.path] for one in mine]
+    first = next((place for place in range(len(rows)) if rows[place] <= sum(rows[place + 1 :])), len(rows))
+    return mine[first:]
 
 
 @dataclass(frozen=True)
