@@ -30,11 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from transforms.bands import NEW
 from transforms.compiled import compiled, signed
+from transforms.components import roots_of
 from transforms.exact import id_words, ids_of
 from transforms.numbering import Numbering
 from transforms.verify import EDGES
@@ -309,11 +308,7 @@ def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
     same = (graph.similarity == 1) & new[graph.a] & new[graph.b]
     if not same.any():
         return np.arange(count, dtype=np.int32), graph
-    matrix = coo_array((np.ones(same.sum(), np.int8), (graph.a[same], graph.b[same])), shape=(count, count))
-    components, labels = connected_components(matrix, directed=False)
-    firsts = np.empty(components, np.int32)
-    firsts[labels[::-1]] = np.arange(count)[::-1]  # the one that is put last stays
-    first = firsts[labels]
+    first = roots_of(count, graph.a[same], graph.b[same])
     a, b = first[graph.a[~same]], first[graph.b[~same]]
     low, high = np.minimum(a, b), np.maximum(a, b)
     # Copies are as similar as each other, so any of the edges between two of their firsts will do.
@@ -410,8 +405,7 @@ def _units(
     alone = (graph.group < 0) & kept & (graph.published == NEW)
     both = alone[graph.a] & alone[graph.b]
     edges = (graph.a[both], graph.b[both])
-    matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()
-    _, labels = connected_components(matrix, directed=False)
+    labels = roots_of(count, *edges)
     sizes = np.bincount(labels, minlength=1)
     order = np.lexsort((graph.ids[:, 1], graph.ids[:, 0], labels))
     starts = np.cumsum(sizes) - sizes
@@ -420,19 +414,31 @@ def _units(
     divided = []
     for label in np.flatnonzero(sizes > largest).tolist():
         members = order[starts[label] : starts[label] + sizes[label]]
-        divided.append(_divide(graph, matrix, members, largest, names))
+        divided.append(_divide(graph, edges, members, largest, names))
     return names, sorted(divided, key=lambda one: (-one["records"], one["hub"]))
 
 
 def _divide(
-    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int32]
+    graph: _Graph,
+    edges: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    members: npt.NDArray[np.int64],
+    largest: int,
+    names: npt.NDArray[np.int32],
 ) -> dict[str, Any]:
-    """Names the parts of a unit, `members` in the order of ids; returns its size, parts and cause.
+    """Names the parts of a unit, `members` in the order of ids, among `edges`; returns its size, parts and cause.
 
     Parts are cut from a walk through the look-alikes, breadth first from the smallest id, so that few of them
     come to be in two parts.
     """
-    inside = matrix[members][:, members]
+    from scipy.sparse import coo_array  # here, as few need it and it is slow to import
+    from scipy.sparse.csgraph import breadth_first_order
+
+    place = np.full(len(graph.ids), -1, np.int64)
+    place[members] = np.arange(len(members))
+    a, b = (place[side] for side in edges)
+    mine = a >= 0  # both are, or none
+    shape = (len(members), len(members))
+    inside = coo_array((np.ones(mine.sum(), np.int8), (a[mine], b[mine])), shape=shape)
     inside = (inside + inside.T).tocsr()
     inside.sort_indices()
     walk = breadth_first_order(inside, 0, directed=False, return_predecessors=False)
