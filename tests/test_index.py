@@ -82,13 +82,23 @@ def test_of_many_small_parts_few_are_left(nights):
     assert sum(map(len, parts)) == sum(nights)
 
 
-def owners(rows: list[tuple[int, int, int | None]]) -> pa.Table:
+def owners(rows: list[tuple[int, int, int | None]], replaced_by: int | None = None) -> pa.Table:
     columns = [
         pa.array([one_id(owner) for owner, _, _ in rows], pa.binary(16)),
         pa.array([split for _, split, _ in rows], pa.int8()),
         pa.array([None if one is None else one_id(one) for _, _, one in rows], pa.binary(16)),
+        pa.array([None if replaced_by is None else one_id(replaced_by)] * len(rows), pa.binary(16)),
     ]
     return pa.table(columns, schema=OWNERS)
+
+
+def test_a_part_that_is_older_than_a_column_is_read(tmp_path):
+    known = owners([(1, VAL, 10), (2, TRAIN, None)])
+    path = put_part(Storage(), str(tmp_path), "000001-x", "owners", 0, 1, known).path
+    assert Index(Storage(), str(tmp_path), parts_of([path])).read("owners", 0, 1).equals(known)
+    old = pq.read_table(tmp_path / path).drop_columns(["replaced_by"])
+    pq.write_table(old, tmp_path / path, store_schema=False)
+    assert Index(Storage(), str(tmp_path), parts_of([path])).read("owners", 0, 1).equals(known)
 
 
 def test_owners_are_found_for_whoever_claims_them():

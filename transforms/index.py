@@ -1,7 +1,7 @@
 """Index: what a later refresh needs to know of published records, in files that are read where they lie.
 
     records    key, id, split, replaced_by   by shuffle key: copies of it are duplicates
-    owners     owner, split, id              by owner: a source id, or a group (`id` is null), sticks to its split
+    owners     owner, split, id, replaced_by by owner: a source id, or a group (`id` is null), sticks to its split
     sketches   as in the runs                by id
     bands      as in the runs                by band
 
@@ -46,6 +46,7 @@ OWNERS = pa.schema(
         pa.field("owner", pa.binary(16), nullable=False),
         pa.field("split", pa.int8(), nullable=False),
         pa.field("id", pa.binary(16)),
+        pa.field("replaced_by", pa.binary(16)),  # as that of the record
     ]
 )
 
@@ -148,7 +149,11 @@ class Index:
         """The rows of a part that are asked for."""
         uri = join(self.root, part.path)
         with self.storage.open(uri) as stream:
-            return unpack_part(part.kind, stream, _KEYS[part.kind], asked).cast(SCHEMAS[part.kind])
+            rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked)
+        schema = SCHEMAS[part.kind]
+        for field in list(schema)[rows.num_columns :]:  # of a file that is older than a column
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.cast(schema)
 
 
 def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
@@ -202,7 +207,8 @@ def match_owners(claims: pa.Table, owners: pa.Table) -> tuple[pa.Table, npt.NDAr
     if len(groups.column("owner").unique()) != groups.num_rows:
         raise RuntimeError("a group is published in two splits")
     owners = owners.sort_by([(name, "ascending") for name in OWNERS.names]).combine_chunks()
-    first = owners.group_by("owner", use_threads=False).aggregate([("split", "first"), ("id", "first")])
+    columns = [(name, "first") for name in OWNERS.names[1:]]
+    first = owners.group_by("owner", use_threads=False).aggregate(columns)
     place = pc.index_in(claims.column("owner"), value_set=first.column("owner").combine_chunks())
     known = claims.filter(pc.is_valid(place))
     rows = first.take(place.drop_null()).rename_columns(OWNERS.names).cast(OWNERS)

@@ -230,7 +230,8 @@ def _known(
     by_source = pc.index_in(facts.column("source_id"), value_set=sources.column("owner"), skip_nulls=True)
     splits = pc.coalesce(published.column("split").take(by_id), sources.column("split").take(by_source))
     there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
-    replaced_by = published.column("replaced_by").take(by_id)
+    by = [rows.column("replaced_by").take(place) for rows, place in ((published, by_id), (sources, by_source))]
+    replaced_by = pc.if_else(pc.is_valid(by_id), *by)
     stays = np.zeros(facts.num_rows, bool)
     if decided is not None:
         value_set = decided.column("owner").combine_chunks()
