@@ -353,3 +353,41 @@ def test_a_new_version_of_a_corrected_record_is_superseded_by_the_corrected_one(
     # As copies are: of what stood in its place first, which says by whom it was replaced in turn.
     assert [told[line]["kept_id"] for line in (1, 2, 3)] == [once["id"], gone["id"], standing["Another answer."]]
     assert mill("verify", output) == 0
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_rebuild_looks_for_benchmarks_in_corrected_records(kind, tmp_path, capsys):
+    text = "Which of the four rivers of the northern plain carries the most water to the sea in a dry summer"
+    output = tmp_path / "out"
+    logs = write_lines(tmp_path / "logs.jsonl", made_logs())
+    arguments = [
+        "run",
+        "--input",
+        logs,
+        "--output",
+        output,
+        *OPTIONS,
+        *(["--set", "write.parquet=false"] if kind == "jsonl" else []),
+    ]
+    assert mill(*arguments) == 0
+    first, second = [fate["id"] for fate in live(output, "lineage") if fate["outcome"] in ("train", "val")][:2]
+    said = {"decision": "fix", "messages": chat(text, "The second.")["messages"]}
+    other = {"decision": "fix", "messages": chat("What is so special about the third?", "Nothing is.")["messages"]}
+    assert apply(output, [{"id": first, **said}, {"id": second, **other}]) == 0
+    bench = write_lines(tmp_path / "bench.jsonl", [{"question": text}])
+    capsys.readouterr()
+    assert mill(*arguments, "--decontaminate", bench) == 0
+    assert "1 benchmarks are new" in capsys.readouterr().err
+    assert mill(*arguments, "--decontaminate", bench, "--rebuild") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 corrected records hold an item of a benchmark, as " in told
+    assert Dataset(Storage(), str(output)).latest() == 2
+    assert "rivers" not in told
+    found = told.split("benchmark, as ")[1][:32]
+    assert apply(output, [{"id": found, "decision": "cut"}]) == 0
+    assert mill(*arguments, "--decontaminate", bench, "--rebuild") == 0
+    assert mill("verify", output) == 0
+    jsonl = Dataset(Storage(), str(output)).files(Dataset(Storage(), str(output)).manifest(), "jsonl")
+    content = b"".join(Path(uri).read_bytes() for uri in jsonl)
+    assert b"rivers" not in content
+    assert b"special about the third" in content
