@@ -640,3 +640,28 @@ def test_small_parts_of_the_index_are_merged_and_say_the_same(tmp_path, monkeypa
     assert {str(path.relative_to(out)) for path in (out / "index").rglob("*.parquet")} <= listed
     assert mill("forget", out, "--group", "3") == 0
     assert mill("verify", out) == 0
+
+
+def test_a_rebuild_by_a_lower_leak_threshold_takes_look_alikes_apart(tmp_path):
+    """As a build by it would have: what was published in train and val goes where it resembles eval or val now."""
+    chooser = random.Random(4)
+    pairs = []
+    for number in range(150):
+        one = said(chooser, number)
+        other = {**json.loads(json.dumps(one)), "user_id": 1000 + number}
+        answer = other["messages"][1]["content"].split()
+        other["messages"][1]["content"] = " ".join([*answer[:-20], *chooser.choices(WORDS, k=20)])  # 0.65 alike
+        pairs += [one, other]
+    write_lines(tmp_path / "logs" / "2026-11-01.jsonl", pairs)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    lower = ["--set", "dedupe.leak_threshold=0.6", "--set", "dedupe.bands=32", "--set", "dedupe.rows=4"]
+    assert night(out, tmp_path / "logs", "2026-11-01") == 0
+    assert night(out, tmp_path / "logs", "2026-11-01", *lower, "--rebuild") == 0
+    assert night(fresh, tmp_path / "logs", "2026-11-01", *lower) == 0
+    before, after = splits(out, 1), splits(out, 2)
+    assert after == splits(fresh, 1)
+    gone = Counter(before[one] for one in before.keys() - after.keys())
+    assert gone["train"] > 10
+    assert gone["val"] > 0
+    assert not gone["eval"]
+    assert mill("verify", out) == 0
