@@ -96,7 +96,8 @@ class Judge:
         if other.outcome == "duplicate":
             return self._kept_alone(other, near)
         if other.outcome == "dropped":
-            return self._not_dropped(one, mine, near | (self._near(other.kept_id) if other.kept_id else {}))
+            repeats = other.kept_id and not self.full[other.kept_id].kept
+            return self._not_dropped(one, mine, near | (self._near(other.kept_id or "") if repeats else {}))
         return self._split(one, mine, other, near)
 
     def _near(self, one: str) -> dict[str, float]:

@@ -67,11 +67,18 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsIter(sizes))
     members = {"crowds": found, "seats": settled, **sketches}
     held = members | _task("Hold", tasks.hold, AsSingleton(cut))
+    held_out = AsIter(held | _references("held"))
+    barred = []
+    if job.plan.base.index:
+        newcomers = root | _once("Newcomers", tasks.newcomers, held_out)
+        in_crowds = {"crowds": found, **sketches} | _task("Bar", tasks.bar, AsSingleton(newcomers))
+        barred.append(AsIter(in_crowds | _references("barred")))
     resolved = cut | "Resolve" >> beam.Map(
         tasks.resolve,
-        AsIter(held | _references("held")),
+        held_out,
         AsSingleton(clustered),
         AsIter(settled | _references("torn")),
+        *barred,
     ).with_output_types(dict)
     searched = members | _task("Search", tasks.search, AsSingleton(resolved))
     left = {"followers": settled, "fallen": settled, "known": settled, "drops": (resolved, searched)}

@@ -22,9 +22,10 @@ from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
+from transforms.placeholders import RedactionTimeout
 from transforms.read import WorkUnit, cut_units
 from transforms.reasons import SPLITS
-from transforms.redact import redactor_for
+from transforms.redact import RedactionFailed, redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
@@ -327,8 +328,14 @@ def shard_names(uris: Sequence[str], redact: Callable[[str], str]) -> list[str]:
 
 
 def redacted_place(uri: str, redact: Callable[[str], str]) -> str:
-    """A URI or pattern, each part of its path redacted by itself."""
-    return "/".join(redact(part) for part in uri.split("/"))
+    """A URI or pattern, each part of its path redacted by itself. Raises UsageError where that fails."""
+    try:
+        return "/".join(redact(part) for part in uri.split("/"))
+    except (RedactionFailed, RedactionTimeout):
+        raise UsageError(
+            "the name of an input, or of a benchmark, can't be looked through for personal data",
+            "see whether redact.model is in order, or rename the file",
+        ) from None
 
 
 def unit_bytes(config: Config, total: int) -> int:

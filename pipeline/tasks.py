@@ -25,7 +25,7 @@ from pipeline.commit import commit_run
 from pipeline.config import load_keys
 from pipeline.errors import hush_threads
 from pipeline.plan import Plan, decided_uri, load_plan
-from transforms.bands import BANDS, publish_bands, refs_of, unpack_bands, unpack_parts
+from transforms.bands import BANDS, NEW, publish_bands, refs_of, unpack_bands, unpack_parts
 from transforms.candidates import (
     CROWDS,
     HEADS,
@@ -65,6 +65,8 @@ from transforms.runs import FLUSH_BYTES, Runs, RunWriter, Segment, segment_of, s
 from transforms.search import (
     HELD,
     SEATS,
+    bar_newcomers,
+    best_drops,
     hold_out,
     in_sample,
     resolve_held,
@@ -100,7 +102,7 @@ REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so 
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, "left": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
-         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "guards": HELD,
+         "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "newcomers": HELD, "barred": DROPS, "guards": HELD,
          "drops": DROPS, "renamed": FOLLOWERS}  # fmt: skip
 
 Reference = tuple[int, int, int]
@@ -459,21 +461,50 @@ class Tasks:
 
         return self._once("hold", segment, make, segment)
 
+    def newcomers(self, held: Iterable[tuple[int, Reference]]) -> Result:
+        """New records that would be held out and are in crowded bands, in one piece."""
+
+        def make() -> Result:
+            rows = self._runs("held").table(_segments(reference for _, reference in held))
+            new = pc.equal(rows.column("published"), NEW)
+            crowded = pc.greater(pc.list_value_length(rows.column("bands")), 0)
+            return {"runs": {"newcomers": self._write("newcomers", 0, rows.filter(pc.and_(new, crowded)))}}
+
+        return self._once("newcomers", 0, make, 0)
+
+    def bar(self, group: Grouped, newcomers: Result) -> Result:
+        """New records that would be held out and resemble published train of a segment of ids in a crowded band."""
+        segment, kinds = group
+
+        def make() -> Result:
+            askers = self._runs("newcomers").table(_all_segments(newcomers, "newcomers"))
+            bands = distinct(pc.list_flatten(askers.column("bands")).to_numpy())
+            crowds = self._crowds(kinds["crowds"])
+            crowds = crowds.filter(pa.array(is_in_sorted(crowds.column("band").to_numpy(), bands))).combine_chunks()
+            if crowds.num_rows == 0:
+                return {"runs": {}}
+            refs = crowds.column("ref").to_numpy()
+            drops = bar_newcomers(askers, crowds, self._sketches(segment, kinds, refs, refs), self._leak_threshold)
+            return {"runs": {"barred": self._write("barred", segment, drops)}}
+
+        return self._once("bar", segment, make, segment)
+
     def resolve(
         self,
         cut: Result,
         held: Iterable[tuple[int, Reference]],
         clustered: Result,
         torn: Iterable[tuple[int, Reference]],
+        barred: Iterable[tuple[int, Reference]] = (),
     ) -> Result:
         """Records that give way to verified look-alikes in another split; who is held out then."""
 
         def make() -> Result:
             options = self.job.options
             cross = pa.Table.from_batches(self._written("cross", "cluster", clustered["parts"]), CROSS)
-            table, undecided = (
+            table, undecided, resembling = (
                 self._runs(kind).table(_segments(reference for _, reference in references))
-                for kind, references in (("held", held), ("torn", torn))
+                for kind, references in (("held", held), ("torn", torn), ("barred", barred))
             )
             words = distinct(np.concatenate([id_words(cross.column(side))[:, 0] for side in "ab"]))
             batches = self._written("seats", "settle", range(options.segments)) if len(words) else ()
@@ -481,8 +512,8 @@ class Tasks:
                 (batch.filter(pa.array(is_in_sorted(batch.column("word").to_numpy(), words))) for batch in batches),
                 SEATS,
             ).sort_by("word")
-            near_train = drop_torn(undecided, cut_of(cut))
-            guards, drops = resolve_held(table, cross, seated, cut_of(cut), options.dedupe.leak_threshold, near_train)
+            near_train = best_drops(pa.concat_tables([drop_torn(undecided, cut_of(cut)), resembling]))
+            guards, drops = resolve_held(table, cross, seated, cut_of(cut), self._leak_threshold, near_train)
             writer = options.segments  # after those of the searches
             return {
                 **cut,
@@ -501,14 +532,14 @@ class Tasks:
         segment, kinds = group
 
         def make() -> Result:
-            runs, threshold = self._runs, self.job.options.dedupe.leak_threshold
+            runs = self._runs
             guards = runs("guards").table(_all_segments(resolved, "guards"))
             if guards.num_rows == 0:
                 return {"runs": {}, **dict.fromkeys(_TOLD, 0)}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
             sketches = self._sketches(segment, kinds)
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
-            found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, threshold)
+            found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, self._leak_threshold)
             return {
                 "runs": {"drops": self._write("drops", segment, found.drops, self._by_key(found.drops))},
                 "dropped": found.drops.num_rows,
@@ -894,6 +925,10 @@ class Tasks:
             if published.num_rows:
                 bands = pa.concat_tables([bands, published]).combine_chunks()
             yield bands, tags
+
+    @property
+    def _leak_threshold(self) -> float:
+        return self.job.options.dedupe.leak_threshold
 
     def _crowds(self, references: Iterable[Reference]) -> pa.Table:
         """CROWDS of a segment of ids, sorted."""

@@ -15,6 +15,7 @@ from pipeline.history import ancestors, kept_snapshots
 from pipeline.snapshots import Dataset, origin_of
 from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 
+_NEAR = {Drop.NEAR_EVAL: "eval", Drop.NEAR_VAL: "val", Drop.NEAR_TRAIN: "train"}
 _ID = re.compile(r"[0-9a-f]{32}")
 MOST = 100  # fates shown
 
@@ -23,7 +24,7 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     """The lineage rows of an id, or of a line given as SHARD:LINE, with the snapshot that took the line in.
 
     Of an id its own lines come first, then those that gave way to it, `MOST` at most in all; a kept record
-    says in `gave_way` how many did. Raises UsageError, which says why, where there is no row.
+    says in `gave_way` how many did, one that is left out in `repeats` whether the record that it names is so too. Raises UsageError, which says why, where there is no row.
     """
     manifest = dataset.manifest()
     by_id = bool(_ID.fullmatch(what))
@@ -50,12 +51,14 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     fates = [*fates, *followers][:MOST]
     batches = (batch for _, batch in _lineage(dataset, manifest))
     counts = count_followers(batches, {one["id"] for one in fates if one["outcome"] in SPLITS})
+    gone = _left_out(dataset, manifest, {one["kept_id"] for one in fates if _is_near(one) and one["kept_id"]})
     took_in = _took_in(dataset, manifest)
     told = (
         {
             **one,
             "snapshot": took_in.get(one["shard"], one["snapshot"]),
             "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None,
+            "repeats": one["kept_id"] in gone if _is_near(one) and one["kept_id"] else None,
         }
         for one in fates
     )
@@ -63,17 +66,35 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
 
 
 def count_followers(batches: Iterable[pa.RecordBatch], kept: Collection[str]) -> dict[str, dict[str, Any]]:
-    """For each of the ids the lines that gave way to it: `exact` and `near` ones, and the least `similarity`."""
-    found: dict[str, dict[str, Any]] = {one: {"exact": 0, "near": 0, "similarity": None} for one in kept}
+    """For each of the ids the lines that gave way to it: `exact` and `near` ones, and the least `similarity`; and how many
+    were `left_out` because they resemble it."""
+    nobody = {"exact": 0, "near": 0, "similarity": None, "left_out": 0}
+    found: dict[str, dict[str, Any]] = {one: dict(nobody) for one in kept}
     wanted = pa.array(sorted(kept), pa.string())
     for batch in batches if kept else ():
-        mask = pc.and_(
-            pc.is_in(batch.column("kept_id"), value_set=wanted), pc.equal(batch.column("outcome"), Outcome.DUPLICATE)
-        )
-        for one in batch.filter(mask).select(["kept_id", "reasons", "similarity"]).to_pylist():
+        mask = pc.is_in(batch.column("kept_id"), value_set=wanted)
+        for one in batch.filter(mask).select(["outcome", "kept_id", "reasons", "similarity"]).to_pylist():
             tally = found[one["kept_id"]]
+            tally["left_out"] += _is_near(one)
+            if one["outcome"] != Outcome.DUPLICATE:
+                continue
             tally["exact" if one["reasons"] == ["exact"] else "near"] += 1
             tally["similarity"] = min(one["similarity"], tally["similarity"] or 1.0)
+    return found
+
+
+def _is_near(fate: Mapping[str, Any]) -> bool:
+    """Whether a line is left out because it resembles a record elsewhere, or repeats one that does."""
+    return fate["outcome"] == Outcome.DROPPED and fate["reasons"][0] in _NEAR
+
+
+def _left_out(dataset: Dataset, manifest: Mapping[str, Any], ids: Collection[str]) -> set[str]:
+    """Those of the ids of which a line is left out because it resembles a record elsewhere."""
+    wanted = pa.array(sorted(ids), pa.string())
+    found: set[str] = set()
+    for _, batch in _lineage(dataset, manifest) if ids else ():
+        rows = batch.filter(pc.is_in(batch.column("id"), value_set=wanted)).select(["id", "outcome", "reasons"])
+        found |= {one["id"] for one in rows.to_pylist() if _is_near(one)}
     return found
 
 
@@ -136,15 +157,20 @@ def _took_in(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def explain(fate: Mapping[str, Any]) -> str:
-    """What a lineage row, with the `gave_way` of a kept one, says in a sentence."""
+    """What a lineage row, with `gave_way` and `repeats`, says in a sentence."""
     outcome, reasons = fate["outcome"], fate["reasons"]
     if outcome == Outcome.QUARANTINED:
         return "quarantined: " + "; ".join(MEANING[Reason(reason)] for reason in reasons)
     if outcome == Outcome.DROPPED:
         said = "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
-        if fate["kept_id"] is None or reasons == [Drop.SUPERSEDED]:
+        if fate["kept_id"] is None:
             return said
-        return f"{said}: it is a near-duplicate of {fate['kept_id']} (similarity {fate['similarity']:.3f}), which was left out"
+        if not _is_near(fate):
+            return f"{said}: {fate['kept_id']} stands in its place"
+        named = f"{fate['kept_id']} (similarity {fate['similarity']:.3f})"
+        if fate["repeats"]:
+            return f"left out ({reasons[0]}): it is a near-duplicate of {named}, which was left out"
+        return f"left out ({reasons[0]}): it resembles {named}, which was put in {_NEAR[reasons[0]]}"
     if outcome == Outcome.DUPLICATE:
         named = fate["kept_id"] or "a record that was forgotten"
         if reasons == ["exact"]:
@@ -160,8 +186,11 @@ def _followed(gave_way: Mapping[str, Any]) -> str:
     if near:
         how = f"similarity {gave_way['similarity']:.3f}" + ("" if near == 1 else " and more")
         parts.append(f"{near:,} near-duplicate{'' if near == 1 else 's'} ({how})")
-    total = exact + near
-    return f"; {total:,} line{'' if total == 1 else 's'} gave way to it: {' and '.join(parts)}" if total else ""
+    total, left_out = exact + near, gave_way["left_out"]
+    said = f"; {total:,} line{'' if total == 1 else 's'} gave way to it: {' and '.join(parts)}" if total else ""
+    if left_out:
+        return f"{said}; {left_out:,} line{' was' if left_out == 1 else 's were'} left out for resembling it"
+    return said
 
 
 def _rows(number: int, batch: pa.RecordBatch, mask: pa.Array) -> list[dict[str, Any]]:

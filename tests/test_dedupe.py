@@ -275,6 +275,14 @@ def test_newcomers_give_way_to_what_is_published(drawn, ranks, published):
     for record, row in verdicts.items():
         met = [other for pair in similar if record in pair for other in pair - {record} if other in published]
         assert row["like"] == sum(LIKE[split] for split in {published[other] for other in met})
+        if met:
+            like = number_of(row["like_id"])
+            best = max(met, key=lambda one: (published[one], similar[frozenset((record, one))]))
+            assert (published[like], row["like_similarity"]) == (
+                published[best], pytest.approx(similar[frozenset((record, best))])
+            )  # fmt: skip
+        else:
+            assert row["like_id"] is row["like_similarity"] is None
         if row["kept_id"] is not None:
             leader = number_of(row["kept_id"])
             assert row["like"] < 2

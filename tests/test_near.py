@@ -1,11 +1,12 @@
 """Bands, Candidates, Verify and Search: laws against brute force, and the whole way on a small corpus."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ from transforms.hashing import Keys
 from transforms.kept import gather_kept
 from transforms.options import DedupeOptions
 from transforms.runs import segment_of
-from transforms.search import hold_out, resolve_held, search_segment, seats_of
+from transforms.search import bar_newcomers, best_drops, hold_out, resolve_held, search_segment, seats_of
 from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import fingerprint_records, sign_records
 from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut
@@ -505,11 +506,9 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
     drops = pa.concat_tables([resolved, *(one.drops for one in found)])
     dropped = dict(zip(drops.column("id").to_pylist(), drops.column("reason").to_pylist(), strict=True))
     assert len(dropped) == drops.num_rows
+    named = {one["id"]: (one["kept_id"], one["similarity"]) for one in drops.to_pylist()}
     split = {one: EVAL if bins[one] < 15 else VAL if bins[one] < 40 else TRAIN for one in ids}
-    alike = {
-        frozenset((row["a"], row["b"]))
-        for row in compare_all(sketches).to_pylist()
-    }  # fmt: skip
+    alike = {frozenset((row["a"], row["b"])): row["similarity"] for row in compare_all(sketches).to_pylist()}
     for pair in alike:
         a, b = sorted(pair, key=split.get)
         if split[a] < split[b] and b not in dropped:
@@ -517,7 +516,12 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
     for one, reason in dropped.items():
         stays = {other for pair in alike if one in pair for other in pair - {one} if other not in dropped}
         assert any(split[other] > split[one] for other in stays)
-        assert reason == ("near_eval" if any(split[other] == EVAL for other in stays) else "near_val")
+        wanted = EVAL if any(split[other] == EVAL for other in stays) else VAL
+        assert reason == ("near_eval" if wanted == EVAL else "near_val")
+        other, index = named[one]
+        assert other in stays
+        assert split[other] == wanted
+        assert index == alike[frozenset((one, other))]
     assert sum(one.sampled for one in found) == sum(one.recalled for one in found)
     assert sum(one.unsearched for one in found) == 0
     nobody = np.empty((0, 2), np.uint64)
@@ -527,6 +531,49 @@ def test_no_look_alike_of_a_held_out_record_is_left_in_a_crowd(share, segments):
     assert sum(one.sampled for one in blind) == len(pairs)
     assert sum(one.recalled for one in blind) == sum(split[a] == split[b] for a, b in pairs)
     assert (len(dropped) > 0) == (share < 0.2)
+
+
+@pytest.mark.parametrize(("share", "segments"), [(0.12, 1), (0.12, 4), (0.35, 2)])
+def test_who_would_be_held_out_gives_way_to_published_train_in_its_crowds(share, segments):
+    """Of all pairs that share a crowded band, by brute force over sketches."""
+    _, crowds, sketches = stage(family(120, share), [], 1, 1)
+    chooser = random.Random(2)
+    marks = [chooser.choice([TRAIN, VAL, -2 - TRAIN, -2 - VAL, NEW, NEW, NEW]) for _ in range(len(sketches))]
+    number = sketches.schema.get_field_index("published")
+    sketches = sketches.set_column(number, sketches.schema.field(number), pa.array(marks, pa.int8()))
+    ids = sketches.column("id").to_pylist()
+    bins = pa.array([chooser.randrange(100) for _ in ids], pa.int32())
+    seats = seats_of(pa.table({"id": sketches.column("id"), "bin": bins}))
+    crowds = crowds.sort_by([("ref", "ascending"), ("band", "ascending")])
+    held = hold_out(crowds, seats, sketches, Cut(15, 40), 8)
+    newcomers = held.filter(pc.equal(held.column("published"), NEW))
+    bits = np.uint64(33 - segments.bit_length())
+    of_crowds, of_sketches = (
+        refs.astype(np.uint64) >> bits for refs in (crowds.column("ref").to_numpy(), sketch_refs(sketches))
+    )
+    found = [
+        bar_newcomers(
+            newcomers, *(one.filter(pa.array(of == segment)) for one, of in ((crowds, of_crowds), (sketches, of_sketches))),
+            OPTIONS.leak_threshold,
+        )
+        for segment in range(segments)
+    ]  # fmt: skip
+    bands: dict[int, set[int]] = defaultdict(set)
+    for row in crowds.to_pylist():
+        bands[row["ref"]].add(row["band"])
+    mark, ref = dict(zip(ids, marks, strict=True)), dict(zip(ids, sketch_refs(sketches).tolist(), strict=True))
+    expected: dict[bytes, dict[bytes, float]] = defaultdict(dict)
+    for row in compare_all(sketches).to_pylist():
+        for one, other in ((row["a"], row["b"]), (row["b"], row["a"])):
+            if mark[other] in (TRAIN, -2 - TRAIN) and bands[ref[one]] & bands[ref[other]]:
+                expected[one][other] = row["similarity"]
+    drops = best_drops(pa.concat_tables(found)).to_pylist()
+    assert [row["id"] for row in drops] == sorted(expected.keys() & set(newcomers.column("id").to_pylist()))
+    for row in drops:
+        assert row["reason"] == "near_train"
+        assert expected[row["id"]][row["kept_id"]] == row["similarity"]
+    assert (len(drops) > 0) == (share < 0.2)
+    assert best_drops(pa.concat_tables([*found, *found])).num_rows == len(drops)
 
 
 def compare_all(sketches: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
 from tests.records import WORDS, chat, write_lines
-from tests.test_run import FAST, mill
+from tests.test_run import FAST, mill, rows
 from transforms.index import SCHEMAS, Index, parts_of
 from transforms.storage import Storage
 
@@ -200,7 +200,42 @@ def test_near_copies_of_what_is_published_are_left_out(nights):
     assert reasons["near_val"] + reasons["near_eval"] + len(near) >= 99
     assert reasons["near_val"] > 0
     assert reasons["near_eval"] > 0
+    like = [one for one in fates(nights / "out", 2) if one["reasons"] in (["near_val"], ["near_eval"])]
+    assert {f"near_{before[one['kept_id']]}" for one in like if one["kept_id"] in before} == {"near_eval", "near_val"}
+    assert all(one["reasons"] == [f"near_{after[one['kept_id']]}"] and one["similarity"] >= 0.69 for one in like)
     assert before.items() <= after.items()
+
+
+def test_no_held_out_newcomer_resembles_published_train_in_a_crowd(tmp_path):
+    """A family by one template, the second night of which varies records of the first."""
+    chooser = random.Random(5)
+    template = chooser.choices(WORDS, k=90)
+
+    def own(words: int) -> list[str]:
+        return [f"{chooser.choice(WORDS)}{chooser.randrange(999)}" for _ in range(words)]
+
+    first = [[*template, *own(28)] for _ in range(400)]
+    second = [[*one[:-16], *own(16)] for one in chooser.sample(first, 150)]  # 0.75 like it
+    out, cut = tmp_path / "out", ["split.val=0.3", "split.eval=0.1", "split.min_val=1"]
+    options = [*FAST, *(flag for one in cut for flag in ("--set", one))]
+    for number, said in enumerate((first, second), 1):
+        logs = write_lines(tmp_path / f"{number}.jsonl", [chat("What?", " ".join(words)) for words in said])
+        assert mill("run", "--input", logs, "--output", out, *options) == 0
+    texts = {
+        split: {one["messages"][1]["content"]: one["id"] for one in rows(out, split)} for split in ("train", "val")
+    }
+    before, least = splits(out, 1), 0.7
+    ids = [texts["train"][text] for text in texts["train"] if texts["train"][text] in before]
+    held = {text: one for text, one in texts["val"].items() if one not in before}
+    assert held
+    said = list(held) + [text for text in texts["train"] if texts["train"][text] in before]
+    sets = [{tuple(words[place : place + 5]) for place in range(len(words) - 4)} for words in map(str.split, said)]
+    for mine in sets[: len(held)]:
+        assert max(len(mine & other) / len(mine | other) for other in sets[len(held) :]) < least
+    named = [one for one in fates(out, 2) if one["reasons"] == ["near_train"]]
+    assert named
+    assert all(one["kept_id"] in ids and 0.7 <= one["similarity"] < 0.85 for one in named)
+    assert mill("verify", out) == 0
 
 
 def test_a_rebuild_keeps_published_splits_and_eval(nights, tmp_path, capsys):

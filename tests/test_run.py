@@ -163,10 +163,16 @@ def test_what_repeats_a_record_that_is_left_out_goes_with_it(tmp_path, capsys):
     kept = {one["id"] for one in fates if one["outcome"] in ("train", "val", "eval")}
     assert all(one["kept_id"] in kept for one in fates if one["outcome"] == "duplicate")
     left_out = {one["id"]: one["reasons"] for one in fates if one["outcome"] == "dropped"}
-    repeating = [one for one in fates if one["outcome"] == "dropped" and one["kept_id"]]
+    assert all(one["kept_id"] for one in fates if one["outcome"] == "dropped")
+    repeating = [one for one in fates if one["outcome"] == "dropped" and one["kept_id"] in left_out]
     assert any(one["reasons"] == ["near_eval"] for one in repeating)
     assert all(one["reasons"] == left_out[one["kept_id"]] and one["similarity"] >= 0.8 for one in repeating)
     assert len(left_out) < sum(one["outcome"] == "dropped" for one in fates)  # copies among them
+    split_of = {one["id"]: one["outcome"] for one in fates if one["id"] in kept and one["outcome"] != "duplicate"}
+    resembling = [one for one in fates if one["outcome"] == "dropped" and one["kept_id"] not in left_out]
+    assert {f"near_{split_of[one['kept_id']]}" for one in resembling} == {"near_eval", "near_val"}
+    assert all(one["reasons"] == [f"near_{split_of[one['kept_id']]}"] for one in resembling)
+    assert all(0.7 - 1e-6 <= one["similarity"] < 1 for one in resembling)
     capsys.readouterr()
     assert mill("why", out, repeating[0]["id"]) == 0
     assert f"it is a near-duplicate of {repeating[0]['kept_id']}" in capsys.readouterr().out

@@ -39,8 +39,10 @@ def facts(rows: list[dict[str, Any]]) -> pa.Table:
 def verdict(
     number: int, *, kept: int | None = None, unit: int | None = None, like: int = 0, to_train: bool = False
 ) -> Any:
+    met = one_id(77) if like else None
     return {"id": one_id(number), "kept_id": None if kept is None else one_id(kept), "similarity": 0.9,
-            "unit": None if unit is None else one_id(unit), "like": like, "to_train": to_train}  # fmt: skip
+            "unit": None if unit is None else one_id(unit), "like": like, "to_train": to_train,
+            "like_id": met, "like_similarity": 0.75 if like else None}  # fmt: skip
 
 
 def settle(row: dict[str, Any], verdicts: list[Any] = [], **more: Any) -> dict[str, Any]:  # noqa: B006
@@ -94,7 +96,15 @@ def test_what_was_corrected_is_superseded():
     [(LIKE_EVAL | LIKE_TRAIN, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL), (LIKE_VAL | LIKE_EVAL, Drop.NEAR_EVAL)],
 )
 def test_what_resembles_published_val_or_eval_is_left_out(like, reason):
-    assert settle({"id": 9}, [verdict(9, like=like)])["fate"] == drop_code(reason)
+    told = settle({"id": 9}, [verdict(9, like=like)])
+    assert (told["fate"], told["kept_id"], told["similarity"]) == (drop_code(reason), one_id(77), 0.75)
+
+
+def test_copies_of_what_is_left_out_name_whom_that_resembles():
+    verdicts = pa.Table.from_pylist([verdict(9, like=LIKE_VAL)], VERDICTS)
+    rows = settle_records(facts([{"id": 9}, {"id": 9}]), verdicts, KEYS, exact=True).rows.to_pylist()
+    told = [(one["fate"], one["kept_id"], one["similarity"]) for one in rows]
+    assert told == [(drop_code(Drop.NEAR_VAL), one_id(77), 0.75)] * 2
 
 
 def test_a_new_version_of_a_corrected_record_is_superseded_by_what_stands_there():
@@ -133,13 +143,17 @@ def test_what_resembles_published_train_goes_to_train_with_its_unit():
 
 def test_unless_its_group_forbids_that():
     like = [verdict(9, like=LIKE_TRAIN)]
-    assert settle({"id": 9, "group": 6}, like, owned=owners([(6, VAL, None)]))["fate"] == drop_code(Drop.NEAR_TRAIN)
-    assert settle({"id": 9, "group": 6}, like, owned=owners([(6, TRAIN, None)]))["fate"] == TRAIN
+    told = settle({"id": 9, "group": 6}, like, owned=owners([(6, VAL, None)]))
+    assert (told["fate"], told["kept_id"], told["similarity"]) == (drop_code(Drop.NEAR_TRAIN), one_id(77), 0.75)
+    told = settle({"id": 9, "group": 6}, like, owned=owners([(6, TRAIN, None)]))
+    assert (told["fate"], told["kept_id"]) == (TRAIN, None)
     told = settle({"id": 9, "group": 6}, like)
-    assert (told["fate"], told["torn"]) == (OPEN, 1)
-    torn = pa.table([pa.array([one_id(9)], pa.binary(16)), pa.array([500], pa.int32()), pa.array([10])], schema=TORN)
+    assert (told["fate"], told["torn"], told["kept_id"]) == (OPEN, 1, None)
+    row = {"id": one_id(9), "bin": 500, "n_bytes": 10, "like_id": one_id(77), "like_similarity": 0.75}
+    torn = pa.Table.from_pylist([row], TORN)
     assert drop_torn(torn, Cut(100, 200)).num_rows == 0
-    assert drop_torn(torn, Cut(100, 600)).column("reason").to_pylist() == ["near_train"]
+    (told,) = drop_torn(torn, Cut(100, 600)).to_pylist()
+    assert (told["reason"], told["kept_id"], told["similarity"]) == ("near_train", one_id(77), 0.75)
 
 
 def test_a_rebuild_puts_records_back_where_they_were():

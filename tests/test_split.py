@@ -60,10 +60,15 @@ def test_a_unit_that_does_not_fit_is_passed_over():
     assert cut.splits(np.array([0, 1, 2, 3])).tolist() == [TRAIN, EVAL, VAL, TRAIN]
 
 
+def alike_of(edge: tuple[bytes, bytes]) -> float:
+    return (edge[0][0] ^ edge[1][0]) % 4 / 4
+
+
 def cross_of(edges: list[tuple[bytes, bytes]], units: dict[bytes, bytes]) -> pa.Table:
     columns = [pa.array([edge[side] for edge in edges], pa.binary(16)) for side in (0, 1)]
     columns += [pa.array([units[edge[side]] for edge in edges], pa.binary(16)) for side in (0, 1)]
     columns += [pa.array([7] * len(edges), pa.int64())] * 2
+    columns += [pa.array([alike_of(edge) for edge in edges], pa.float32())]
     return pa.table(columns, schema=CROSS)
 
 
@@ -86,6 +91,10 @@ def test_no_look_alikes_are_left_in_two_splits(pairs):
     drops = pa.concat_tables([first, drop_lookalikes(cross, codes, VAL, id_words(first.column("id")))])
     gone = dict(zip(drops.column("id").to_pylist(), drops.column("reason").to_pylist(), strict=True))
     assert len(gone) == drops.num_rows
+    kept_id, similarity = (
+        dict(zip(drops.column("id").to_pylist(), drops.column(name).to_pylist(), strict=True))
+        for name in ("kept_id", "similarity")
+    )
     split = {one: int(cut.splits(np.array([bins[one]]))[0]) for one in ids}
     for a, b in pairs:
         left, right = ids[a], ids[b]
@@ -94,4 +103,7 @@ def test_no_look_alikes_are_left_in_two_splits(pairs):
         neighbours = {ids[b] if ids[a] == one else ids[a] for a, b in pairs if one in (ids[a], ids[b])}
         wanted = EVAL if reason == "near_eval" else VAL
         assert split[one] != EVAL
-        assert any(split[other] == wanted and other not in gone for other in neighbours)
+        met = [other for other in neighbours if split[other] == wanted and other not in gone]
+        most = max(alike_of((one, other)) for other in met)
+        assert similarity[one] == most
+        assert kept_id[one] == min(other for other in met if alike_of((one, other)) == most)

@@ -46,6 +46,8 @@ VERDICTS = pa.schema(
         pa.field("similarity", pa.float32()),
         pa.field("unit", pa.binary(16)),  # null where it is dropped, or a group decides
         pa.field("like", pa.int8(), nullable=False),  # splits of its published look-alikes, as the sum of `LIKE`
+        pa.field("like_id", pa.binary(16)),  # the one it resembles most, of those in eval, else in val, else in train
+        pa.field("like_similarity", pa.float32()),
         pa.field("to_train", pa.bool_(), nullable=False),  # a record of its unit resembles a published one in train
     ]
 )
@@ -59,6 +61,7 @@ CROSS = pa.schema(
         pa.field("unit_b", pa.binary(16), nullable=False),
         pa.field("n_bytes_a", pa.int64(), nullable=False),
         pa.field("n_bytes_b", pa.int64(), nullable=False),
+        pa.field("similarity", pa.float32(), nullable=False),
     ]
 )
 
@@ -132,9 +135,10 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
     leads = _leads(edges)
     whole = _graph(edges, leads)
     first, graph = _merge_copies(whole)
-    like = _like(graph)
+    like, like_for, like_similarity = _like(graph)
     kept_for, kept_similarity = _give_way(graph, like >= LIKE_VAL, threshold)
     _repeat_for_copies(first, like, kept_for, kept_similarity)
+    like_for, like_similarity = like_for[first], like_similarity[first]
     kept = (kept_for < 0) & (like < LIKE_VAL) & (whole.published < 0)
     units, divided = _units(graph, kept, max(DIVIDED_FLOOR, int(distinct * DIVIDED_SHARE)))
     drawn = np.zeros(len(kept), bool)
@@ -148,6 +152,8 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
             pa.array(kept_similarity[new], pa.float32(), mask=kept_for[new] < 0),
             ids.take(pa.array(units[new], mask=~kept[new] | (whole.group[new] >= 0))),
             pa.array(like[new]),
+            ids.take(pa.array(like_for[new], mask=like_for[new] < 0)),
+            pa.array(like_similarity[new], mask=like_for[new] < 0),
             pa.array((drawn[units] & kept)[new]),
         ],
         schema=VERDICTS,
@@ -164,6 +170,8 @@ def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: i
         pa.array(np.where(stays, leaders, kept_for[leaders])),
         np.where(stays, np.float32(1), kept_similarity[leaders]),
         like[leaders],
+        pa.array(like_for[leaders]),
+        like_similarity[leaders],
     )
     counts = np.bincount(kept_for[kept_for >= 0], minlength=len(ids))
     led = copied_for.kept_for.to_numpy()
@@ -180,6 +188,8 @@ class _Copied(NamedTuple):
     kept_for: pa.Int32Array
     similarity: npt.NDArray[np.float32]
     like: npt.NDArray[np.int8]
+    like_for: pa.Int32Array
+    like_similarity: npt.NDArray[np.float32]
 
 
 def _copies(
@@ -195,12 +205,16 @@ def _copies(
         leader = numbering.number(id_words(found.column("a")))
         goes = copied.kept_for.take(pa.array(leader)).to_numpy()
         nobody = goes < 0
+        met = copied.like_for.take(pa.array(leader)).to_numpy()
+        alone = met < 0
         columns = [
             found.column("b"),
             ids.take(pa.array(goes, mask=nobody)),
             pa.array(copied.similarity[leader], pa.float32(), mask=nobody),
             pa.nulls(len(leader), VERDICTS.field("unit").type),
             pa.array(copied.like[leader]),
+            ids.take(pa.array(met, mask=alone)),
+            pa.array(copied.like_similarity[leader], mask=alone),
             pa.array(np.zeros(len(leader), bool)),
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=VERDICTS)
@@ -317,8 +331,9 @@ def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
     return first, replace(graph, a=low[chosen], b=high[chosen], similarity=graph.similarity[~same][chosen])
 
 
-def _like(graph: _Graph) -> npt.NDArray[np.int8]:
-    """int8[N]: the splits in which each new record has look-alikes that are, or were, published before it.
+def _like(graph: _Graph) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """int8[N]: the splits in which each new record has look-alikes that are, or were, published before it; int32[N] the
+    one that it resembles most, of those in eval, else in val, else in train, -1 for none; float32[N] how much.
 
     Not its own split, where it was published itself: what a human corrected there costs none of its look-alikes their place.
     """
@@ -329,7 +344,13 @@ def _like(graph: _Graph) -> npt.NDArray[np.int8]:
     met = ((earlier >= 0) & (later < 0) & (splits != -2 - later)) | ((earlier < NEW) & (later == NEW))
     for split, bit in enumerate(LIKE):
         like[graph.b[met & (splits == split)]] |= bit
-    return like
+    edges = np.flatnonzero(met)
+    # The one that is put last stays.
+    edges = edges[np.lexsort((-graph.a[edges], graph.similarity[edges], splits[edges]))]
+    like_for, like_similarity = np.full(len(like), -1, np.int32), np.zeros(len(like), np.float32)
+    like_for[graph.b[edges]] = graph.a[edges]
+    like_similarity[graph.b[edges]] = graph.similarity[edges]
+    return like, like_for, like_similarity
 
 
 def _give_way(
@@ -370,7 +391,8 @@ def _cross(graph: _Graph, kept: npt.NDArray[np.bool_], units: npt.NDArray[np.int
         owners.append(owner)
     apart = (owners[0] != owners[1]).any(axis=1) | within
     ids = [ids_of(words[apart]) for words in (*(graph.ids[side] for side in sides), *owners)]
-    return pa.table([*ids, *(pa.array(graph.n_bytes[side[apart]]) for side in sides)], schema=CROSS)
+    sizes = (pa.array(graph.n_bytes[side[apart]]) for side in sides)
+    return pa.table([*ids, *sizes, pa.array(graph.similarity[both][apart])], schema=CROSS)
 
 
 @compiled

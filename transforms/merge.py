@@ -257,7 +257,7 @@ def _merge_sound(
     settled = settled.filter(pa.array(shard.covers(settled.column("key").to_numpy()))).combine_chunks()
     drops = Runs(places.storage, places.folder, "drops", DROPS).table(references["drops"].get(segment, ()))
     renamed = Runs(places.storage, places.folder, "renamed", FOLLOWERS).table(references["renamed"].get(segment, ()))
-    settled = _rename(settled, renamed)
+    settled = _name_look_alikes(_rename(settled, renamed), drops)
     outcomes, reasons = _decide(settled, drops, cut)
     identity = _places_of(settled.column("writer").to_numpy(), settled.column("line").to_numpy())
     order = np.argsort(identity)
@@ -293,6 +293,18 @@ def _rename(settled: pa.Table, renamed: pa.Table) -> pa.Table:
     return settled.set_column(number, SETTLED.field(number), pc.if_else(now, meant, settled.column("kept_id")))
 
 
+def _name_look_alikes(settled: pa.Table, drops: pa.Table) -> pa.Table:
+    """SETTLED in which records that are left out, and their copies, name the one that they resemble, where DROPS do."""
+    named = drops.filter(pc.is_valid(drops.column("kept_id")))
+    place = pc.index_in(settled.column("id"), value_set=named.column("id").combine_chunks())
+    now = pc.and_(pc.is_valid(place), pa.array(settled.column("fate").to_numpy() < DROPPED))
+    for name in ("kept_id", "similarity"):
+        number = settled.schema.get_field_index(name)
+        column = pc.if_else(now, named.column(name).take(place), settled.column(name))
+        settled = settled.set_column(number, SETTLED.field(number), column)
+    return settled
+
+
 def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """int8[N] outcome of each settled record; list<string>[N] why a dropped or duplicate one is not there."""
     fates = settled.column("fate").to_numpy()
@@ -311,16 +323,14 @@ def _decide(settled: pa.Table, drops: pa.Table, cut: Cut) -> tuple[npt.NDArray[n
 
 
 def _fates(texts: pa.RecordBatch, settled: pa.Table, outcomes: npt.NDArray[np.int8], reasons: pa.Array) -> pa.Table:
-    """_FATES of sound records. A copy that is left out with the record that it copies names nobody."""
-    itself = pc.fill_null(pc.equal(settled.column("kept_id"), settled.column("id")), False)
-    named = pc.invert(pc.and_(itself, pa.array(outcomes == DROPPED)))
+    """_FATES of sound records."""
     columns: dict[str, Any] = {
         "outcome": _OUTCOMES.take(pa.array(outcomes)),
         "reasons": reasons,
-        **{name: pc.if_else(named, settled.column(name), None) for name in ("kept_id", "similarity")},
+        "kept_id": hex_ids(settled.column("kept_id")),
+        "similarity": settled.column("similarity"),
         **{name: hex_ids(texts.column(name)) for name in ("id", "source_id", "group")},
     }
-    columns["kept_id"] = hex_ids(columns["kept_id"])
     return pa.table([columns[name] if name in columns else texts.column(name) for name in _FATES.names], schema=_FATES)
 
 

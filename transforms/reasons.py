@@ -101,7 +101,7 @@ MEANING: dict[Reason | Drop, str] = {
     Reason.REDACTION_UNSTABLE: "redacting the redacted text went on changing it",
     Drop.NEAR_EVAL: "resembles a record of eval at or above dedupe.leak_threshold, or repeats one that does",
     Drop.NEAR_VAL: "resembles a record of val at or above dedupe.leak_threshold, or repeats one that does",
-    Drop.NEAR_TRAIN: "its group belongs to val or eval, and it resembles a record that was published in train",
+    Drop.NEAR_TRAIN: "its group, or the cut, puts it in val or eval, and it resembles a record that was published in train",
     Drop.GROUP_IN_EVAL: "its group has records in eval, which is frozen",
     Drop.DECONTAMINATED: "matches or resembles a text of the benchmarks given with --decontaminate",
     Drop.SUPERSEDED: "a human decision replaced it, or cut it",

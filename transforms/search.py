@@ -11,8 +11,10 @@ where a record meets `FEW_MET` and more, an estimate has to stand out from those
 hardly ever does. Whole sets, which are compared exactly, need not, nor does a family whose members mostly reach the
 threshold.
 
-    crowds, seats, sketches ─ hold_out (a segment) ─► held ─ resolve: val gives way to eval ─► held
+    crowds, seats, sketches ─ hold_out (a segment) ─► held ─ bar (a segment) ─► resolve: val gives way to eval ─► held
                                                                                   train ─ search (a segment) ─► drops
+
+Before all that new records that would be held out give way to published train that they resemble (`bar_newcomers`).
 
 A sample of held-out records is compared with every record, band or none: `recall` says of how many of the look-alikes that
 this finds one was left out or both are in one split, as bands put those that they find in one unit.
@@ -52,6 +54,7 @@ HELD = pa.schema(
     ]
 )
 
+_REASONS = {TRAIN: Drop.NEAR_TRAIN, VAL: Drop.NEAR_VAL, EVAL: Drop.NEAR_EVAL}  # by the split of what is resembled
 MOST_MET = 1 << 17  # pairs a record, a millisecond
 FEW_MET = 32  # pairs a record, of which none is too high by chance
 _SPREAD = 512  # pairs, about, that a record's estimates are judged by
@@ -106,6 +109,27 @@ def similarities(
     for place, other in enumerate(rows):
         found[place] = similarity_of(words, grams, row, other_words, other_grams, other)
     return found
+
+
+def bar_newcomers(newcomers: pa.Table, crowds: pa.Table, sketches: pa.Table, threshold: float) -> pa.Table:
+    """DROPS of `newcomers` (HELD) that resemble one of a segment in their crowds that is, or was, published in train.
+
+    `crowds` are those of the segment, sorted, `sketches` those of its records in crowds, elected.
+    """
+    published = sketches.column("published").to_numpy()
+    peers = _with_bands(sketches.filter(pa.array((published == TRAIN) | (published == -2 - TRAIN))), crowds)
+    peers = peers.append_column("split", pa.array(np.full(peers.num_rows, TRAIN, np.int8)))
+    return _drops(newcomers, peers, _search(newcomers, peers, np.arange(peers.num_rows), threshold))
+
+
+def best_drops(drops: pa.Table) -> pa.Table:
+    """DROPS, of several of an id the one that resembles most, by the smallest `kept_id` among equals."""
+    keys = [("id", "ascending"), ("similarity", "descending"), ("kept_id", "ascending")]
+    drops = drops.sort_by(keys).combine_chunks()
+    ids = id_words(drops.column("id"))
+    first = np.ones(len(ids), bool)
+    first[1:] = (ids[1:] != ids[:-1]).any(axis=1)
+    return drops.filter(pa.array(first))
 
 
 class Found(NamedTuple):
@@ -184,10 +208,9 @@ def resolve_held(
     near_eval = drop_lookalikes(cross, (first, second), EVAL, id_words(near_train.column("id")))
     gone = among_ids(ids, np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval)]))
     asked = (splits == VAL) & (held.column("published").to_numpy() < 0) & ~gone
-    found, _ = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
-    rows = np.flatnonzero(asked)[found >= 0]
-    gone[rows] = True
-    in_crowds = _drops(held.take(pa.array(rows)), np.full(len(rows), EVAL))
+    found = _search(held.filter(pa.array(asked)), held, np.flatnonzero(splits == EVAL), threshold)
+    in_crowds = _drops(held.filter(pa.array(asked)), held, found)
+    gone[np.flatnonzero(asked)[found.rows >= 0]] = True
     before = np.concatenate([id_words(one.column("id")) for one in (near_train, near_eval, in_crowds)])
     near_val = drop_lookalikes(cross, (first, second), VAL, before)
     return held.filter(pa.array(~gone)).combine_chunks(), pa.concat_tables([near_train, near_eval, in_crowds, near_val])
@@ -208,14 +231,11 @@ def search_segment(
     crowd = np.isin(sketch_refs(sketches), crowds.column("ref").to_numpy())
     asked = np.flatnonzero((splits == TRAIN) & new & ~dropped & crowd)
     askers = _with_bands(sketches.take(pa.array(asked)), crowds)
-    codes = held.column("split").to_numpy()
-    found, cut_short = _search(askers, held, np.flatnonzero(codes > TRAIN), threshold)
-    near = found >= 0
-    rows = asked[near]
-    drops = _drops(sketches.take(pa.array(rows)), codes[found[near]])
-    dropped[rows] = True
+    found = _search(askers, held, np.flatnonzero(held.column("split").to_numpy() > TRAIN), threshold)
+    drops = _drops(askers, held, found)
+    dropped[asked[found.rows >= 0]] = True
     sampled = held.filter(held.column("sampled")).combine_chunks()
-    return Found(drops, cut_short, *_recall(sketches, np.where(new, splits, -1), dropped, sampled, threshold))
+    return Found(drops, found.cut_short, *_recall(sketches, np.where(new, splits, -1), dropped, sampled, threshold))
 
 
 def _splits_of(sketches: pa.Table, seats: pa.Table, cut: Cut) -> npt.NDArray[np.int8]:
@@ -236,12 +256,21 @@ def _with_bands(sketches: pa.Table, crowds: pa.Table) -> pa.Table:
     return sketches.append_column("bands", lists)
 
 
-def _drops(rows: pa.Table, codes: npt.NDArray[np.integer]) -> pa.Table:
-    """DROPS of rows with `id` and `n_bytes`, by the split of what each resembles."""
-    reasons = pa.array(
-        [(Drop.NEAR_EVAL if code == EVAL else Drop.NEAR_VAL).value for code in codes.tolist()], pa.string()
-    )
-    return pa.table([rows.column("id"), reasons, rows.column("n_bytes")], schema=DROPS)
+class _Met(NamedTuple):
+    """int64[N] the held row that each asker resembles, eval first, -1 for none; float32[N] how much; how many were cut short."""
+
+    rows: npt.NDArray[np.int64]
+    similarity: npt.NDArray[np.float32]
+    cut_short: int
+
+
+def _drops(askers: pa.Table, held: pa.Table, met: _Met) -> pa.Table:
+    """DROPS of the askers that resemble one who is held out, by the split of that one."""
+    near = np.flatnonzero(met.rows >= 0)
+    rows, alike = askers.take(pa.array(near)), held.take(pa.array(met.rows[near]))
+    reasons = pa.array([_REASONS[code].value for code in alike.column("split").to_pylist()], pa.string())
+    similarity = pa.array(met.similarity[near])
+    return pa.table([rows.column("id"), reasons, rows.column("n_bytes"), alike.column("id"), similarity], schema=DROPS)
 
 
 def _bands_of(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
@@ -251,10 +280,8 @@ def _bands_of(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uin
     return column.offsets.to_numpy().astype(np.int64), column.values.to_numpy()
 
 
-def _search(
-    askers: pa.Table, held: pa.Table, wanted: npt.NDArray[np.int64], threshold: float
-) -> tuple[npt.NDArray[np.int64], int]:
-    """int64[N]: a held row among `wanted` that each asker resembles, eval first, -1 for none; how many were cut short."""
+def _search(askers: pa.Table, held: pa.Table, wanted: npt.NDArray[np.int64], threshold: float) -> _Met:
+    """What each asker resembles of the held rows that are `wanted`."""
     offsets, bands = _bands_of(held)
     counts = np.diff(offsets)[wanted]
     rows = np.repeat(wanted, counts)
@@ -265,13 +292,13 @@ def _search(
     values, rows = values[order], rows[order]
     own_offsets, own_bands = _bands_of(askers)
     first, last = np.searchsorted(values, own_bands, "left"), np.searchsorted(values, own_bands, "right")
-    found = np.full(askers.num_rows, -1, np.int64)
+    found, similarity = np.full(askers.num_rows, -1, np.int64), np.zeros(askers.num_rows, np.float32)
     cut_short = _first_alike(
         own_offsets, first, last, rows, held.column("split").to_numpy(), np.zeros(held.num_rows, np.int64),
         sets_of(askers, "words"), sets_of(askers, "grams"), sets_of(held, "words"), sets_of(held, "grams"),
-        threshold, found,
+        threshold, found, similarity,
     )  # fmt: skip
-    return found, int(cut_short)
+    return _Met(found, similarity, int(cut_short))
 
 
 @compiled
@@ -288,12 +315,14 @@ def _first_alike(
     held_grams: Sketches,
     threshold: float,
     found: npt.NDArray[np.int64],
+    similarity: npt.NDArray[np.float32],
 ) -> int:
-    """Puts the first held row that each asker resembles, of all its bands: of eval, else of val; how many were cut short."""
+    """Puts the first held row that each asker resembles, of all its bands, and how much: of eval, else of val, else of train;
+    how many were cut short."""
     cut_short = 0
     for asker in range(len(found)):
         met, limit = 0, 0.0
-        for code in (EVAL, VAL):
+        for code in (EVAL, VAL, TRAIN):
             for band in range(offsets[asker], offsets[asker + 1]):
                 if found[asker] >= 0 or met > MOST_MET:
                     break
@@ -304,15 +333,16 @@ def _first_alike(
                     seen[other] = asker + 1
                     met += 1
                     index = similarity_of(words, grams, asker, held_words, held_grams, other)
-                    if index >= threshold and not _are_whole(words, grams, asker, held_words, held_grams, other):
+                    alike = index >= threshold
+                    if alike and not _are_whole(words, grams, asker, held_words, held_grams, other):
                         if limit == 0.0:
                             own = slice(offsets[asker], offsets[asker + 1])
                             limit = _limit(
                                 words, grams, asker, held_words, held_grams, first[own], last[own], rows, threshold
                             )
-                        index = threshold if index >= limit else 0.0
-                    if index >= threshold:
-                        found[asker] = other
+                        alike = index >= limit
+                    if alike:
+                        found[asker], similarity[asker] = other, index
                         break
                     if met > MOST_MET:
                         break

@@ -44,7 +44,8 @@ OPEN = -1  # the cut decides
 DROPS_BY_CODE = tuple(Drop)
 
 # One row for each sound record, sorted by key, then id. `writer` and `line` say where its text is; `bin` is
-# that of its unit, or of its split where that is settled, -1 for records that are left out; `kept_id` and `similarity` say whom a duplicate resembles.
+# that of its unit, or of its split where that is settled, -1 for records that are left out; `kept_id` and `similarity` say
+# whom one resembles that gave way.
 SETTLED = pa.schema(
     [
         pa.field("key", pa.uint64(), nullable=False),
@@ -74,6 +75,8 @@ TORN = pa.schema(
         pa.field("id", pa.binary(16), nullable=False),
         pa.field("bin", pa.int32(), nullable=False),
         pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field("like_id", pa.binary(16)),  # the one in train
+        pa.field("like_similarity", pa.float32()),
     ]
 )
 
@@ -127,22 +130,26 @@ def settle_records(
     known = _known(facts, published, owned, exact=exact, rebuild=rebuild, decided=decided)
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
+    like_id, like_similarity = (verdicts.column(name).take(place) for name in ("like_id", "like_similarity"))
     group_split = _split_of(groups, pa.concat_tables([owned, left.owned]))
     bound = bind_left(facts, (known.fates == OPEN) & (known.splits == OPEN), group_split, like, left)
+    like_id = pc.if_else(
+        pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16))
+    )  # else it is bound by itself
     like = like | bound.like
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
-        fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), None)
+        fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), like_id)
     # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
     copies = ~elected & (known.fates == OPEN) & (like < LIKE_VAL)
     near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
     kept_id = pc.if_else(pa.array(near), near_of, kept_id)
     fates[near] = DUPLICATE
-    similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), pa.scalar(1.0, pa.float32()))
     for splits in (known.splits, bound.splits):
         fates, kept_id = _decide(fates, kept_id, splits, None)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
     torn = like & LIKE_TRAIN > 0
-    group_fate = np.where(torn & np.isin(group_fate, (VAL, EVAL)), drop_code(Drop.NEAR_TRAIN), group_fate)
+    away = torn & np.isin(group_fate, (VAL, EVAL))
+    fates, kept_id = _decide(fates, kept_id, np.where(away, drop_code(Drop.NEAR_TRAIN), OPEN), like_id)
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
     units = verdicts.column("unit").take(place)
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
@@ -153,6 +160,9 @@ def settle_records(
     otherwise = np.asarray(pc.fill_null(pc.not_equal(known.kept_id, ids), False).to_numpy(), bool)
     renamed = elected & (known.fates == DUPLICATE) & otherwise
     fates, kept_id = _fall(fates, kept_id, ids, fallen | renamed, ~elected & ~near)
+    resembles = pa.array(np.isin(fates, [drop_code(one) for one in (Drop.NEAR_EVAL, Drop.NEAR_VAL, Drop.NEAR_TRAIN)]))
+    similarity = pc.if_else(resembles, like_similarity, pa.scalar(1.0, pa.float32()))
+    similarity = pc.if_else(pa.array(near), verdicts.column("similarity").take(place), similarity)
     is_open, is_pinned = fates == OPEN, (fates >= 0) & (fates < DUPLICATE)
     owners = pc.coalesce(groups, units, ids)
     bins = np.where(is_pinned, PINNED + fates.astype(np.int32), -1).astype(np.int32)
@@ -175,7 +185,7 @@ def settle_records(
     is_torn = pa.array(torn & is_open)
     return Settled(
         rows,
-        pa.table([ids, pa.array(bins), n_bytes], schema=TORN).filter(is_torn),
+        pa.table([ids, pa.array(bins), n_bytes, like_id, like_similarity], schema=TORN).filter(is_torn),
         pa.table([ids, kept_id], names=FOLLOWERS.names).filter(pa.array(near & elected)).cast(FOLLOWERS),
         _drops_of(ids.filter(pa.array(fallen)), [DROPS_BY_CODE[fate - DROPPED] for fate in fates[fallen].tolist()]),
         pa.table([ids, kept_id], names=FOLLOWERS.names).filter(pa.array(renamed)).cast(FOLLOWERS),
@@ -200,15 +210,19 @@ def follow_known(followers: pa.Table, known: pa.Table) -> pa.Table:
 
 
 def _drops_of(ids: pa.ChunkedArray, reasons: Sequence[str]) -> pa.Table:
-    """DROPS of records that nothing counted."""
-    return pa.table([ids, pa.array(reasons, pa.string()), pa.array(np.zeros(len(ids), np.int64))], schema=DROPS)
+    """DROPS of records that nothing counted, and that say elsewhere whom they gave way to."""
+    nobody = [pa.nulls(len(ids), DROPS.field(name).type) for name in ("kept_id", "similarity")]
+    return pa.table(
+        [ids, pa.array(reasons, pa.string()), pa.array(np.zeros(len(ids), np.int64)), *nobody], schema=DROPS
+    )
 
 
 def drop_torn(torn: pa.Table, cut: Cut) -> pa.Table:
     """DROPS: the TORN records whose group goes to val or eval."""
     away = torn.filter(pa.array(cut.splits(torn.column("bin").to_numpy().astype(np.int64)) != TRAIN))
     reasons = pa.array([Drop.NEAR_TRAIN.value] * away.num_rows, pa.string())
-    return pa.table([away.column("id"), reasons, away.column("n_bytes")], schema=DROPS)
+    met = [away.column(name) for name in ("like_id", "like_similarity")]
+    return pa.table([away.column("id"), reasons, away.column("n_bytes"), *met], schema=DROPS)
 
 
 class _Known(NamedTuple):

@@ -30,6 +30,10 @@ DROPS = pa.schema(
         pa.field("id", pa.binary(16), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field(
+            "kept_id", pa.binary(16)
+        ),  # the record that it resembles; null where it goes with one that is left out
+        pa.field("similarity", pa.float32()),
     ]
 )
 
@@ -125,22 +129,34 @@ def drop_lookalikes(
 ) -> pa.Table:
     """DROPS, sorted by id: records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
 
+    Each names the one that it resembles most, by the smallest id among equals.
     `cross` holds `cluster.CROSS` edges, `codes` int8[N] the splits of either end, -1 for none. The records in `gone`
     uint64[N, 2] are dropped already: they cost nobody else their place.
     """
     ids = [id_words(cross.column(side)) for side in "ab"]
     lost = [among_ids(one, np.empty((0, 2), np.uint64) if gone is None else gone) for one in ids]
-    found, sizes = [], []
+    found, others, sizes, similarity = [], [], [], []
     for own, other in ((0, 1), (1, 0)):
         near = (codes[other] == split) & (codes[own] >= 0) & (codes[own] < split) & ~lost[own] & ~lost[other]
         found.append(ids[own][near])
+        others.append(ids[other][near])
         sizes.append(cross.column(f"n_bytes_{'ab'[own]}").to_numpy()[near])
-    words, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+        similarity.append(cross.column("similarity").to_numpy()[near])
+    words, met, alike = np.concatenate(found), np.concatenate(others), np.concatenate(similarity)
+    order = np.lexsort((met[:, 1], met[:, 0], -alike, words[:, 1], words[:, 0]))
+    words = words[order]
+    is_first = np.ones(len(words), bool)
+    is_first[1:] = (words[1:] != words[:-1]).any(axis=1)
+    first = order[is_first]
     reason = (Drop.NEAR_EVAL if split == EVAL else Drop.NEAR_VAL).value
-    return pa.table(
-        [ids_of(words), pa.array([reason] * len(words), pa.string()), pa.array(np.concatenate(sizes)[first])],
-        schema=DROPS,
-    )
+    columns = [
+        ids_of(words[is_first]),
+        pa.array([reason] * len(first), pa.string()),
+        pa.array(np.concatenate(sizes)[first]),
+        ids_of(met[first]),
+        pa.array(alike[first]),
+    ]
+    return pa.table(columns, schema=DROPS)
 
 
 def _share(fraction: float, total: int) -> int:
