@@ -105,7 +105,8 @@ def parts_to_merge(kind: str, number: int, count: int, small: Mapping[str, int])
     """
     mine = tuple(one for one in parts_of(small) if (one.kind, one.number, one.count) == (kind, number, count))
     rows = [small[one.path] for one in mine]
-    first = next((place for place in range(len(rows)) if rows[place] <= sum(rows[place + 1 :])), len(rows))
+    places = range(len(rows) - 1)
+    first = next((place for place in places if rows[place] <= sum(rows[place + 1 :])), len(rows))
     return mine[first:]
 
 
