@@ -314,6 +314,11 @@ def index_bytes(manifest: dict[str, Any]) -> dict[str, float]:
     return {name: round(size / kept, 1) for name, size in [*sorted(sizes.items()), ("all", sizes.total())]}
 
 
+def index_findings(n_bytes: float) -> list[str]:
+    """What is wrong with so many bytes a record."""
+    return [f"the index has {n_bytes} bytes a record, more than {INDEX_BYTES}"] if n_bytes > INDEX_BYTES else []
+
+
 def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sample: int | None) -> dict[str, Any]:
     """Takes in the nights, checks each, builds all at once beside them, and compacts them."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -369,8 +374,7 @@ def measure_cost(folder: Path, lines: int, share: float, seed: int, more: Sequen
     findings = []
     if median > COST_SHARE * build:
         findings.append(f"a night of {share:.0%} took {median / build:.1%} of the build, more than {COST_SHARE:.0%}")
-    if index["all"] > INDEX_BYTES:
-        findings.append(f"the index has {index['all']} bytes a record, more than {INDEX_BYTES}")
+    findings += index_findings(index["all"])
     return {
         "lines": lines,
         "published": sum(dataset.manifest()["accounting"][split] for split in SPLITS),
@@ -416,6 +420,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     if options.nights:
         found["nights"] = simulate(options.folder / "nights", options.nights, options.first, options.share, options.seed, options.sample)  # fmt: skip
+        found["nights"]["findings"] += index_findings(found["nights"]["index_bytes_a_record"]["after_the_nights"])
     if options.cost:
         more = ("--set", "redact.enabled=true") if options.redact else ()
         found["cost"] = measure_cost(options.folder / "cost", options.cost, options.share, options.seed, more)

@@ -32,6 +32,7 @@ from pipeline.config import Config
 from pipeline.decontaminate import hashed_benchmarks, read_benchmarks
 from pipeline.errors import UsageError
 from pipeline.members import id_of_line
+from pipeline.refresh import told_key
 from pipeline.replace import Corrected, Fallen, corrected_records, note_inputs, put_in, take_out
 from pipeline.rewrite import Rewrite, is_among, read_columns
 from pipeline.snapshots import Dataset
@@ -97,10 +98,10 @@ def apply_decisions(
         wrong += misformed
     rewrite = Rewrite(dataset, "apply", ["blake2b:" + content_digest(one.content).hex() for one in files])
     manifest = rewrite.parent
-    if manifest["key_check"] != keys.check:
-        raise UsageError(
-            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY)", "set the key that it was made with"
-        )  # fmt: skip
+    other = told_key(manifest, keys)
+    if other is not None:
+        message, hint = other
+        raise UsageError(f"the dataset at {dataset.root} {message}", hint)
     fates = _fates(rewrite, {one.id for one in decisions})
     # What is left of a file of corrections whose other records were forgotten since is carried out.
     known = [

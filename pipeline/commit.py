@@ -60,12 +60,14 @@ def commit_run(
         units = list(done.results(("mill", number) for number in range(len(plan.units))))
         files: list[dict[str, Any]] = []
         seen: dict[str, Any] = {}
+        merged_parts: set[str] = set()
 
         def merged() -> Iterator[dict[str, Any]]:
             """Results of Merge one at a time, as each has an account for every input; all files are noted on the way."""
             for (stage, _), result in zip(tasks, done.results(tasks), strict=True):
                 files.extend(result["files"])
                 seen.update(result.get("seen", {}))
+                merged_parts.update(result["merged"])
                 if stage == "merge":
                     yield result
 
@@ -93,7 +95,7 @@ def commit_run(
             found = {"breaches": breaches, "added": added, "measures": measures, "report": dataset.uri(page)}
             storage.put(breach_uri(work), orjson.dumps(found))
             return
-        files += carried.files
+        files += [one for one in carried.files if one["path"] not in merged_parts]
         files.sort(key=lambda one: one["path"])
         notes = _notes(plan, units)
         files.append(
@@ -119,6 +121,7 @@ def commit_run(
                 "versions": plan.versions,
                 "schema_version": SCHEMA_VERSION,
                 "key_check": plan.key_check,
+                "left": parent.get("left", []) if parent else [],
                 "warnings": warnings_of(plan, summary["cut"], len(before)),
             }
         )

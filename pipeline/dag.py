@@ -57,7 +57,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
 
     clusters, clustered = _cluster(root, tasks, verified, distinct)
     owned = {"claims": runs} | _task("Owners", tasks.owners)
-    settled = {"facts": runs, "verdicts": clusters, "owned": owned} | _task("Settle", tasks.settle)
+    settled = {"facts": runs, "verdicts": clusters, "owned": owned, "left": owned} | _task("Settle", tasks.settle)
     sizes = settled | _map("Sizes", tasks.sizes)
     counts = (
         settled

@@ -11,18 +11,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import UsageError
 from pipeline.members import id_of_line
 from pipeline.plan import Plan, corrected_path, decided_uri
 from pipeline.rewrite import is_among, read_columns, row_groups, weights_of
 from pipeline.snapshots import Dataset
 from transforms.decided import DECIDED, find_decided, stands
+from transforms.decontaminate import Benchmarks
 from transforms.hashing import Keys
 from transforms.index import Index, parts_of
-from transforms.reasons import SPLITS
+from transforms.published import read_published
+from transforms.reasons import SPLITS, Outcome
 from transforms.schema import DATA
 from transforms.write import FileWriter, ParquetShard, hex_ids
+
+MOST = 10  # ids shown
 
 Entry = Mapping[str, Any]
 
@@ -44,6 +50,28 @@ def put_decisions(dataset: Dataset, plan: Plan, work: str, keys: Keys) -> None:
         files = [one for one in parent["files"] if one.get("split") == split]
         _put_parquet(dataset, plan, split, [one for one in files if one["kind"] == "parquet"], ids, keys, spool)
         _put_jsonl(dataset, plan, split, [one for one in files if one["kind"] == "jsonl"], ids, keys, spool)
+
+
+def check_decontaminated(dataset: Dataset, benchmarks: Benchmarks) -> None:
+    """Raises UsageError where corrected records of the newest snapshot, which a rebuild takes over, hold items of benchmarks."""
+    manifest = dataset.manifest()
+    index = parts_of(one["path"] for one in manifest["files"] if one["kind"] == "index")
+    decided, _ = find_decided(Index(dataset.storage, dataset.root, index))
+    ids = stands(decided).column("owner").combine_chunks()
+    kind = "parquet" if any(one["kind"] == "parquet" for one in manifest["files"]) else "jsonl"
+    held: set[str] = set()
+    for split in (Outcome.TRAIN, Outcome.VAL) if len(ids) else ():
+        for uri in dataset.files(manifest, kind, split):
+            for said in read_published(dataset.storage, uri):
+                mine = said.filter(pc.is_in(said.column("id"), value_set=ids))
+                if mine.num_rows:
+                    holds = pa.array(benchmarks.search(mine.column("messages")).records)
+                    held.update(hex_ids(mine.column("id").filter(holds)).to_pylist())
+    if held:
+        raise UsageError(
+            f"{len(held)} corrected records hold an item of a benchmark, as {', '.join(sorted(held)[:MOST])}",
+            f"""cut them: a line {{"id": "…", "decision": "cut"}} each in FILE, corpusmill apply {dataset.root} FILE; then run again""",
+        )
 
 
 def _groups(dataset: Dataset, lineage: Entry, ids: set[str]) -> Iterator[tuple[str, str]]:

@@ -167,8 +167,7 @@ def benchmark_warnings(before: Mapping[str, Any], benchmarks: Sequence[Benchmark
     warnings = []
     if new:
         warnings.append(
-            f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but "
-            "eval and what was corrected"
+            f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but eval"
         )
     if gone:
         warnings.append(f"{len(gone)} benchmarks that the last run looked for are not given: new records may hold them")

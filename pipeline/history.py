@@ -177,6 +177,7 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
             "plan": content_digest(identity, 6).hex(),
             "operation": "rollback",
             "added": add_accounts([]),
+            "left": [*target.get("left", []), *range(number + 1, after)],
         }
         dataset.commit(manifest)
         there = dataset.manifest(after)
@@ -186,6 +187,21 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
             )
     dataset.derive()
     return there, True
+
+
+def left_index(dataset: Dataset, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the index of the snapshots that were gone back over before a manifest, as far as they are kept.
+
+    What they published keeps its split when it comes in again.
+    """
+    there = set(dataset.numbers())
+    paths: set[str] = set()
+    for number in there.intersection(manifest.get("left", [])):
+        with contextlib.suppress(UsageError):  # another process expires it
+            one = dataset.manifest(number)
+            if one["schema_version"] == manifest["schema_version"]:
+                paths.update(file["path"] for file in one["files"] if file["kind"] == "index")
+    return tuple(sorted(paths - {one["path"] for one in manifest["files"]}))
 
 
 def _check_return(dataset: Dataset, target: Manifest, newest: Manifest) -> None:

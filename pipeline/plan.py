@@ -9,8 +9,8 @@ import functools
 import importlib.metadata
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -87,6 +87,8 @@ class Base:
     decided: bool = (
         False  # whether a rebuild takes over human decisions; `train` and `val` are of corrected records then
     )
+    small: Mapping[str, int] = field(default_factory=dict)  # rows of the small parts of the index, by path
+    left: tuple[str, ...] = ()  # paths of the index of snapshots that were gone back over
 
     def settlement(self, pinned: Sequence[int]) -> Settlement:
         """What the splits have before the cut: what is published, and new records that are bound to one."""
@@ -130,6 +132,11 @@ class Plan:
     @property
     def is_rebuild(self) -> bool:
         return self.operation == REBUILD
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether some of what it reads may have been published before, in a split that it keeps."""
+        return self.is_rebuild or bool(self.base.left)
 
     @property
     def name(self) -> str:
@@ -267,6 +274,7 @@ def make_plan(
         keys.check,
         layout,
         [digest for _, _, digest in benchmarks],
+        base.left,
     ]
     looked_for = shard_names([uri for uri, _, _ in benchmarks], redact)
     return Plan(

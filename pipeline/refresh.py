@@ -7,19 +7,23 @@ is told with both values, and with what to do.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as day
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
+import yaml
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.history import consumed
+from pipeline.history import consumed, left_index
 from pipeline.plan import REBUILD, Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.decided import DECIDED, find_decided
 from transforms.hashing import Keys
-from transforms.index import Index, parts_of
+from transforms.index import SMALL_BYTES, Index, parts_of
 from transforms.reasons import SPLITS, Outcome
 from transforms.storage import Found
 
@@ -92,7 +96,7 @@ def start_refresh(
     """What a refresh, or a rebuild, of a dataset starts from at a date, and warnings. Raises UsageError."""
     manifest = dataset.manifest()
     _check_made_here(dataset, manifest, config, keys)
-    warnings = _check_config(manifest, config, keys, accept=accept, rebuild=rebuild)
+    warnings = _check_config(dataset, manifest, config, keys, accept=accept, rebuild=rebuild)
     now = versions()
     other = sorted(name for name in now if manifest["versions"].get(name) != now[name])
     if other and not rebuild:
@@ -161,6 +165,8 @@ def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, date:
         frozen=frozen,
         parquet=parquet,
         decided=decided.num_rows > 0,
+        small={one["path"]: one["rows"] for one in index if one["bytes"] < SMALL_BYTES},
+        left=left_index(dataset, manifest),
     )
 
 
@@ -178,54 +184,109 @@ def _check_made_here(dataset: Dataset, manifest: Mapping[str, Any], config: Conf
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise UsageError(
             f"the dataset at {dataset.root} has schema {manifest['schema_version']}, this version writes {SCHEMA_VERSION}",
-            "write to a new output",
+            f"{_start_new(dataset)}, or go on with the version that made it: {manifest['versions']['corpusmill']}",
         )
-    for_ever = [text for key, text in changed_keys(manifest["config"], config, keys) if key in _FOR_EVER]
+    for_ever = [one for one in changed_keys(manifest["config"], config, keys) if one.key in _FOR_EVER]
     if for_ever:
         raise UsageError(
-            f"this can't change once a dataset is published: {'; '.join(for_ever)}",
-            "put it back, or write to a new output",
+            f"this can't change once a dataset is published: {_listed(for_ever)}",
+            f"{_put_back(for_ever)}, or {_start_new(dataset)}",
         )
-    if manifest["key_check"] != keys.check:
-        raise UsageError(
-            f"the dataset at {dataset.root} was made with another secret key (CORPUSMILL_KEY): "
-            f"check value {manifest['key_check']}, now {keys.check}",
-            "set the key that it was made with, or write to a new output",
-        )
+    other = told_key(manifest, keys)
+    if other is not None:
+        message, hint = other
+        raise UsageError(f"the dataset at {dataset.root} {message}", f"{hint}, or {_start_new(dataset)}")
 
 
-def _check_config(manifest: Mapping[str, Any], config: Config, keys: Keys, *, accept: bool, rebuild: bool) -> list[str]:
+def told_key(manifest: Mapping[str, Any], keys: Keys) -> tuple[str, str] | None:
+    """How a dataset was made with another secret key than is set now, by check values that tell nothing of either, and
+    what to do; None where it is the same."""
+    made, now = manifest["key_check"], keys.check
+    if made == now:
+        return None
+    if keys.secret is None:
+        return (
+            f"was made with a secret key (check value {made}), and CORPUSMILL_KEY is not set (check value {now})",
+            "set it: export CORPUSMILL_KEY_FILE=FILE",
+        )
+    if made == Keys(keys.salt).check:
+        return (
+            f"was made without a secret key (check value {made}), and CORPUSMILL_KEY is set (check value {now})",
+            "go on without: unset CORPUSMILL_KEY CORPUSMILL_KEY_FILE",
+        )
+    return (
+        f"was made with another secret key (CORPUSMILL_KEY): check value {made}, now {now}",
+        "set the key that it was made with: export CORPUSMILL_KEY_FILE=FILE",
+    )
+
+
+def _check_config(
+    dataset: Dataset, manifest: Mapping[str, Any], config: Config, keys: Keys, *, accept: bool, rebuild: bool
+) -> list[str]:
     """Warnings of changes that are let pass. Raises UsageError for all others."""
     changed = changed_keys(manifest["config"], config, keys)
-    redacted = [text for key, text in changed if key.startswith("redact.")]
+    redacted = [one for one in changed if one.key.startswith("redact.")]
     if rebuild and redacted and keys.secret is None:
         raise UsageError(
             "without a secret key (CORPUSMILL_KEY) a record is known by its redacted text alone, so after this change a "
-            f"rebuild could put into train what was in eval: {'; '.join(redacted)}",
-            "put the keys back, or write to a new output, with CORPUSMILL_KEY set for changes to come",
+            f"rebuild could put into train what was in eval: {_listed(redacted)}",
+            f"{_put_back(redacted)}, or {_start_new(dataset)}, with CORPUSMILL_KEY set for changes to come",
         )
     if rebuild:
         return []
-    others = [text for key, text in changed if key not in _FOR_NEW_RECORDS]
+    others = [one for one in changed if one.key not in _FOR_NEW_RECORDS]
     if others:
         raise UsageError(
-            f"the dataset was made with another config: {'; '.join(others)}",
-            "put the keys back, write to a new output, or read all inputs again into the next snapshot: add --rebuild",
+            f"the dataset was made with another config: {_listed(changed)}",
+            f"{_put_back(others)}, {_start_new(dataset)}, or read all inputs again into the next snapshot: name them all "
+            "and add --rebuild",
         )
     if changed and not accept:
         raise UsageError(
-            f"the dataset was made with another config: {'; '.join(text for _, text in changed)}",
-            "put the keys back, or let the change hold for new records only: add --accept",
+            f"the dataset was made with another config: {_listed(changed)}",
+            f"{_put_back(changed)}, or let the change hold for new records only: add --accept",
         )
-    return [f"for new records only: {text}" for _, text in changed]
+    return [f"for new records only: {_listed([one])}" for one in changed]
 
 
-def changed_keys(made_with: Mapping[str, Any], config: Config, keys: Keys) -> list[tuple[str, str]]:
-    """(key, `key: was A, is B`) for each key that alters output and differs."""
+class Changed(NamedTuple):
+    """A key of the config that alters output and differs, with its value in the manifest and now."""
+
+    key: str
+    was: Any
+    now: Any
+
+
+def changed_keys(made_with: Mapping[str, Any], config: Config, keys: Keys) -> list[Changed]:
+    """The keys that alter output and differ from those that a dataset was made with."""
     before = Config.altering_of(made_with)
     after = config.altering(keys)
     return [
-        (key, f"{key}: was {before.get(key)!r}, is {after.get(key)!r}")
+        Changed(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+
+
+def _listed(changed: Sequence[Changed]) -> str:
+    return "; ".join(f"{one.key}: was {one.was!r}, is {one.now!r}" for one in changed)
+
+
+def _put_back(changed: Sequence[Changed]) -> str:
+    """What to add to a command so that it is as it was. Recognizers of one's own stand in manifests without their words."""
+    told = [
+        f"{one.key} in the config"
+        if one.key == "redact.custom"
+        else f"--set {shlex.quote(f'{one.key}={_as_yaml(one.was)}')}"
+        for one in changed
+    ]
+    return f"put it back: {' '.join(told)}"
+
+
+def _as_yaml(value: Any) -> str:
+    """A value as `--set` reads it: JSON is YAML, and most words are so without quotes."""
+    return value if isinstance(value, str) and yaml.safe_load(value) == value else orjson.dumps(value).decode()
+
+
+def _start_new(dataset: Dataset) -> str:
+    return f"start a new dataset: --output {shlex.quote(dataset.root.rstrip('/') + '-2')}"

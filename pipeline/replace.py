@@ -74,19 +74,23 @@ def take_out(rewrite: Rewrite, replaced: Mapping[str, str | None], fallen: Falle
         if (is_among(rows.column("id"), ids) & is_among(rows.column("outcome"), (*SPLITS, Outcome.DUPLICATE))).any():
             rewrite.copy_lineage(entry, functools.partial(change_lines, replaced=replaced, fallen=fallen))
     for entry in rewrite.of_kind("index"):
-        if not fallen and parts_of([entry["path"]])[0].kind != "records":
+        if not fallen and parts_of([entry["path"]])[0].kind not in ("records", "owners"):
             continue
         kind, before = index_rows(rewrite, entry)
         after = without(kind, before, [bytes.fromhex(one) for one in fallen], (), others)
-        after = _mark_replaced(after, replaced) if kind == "records" else after
+        after = _mark_replaced(after, replaced) if kind in ("records", "owners") else after
         if not after.equals(before):
             rewrite.copy_index(entry, after)
 
 
 def _mark_replaced(rows: pa.Table, replaced: Mapping[str, str | None]) -> pa.Table:
-    """PUBLISHED that says what stands in the place of replaced records; in that of a cut one, itself."""
+    """PUBLISHED or OWNERS that say what stands in the place of replaced records; in that of a cut one, itself."""
+    if not pc.any(
+        pc.is_in(rows.column("id"), value_set=pa.array([*map(bytes.fromhex, replaced)], pa.binary(16)))
+    ).as_py():
+        return rows
     by = [
-        bytes.fromhex(replaced[one.hex()] or one.hex()) if one.hex() in replaced else before
+        bytes.fromhex(replaced[one.hex()] or one.hex()) if one is not None and one.hex() in replaced else before
         for one, before in zip(rows.column("id").to_pylist(), rows.column("replaced_by").to_pylist(), strict=True)
     ]
     place = rows.schema.get_field_index("replaced_by")

@@ -18,8 +18,14 @@ from rich.console import Console
 from pipeline.commit import breach_uri, note_work, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
-from pipeline.decisions import put_decisions
-from pipeline.decontaminate import BenchmarkFile, benchmark_warnings, put_benchmarks, read_benchmarks
+from pipeline.decisions import check_decontaminated, put_decisions
+from pipeline.decontaminate import (
+    BenchmarkFile,
+    benchmark_warnings,
+    hashed_benchmarks,
+    put_benchmarks,
+    read_benchmarks,
+)
 from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
 from pipeline.places import absolute, usable
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
@@ -141,6 +147,8 @@ def _prepare_next(
         dataset.derive()
         say(f"nothing to do: snapshot {dataset.latest():06d} of {config.output} is this rebuild")
         return None
+    if asked.rebuild and benchmarks and start.base.decided:
+        check_decontaminated(dataset, hashed_benchmarks(benchmarks, config, keys))
     if not start.files:
         dataset.derive()
         say(f"nothing new: snapshot {dataset.latest():06d} of {config.output} holds all {len(files)} inputs")

@@ -50,9 +50,11 @@ from transforms.index import (
     key_words,
     match_owners,
     parts_of,
+    parts_to_merge,
     put_part,
 )
 from transforms.kept import Kept, gather_kept
+from transforms.left import NOTHING_LEFT, Left, match_left, newest_of
 from transforms.merge import PUBLISHED_RUNS, Places, Shard, merge_shard, shards_of
 from transforms.mill import MillOptions, mill_unit, runs_of
 from transforms.once import TaskFault, Work
@@ -97,7 +99,7 @@ _CHUNKS = 64  # in which counts by bin travel
 _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # what is added up of searches
 _BY_SEGMENT = ("drops", "renamed")  # runs by segments of keys, each of which spans several of texts
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
-_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, **PUBLISHED_RUNS,
+_RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, "left": OWNERS, **PUBLISHED_RUNS,
          "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "newcomers": HELD, "barred": DROPS, "guards": HELD,
@@ -130,6 +132,11 @@ class Job:
     def index(self) -> Index:
         """What is published already."""
         return Index(self.storage, self.output, parts_of(self.plan.base.index))
+
+    @property
+    def left(self) -> Index:
+        """What was published until it was gone back over."""
+        return Index(self.storage, self.output, parts_of(self.plan.base.left))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves for the workers: with the secret key, unless the workers are said to have it themselves."""
@@ -317,7 +324,7 @@ class Tasks:
     def _cluster(self, number: int, kind: str, edges: Iterable[Reference], counts: Iterable[int]) -> Result:
         distinct, dedupe = sum(counts), self.job.options.dedupe
         found = self._runs(kind).rows(_segments(edges))
-        clusters = cluster_edges(found, dedupe.threshold, distinct, rebuild=self.job.plan.is_rebuild)
+        clusters = cluster_edges(found, dedupe.threshold, distinct, again=self.job.plan.reads_again)
         keyed = ((batch, self._by_key(batch)) for batch in clusters.verdicts)
         return {
             "runs": {
@@ -347,9 +354,13 @@ class Tasks:
         def make() -> Result:
             claims = self._runs("claims").table(_segments(kinds["claims"]))
             asked = key_words("owners", claims)
-            owners = self.job.index.read("owners", segment, self.job.options.segments, asked)
-            owned, keys = match_owners(claims, owners)
-            return {"runs": {"owned": self._write("owned", segment, owned, keys)}}
+            job, segments = self.job, self.job.options.segments
+            owned, keys = match_owners(claims, job.index.read("owners", segment, segments, asked))
+            runs = {"owned": self._write("owned", segment, owned, keys)}
+            if job.plan.base.left:
+                left, keys = match_left(claims, job.left.read("owners", segment, segments, asked), owned)
+                runs["left"] = self._write("left", segment, left, keys)
+            return {"runs": runs}
 
         return self._once("owners", segment, make, segment)
 
@@ -370,6 +381,7 @@ class Tasks:
                 eval_open=not plan.base.frozen,
                 rebuild=plan.is_rebuild,
                 decided=self._decided,
+                left=self._left(segment, kinds, facts),
             )
             share = options.text_segments // options.segments
             below = self._by_key(settled.rows) << np.uint64(options.segments.bit_length() - 1)  # the segment's own bits
@@ -642,16 +654,19 @@ class Tasks:
         result = self._once(
             "merge",
             number,
-            lambda: merge_shard(
-                shard,
-                references,
-                job.options.text_segments,
-                cut_of(size),
-                job.write,
-                places,
-                self._carried(shard),
-                self._watched(),
-            ),
+            lambda: {
+                **merge_shard(
+                    shard,
+                    references,
+                    job.options.text_segments,
+                    cut_of(size),
+                    job.write,
+                    places,
+                    self._carried(shard),
+                    self._watched(),
+                ),
+                "merged": self._to_merge("records", shard.index, shard.count),
+            },
         )
         kept = sum(one["rows"] for one in result["files"] if one["kind"] in ("parquet",))
         Metrics.counter("corpusmill", "kept").inc(kept)
@@ -663,14 +678,22 @@ class Tasks:
         return int(result["writer"])
 
     def _carried(self, shard: Shard) -> pa.Table:
-        """What a rebuild takes over into the shard's part of the index."""
+        """What the shard's part of the index takes over: to a rebuild what it does not read again."""
         if not self.job.plan.is_rebuild:
-            return PUBLISHED.empty_table()
+            return self._with_merged("records", shard.index, shard.count, PUBLISHED.empty_table())
         return self._kept("records", self.job.index.read("records", shard.index, shard.count))
 
     def _kept(self, kind: str, rows: pa.Table) -> pa.Table:
         """The rows of `records` or `owners` that a rebuild takes over: of eval, and of what a human decided."""
         return rows.filter(pc.or_(pc.equal(rows.column("split"), EVAL), of_decided(kind, rows, self._decided)))
+
+    def _left(self, segment: int, kinds: Kinds, facts: pa.Table) -> Left:
+        """What was published of FACTS of a segment, and of their owners, until it was gone back over."""
+        job = self.job
+        if not job.plan.base.left:
+            return NOTHING_LEFT
+        records = job.left.read("records", segment, job.options.segments, facts.column("key").to_numpy())
+        return Left(records, self._runs("left").table(_segments(kinds["left"])))
 
     @property
     def _decided(self) -> pa.Table:
@@ -739,8 +762,7 @@ class Tasks:
             if job.plan.is_rebuild:
                 sketches = pa.concat_tables([sketches, self._published("sketches", segment, count, kinds)])
                 owners = pa.concat_tables([owners, self._kept("owners", job.index.read("owners", segment, count))])
-            return {"files": [self._part("owners", segment, count, distinct_owners(owners)),
-                              self._part("sketches", segment, count, sketches)]}  # fmt: skip
+            return self._parts(segment, count, {"owners": owners, "sketches": sketches})
 
         self._once("index_ids", segment, make)
         return segment
@@ -755,14 +777,30 @@ class Tasks:
             bands = publish_bands(unpack_bands(self._runs("bands").table(_segments(kinds["bands"]))), kept)
             if self.job.plan.is_rebuild:
                 bands = pa.concat_tables([bands, self._published("bands", segment, count, kinds)])
-            return {"files": [self._part("bands", segment, count, bands)]}
+            return self._parts(segment, count, {"bands": bands})
 
         self._once("index_bands", segment, make)
         return segment
 
-    def _part(self, kind: str, number: int, count: int, rows: pa.Table) -> dict[str, Any]:
-        job = self.job
-        return put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict()
+    def _parts(self, number: int, count: int, of: dict[str, pa.Table]) -> Result:
+        """Parts of the index by kind, with what small ones of nights before hold; `merged` are the paths of those."""
+        job, files, merged = self.job, [], []
+        for kind, new in of.items():
+            rows = self._with_merged(kind, number, count, new)
+            rows = distinct_owners(rows) if kind == "owners" else rows
+            files.append(put_part(job.storage, job.output, job.plan.name, kind, number, count, rows).as_dict())
+            merged += self._to_merge(kind, number, count)
+        return {"files": files, "merged": merged}
+
+    def _to_merge(self, kind: str, number: int, count: int) -> list[str]:
+        """Paths of the small parts that a part of the index takes in. A rebuild makes all of it anew."""
+        plan = self.job.plan
+        return [] if plan.is_rebuild else [one.path for one in parts_to_merge(kind, number, count, plan.base.small)]
+
+    def _with_merged(self, kind: str, number: int, count: int, rows: pa.Table) -> pa.Table:
+        """Rows of a part of the index, and those of the parts that it takes in."""
+        parts = parts_of(self._to_merge(kind, number, count))
+        return pa.concat_tables([rows, *Index(self.job.storage, self.job.output, parts).all(kind)])
 
     def commit(self, numbers: Iterable[int], size: Result, ids: Iterable[int], bands: Iterable[int]) -> int:
         """The manifest, last; a breach of the gates leaves a note of it instead."""
@@ -839,8 +877,11 @@ class Tasks:
         published = self._published("sketches", segment, count, kinds, _by_ref(known), 32).to_batches()
         chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]
         sketches = pa.Table.from_batches(chosen, SKETCHES)
-        if self.job.plan.is_rebuild:
-            sketches = mark_earlier(sketches, self.job.index.read("sketches", segment, count, _by_ref(wanted), 32))
+        plan = self.job.plan
+        for index in (self.job.left if plan.base.left else None, self.job.index if plan.is_rebuild else None):
+            if index is not None:
+                before = index.read("sketches", segment, count, _by_ref(wanted), 32)
+                sketches = mark_earlier(sketches, newest_of(before, "id"))
         return elect_sketches(mark_sketches(sketches, is_replaced(self._decided)))
 
     def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:

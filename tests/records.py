@@ -143,4 +143,4 @@ def none_of(edges: pa.RecordBatch, _leads: np.ndarray) -> np.ndarray:
 
 def clusters_of(edges: pa.Table, threshold: float, distinct: int, *, rebuild: bool = False) -> Clusters:
     """`cluster_edges` of a few edges at a time."""
-    return cluster_edges(edges.to_batches(max_chunksize=5), threshold, distinct, rebuild=rebuild)
+    return cluster_edges(edges.to_batches(max_chunksize=5), threshold, distinct, again=rebuild)

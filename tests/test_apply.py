@@ -15,6 +15,7 @@ from pipeline.snapshots import Dataset, total
 from tests.records import WORDS, chat, write_lines
 from tests.test_forget import live
 from tests.test_run import FAST, mill
+from transforms.hashing import Keys
 from transforms.options import ReadOptions
 from transforms.storage import Storage
 
@@ -326,3 +327,67 @@ def test_a_rebuild_keeps_what_resembles_a_corrected_record_in_its_split(tmp_path
     assert mill(*inputs, "--set", "validate.max_chars=9000", "--rebuild") == 0
     assert [{row["id"] for row in of_split(tmp_path / "out", split)} for split in ("train", "val")] == now
     assert mill("verify", tmp_path / "out") == 0
+
+
+def test_a_new_version_of_a_corrected_record_is_superseded_by_the_corrected_one(tmp_path, capsys, monkeypatch):
+    """Known by its source: as a newer redactor would, a word comes out otherwise."""
+    monkeypatch.setenv("CORPUSMILL_KEY", "sixteen bytes and more")
+    source_id = Keys.source_id
+    monkeypatch.setattr(Keys, "source_id", lambda keys, said: source_id(keys, said.replace(b"<NEWER>", b"this")))
+    output = tmp_path / "out"
+    logs = write_lines(tmp_path / "logs.jsonl", made_logs())
+    assert mill("run", "--input", logs, "--output", output, *OPTIONS) == 0
+    first, gone, again = of_split(output, "train")[:3]
+    assert apply(output, [fix(first, "A first answer."), {"id": gone["id"], "decision": "cut"}]) == 0
+    (once,) = [row for row in of_split(output, "train") if "corrected" in row["metadata"]]
+    assert apply(output, [fix(once, "A better answer."), fix(again, "Another answer.")]) == 0
+    capsys.readouterr()
+    standing = {row["messages"][-1]["content"]: row["id"] for row in of_split(output, "train")}
+    numbers = [int(row["messages"][-1]["content"].split()[2]) for row in (first, gone, again)]
+    newer = [chat(said(n), f"Answer number {n} is <NEWER>.", user_id=n) for n in numbers]
+    night = write_lines(tmp_path / "night.jsonl", newer)
+    assert mill("run", "--input", night, "--output", output, *OPTIONS) == 0
+    added = Dataset(Storage(), str(output)).manifest()["added"]
+    assert (added["read"], added["dropped"]) == (3, {"superseded": 3})
+    told = {row["line"]: row for row in live(output, "lineage") if row["shard"].endswith("night.jsonl")}
+    # As copies are: of what stood in its place first, which says by whom it was replaced in turn.
+    assert [told[line]["kept_id"] for line in (1, 2, 3)] == [once["id"], gone["id"], standing["Another answer."]]
+    assert mill("verify", output) == 0
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_rebuild_looks_for_benchmarks_in_corrected_records(kind, tmp_path, capsys):
+    text = "Which of the four rivers of the northern plain carries the most water to the sea in a dry summer"
+    output = tmp_path / "out"
+    logs = write_lines(tmp_path / "logs.jsonl", made_logs())
+    arguments = [
+        "run",
+        "--input",
+        logs,
+        "--output",
+        output,
+        *OPTIONS,
+        *(["--set", "write.parquet=false"] if kind == "jsonl" else []),
+    ]
+    assert mill(*arguments) == 0
+    first, second = [fate["id"] for fate in live(output, "lineage") if fate["outcome"] in ("train", "val")][:2]
+    said = {"decision": "fix", "messages": chat(text, "The second.")["messages"]}
+    other = {"decision": "fix", "messages": chat("What is so special about the third?", "Nothing is.")["messages"]}
+    assert apply(output, [{"id": first, **said}, {"id": second, **other}]) == 0
+    bench = write_lines(tmp_path / "bench.jsonl", [{"question": text}])
+    capsys.readouterr()
+    assert mill(*arguments, "--decontaminate", bench) == 0
+    assert "1 benchmarks are new" in capsys.readouterr().err
+    assert mill(*arguments, "--decontaminate", bench, "--rebuild") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 corrected records hold an item of a benchmark, as " in told
+    assert Dataset(Storage(), str(output)).latest() == 2
+    assert "rivers" not in told
+    found = told.split("benchmark, as ")[1][:32]
+    assert apply(output, [{"id": found, "decision": "cut"}]) == 0
+    assert mill(*arguments, "--decontaminate", bench, "--rebuild") == 0
+    assert mill("verify", output) == 0
+    jsonl = Dataset(Storage(), str(output)).files(Dataset(Storage(), str(output)).manifest(), "jsonl")
+    content = b"".join(Path(uri).read_bytes() for uri in jsonl)
+    assert b"rivers" not in content
+    assert b"special about the third" in content

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tests.records import clusters_of
 from transforms.bands import NEW, refs_of
-from transforms.components import LABELS, forest_of, join_labels, label_keys
+from transforms.components import LABELS, forest_of, join_labels, label_keys, roots_of
 from transforms.exact import id_words
 from transforms.options import DedupeOptions
 from transforms.runs import segment_of
@@ -121,3 +123,11 @@ def test_pairs_and_families_need_no_labels():
         )
         assert labels_of(edges, 16, 16).num_rows == 0
         assert len(set(label_keys(edges, LABELS.empty_table()).tolist())) == len(set(edges.column("a").to_pylist()))
+
+
+@given(graphs)
+def test_roots_are_the_smallest_of_the_components_that_scipy_finds(drawn):
+    ones, others = (np.array([pair[side] for part in drawn for pair in part], np.int32) for side in (0, 1))
+    _, labels = connected_components(coo_array((np.ones(len(ones)), (ones, others)), shape=(RECORDS, RECORDS)))
+    smallest = [int(np.flatnonzero(labels == label)[0]) for label in labels]
+    assert roots_of(RECORDS, ones, others).tolist() == smallest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -26,6 +27,7 @@ from tests.nights import commit_changed, every_file, made_night, take_in
 from tests.records import write_lines
 from tests.test_run import mill
 from transforms.exact import id_words
+from transforms.hashing import Keys
 from transforms.storage import Storage
 
 
@@ -420,11 +422,18 @@ def test_inputs_count_once_however_their_accounts_were_rewritten(dataset_of_nigh
 @pytest.mark.parametrize(
     ("changed", "options", "said"),
     [
-        ({}, ["split.salt=another"], ("split.salt: was 'corpusmill', is 'another'", "write to a new output")),
-        ({}, ["dedupe.threshold=0.9"], ("dedupe.threshold: was 0.8, is 0.9", "--rebuild")),
-        ({}, ["split.val=0.2"], ("split.val: was 0.1, is 0.2", "--accept")),
-        ({}, ["split.group_by=null"], ("split.group_by: was 'metadata.user_id', is None", "write to a new output")),
-        ({"schema_version": 1}, [], ("has schema 1, this version writes 2", "write to a new output")),
+        ({}, ["split.salt=another"], ("split.salt: was 'corpusmill', is 'another'", "--set split.salt=corpusmill")),
+        (
+            {},
+            ["dedupe.threshold=0.9"],
+            ("dedupe.threshold: was 0.8, is 0.9", "--set dedupe.threshold=0.8", "--rebuild"),
+        ),
+        ({}, ["dedupe.leak_threshold=0.6"], ("was 0.7, is 0.6", "--set dedupe.leak_threshold=0.7", "--rebuild")),
+        ({}, ["dedupe.signature=datasketch"], ("was 'corpusmill', is 'datasketch'", "--rebuild")),
+        ({}, ["split.val=0.2"], ("split.val: was 0.1, is 0.2", "--set split.val=0.1", "--accept")),
+        ({}, ["split.val=0.2", "dedupe.rows=4"], ("split.val: was 0.1, is 0.2", "put it back: --set dedupe.rows=5,")),
+        ({}, ["split.group_by=null"], ("group_by: was 'metadata.user_id', is None", "split.group_by=metadata.user_id")),
+        ({"schema_version": 1}, [], ("has schema 1, this version writes 2", "the version that made it: ")),
     ],
 )
 def test_what_may_not_change_is_told_with_both_values(changed, options, said, dataset_of_nights, tmp_path, capsys):
@@ -432,5 +441,54 @@ def test_what_may_not_change_is_told_with_both_values(changed, options, said, da
         commit_changed(dataset_of_nights, **changed)
     write_lines(tmp_path / "new" / "3.jsonl", made_night(3))
     assert take_in(tmp_path / "new", tmp_path / "out", *(word for one in options for word in ("--set", one))) == 2
-    told = capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
     assert all(one in told for one in said), told
+    if said[0] != "split.val: was 0.1, is 0.2" or len(options) > 1:
+        assert f"start a new dataset: --output {dataset_of_nights.root}-2" in told
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["split.salt=another"],
+        ["dedupe.threshold=0.9", "validate.require=[metadata.user_id]", "redact.countries=[DE]"],
+    ],
+)
+def test_what_is_said_to_be_typed_does(changed, dataset_of_nights, tmp_path, capsys):
+    write_lines(tmp_path / "new" / "3.jsonl", made_night(3))
+    changes = [word for one in changed for word in ("--set", one)]
+    assert take_in(tmp_path / "new", tmp_path / "out", *changes) == 2
+    told = capsys.readouterr().err.replace("\n", " ")
+    back, output = told[told.index("put it back: ") + 13 :].split("start a new dataset: ")
+    put_back, folder = shlex.split(back.rstrip(", or")), shlex.split(output)[1].rstrip(",")
+    assert take_in(tmp_path / "new", tmp_path / "out", *changes, *put_back) == 0
+    assert dataset_of_nights.latest() == 3
+    assert take_in(tmp_path / "new", tmp_path / "out", *changes, "--output", folder) == 0
+    assert Dataset(Storage(), folder).latest() == 1
+
+
+KEY, OTHER = "k" * 32, "l" * 32
+
+
+@pytest.mark.parametrize(
+    ("made", "now", "said"),
+    [
+        (None, KEY, ("was made without a secret key", "unset CORPUSMILL_KEY CORPUSMILL_KEY_FILE")),
+        (KEY, None, ("was made with a secret key", "CORPUSMILL_KEY is not set", "set it: export CORPUSMILL_KEY_FILE")),
+        (KEY, OTHER, ("was made with another secret key", "set the key that it was made with: export")),
+    ],
+)
+def test_another_key_is_told_with_both_check_values(made, now, said, dataset_of_nights, tmp_path, capsys, monkeypatch):
+    secrets = [None if one is None else one.encode() for one in (made, now)]
+    checks = [Keys("corpusmill", one).check for one in secrets]
+    commit_changed(dataset_of_nights, key_check=checks[0])
+    monkeypatch.delenv("CORPUSMILL_KEY_FILE", raising=False)
+    monkeypatch.setenv("CORPUSMILL_KEY", now or "")
+    write_lines(tmp_path / "new" / "3.jsonl", made_night(3))
+    assert take_in(tmp_path / "new", tmp_path / "out") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(one in told for one in (*said, *checks, f"--output {dataset_of_nights.root}-2")), told
+    assert KEY not in told
+    assert mill("apply", dataset_of_nights.root, tmp_path / "new" / "3.jsonl") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(one in told for one in checks), told

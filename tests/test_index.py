@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from transforms import parts
 from transforms.bands import BANDS, publish_bands
-from transforms.index import OWNERS, PUBLISHED, Index, Part, match_owners, parts_of, put_part, without
+from transforms.index import (
+    OWNERS,
+    PUBLISHED,
+    Index,
+    Part,
+    match_owners,
+    parts_of,
+    parts_to_merge,
+    put_part,
+    without,
+)
 from transforms.kept import gather_kept
 from transforms.merge import Shard
 from transforms.split import EVAL, TRAIN, VAL
@@ -56,13 +66,39 @@ def test_a_part_says_whom_it_is_for():
         parts_of(["index/000001-x/other.parquet"])
 
 
-def owners(rows: list[tuple[int, int, int | None]]) -> pa.Table:
+@given(st.lists(st.integers(0, 60), max_size=70))
+def test_of_many_small_parts_few_are_left(nights):
+    """Each row is written again as often as the number of rows doubles, whatever the nights bring."""
+    parts: list[list[int]] = []  # how often each row of it was written
+    for rows in nights:
+        names = {f"index/{number:06d}-x/owners-00001-of-00002.parquet": len(part) for number, part in enumerate(parts)}
+        others = {"index/000000-x/owners-00000-of-00002.parquet": 0, "index/000000-x/bands-00001-of-00002.parquet": 0}
+        count = len(parts_to_merge("owners", 1, 2, names | others))
+        taken = [written for part in parts[len(parts) - count :] for written in part]
+        parts = [*parts[: len(parts) - count], [*(written + 1 for written in taken), *[1] * rows]]
+        total = sum(map(len, parts))
+        assert len(parts) <= 2 + 2 * total.bit_length()
+        assert max((written for part in parts for written in part), default=0) <= 2 + 2 * total.bit_length()
+    assert sum(map(len, parts)) == sum(nights)
+
+
+def owners(rows: list[tuple[int, int, int | None]], replaced_by: int | None = None) -> pa.Table:
     columns = [
         pa.array([one_id(owner) for owner, _, _ in rows], pa.binary(16)),
         pa.array([split for _, split, _ in rows], pa.int8()),
         pa.array([None if one is None else one_id(one) for _, _, one in rows], pa.binary(16)),
+        pa.array([None if replaced_by is None else one_id(replaced_by)] * len(rows), pa.binary(16)),
     ]
     return pa.table(columns, schema=OWNERS)
+
+
+def test_a_part_that_is_older_than_a_column_is_read(tmp_path):
+    known = owners([(1, VAL, 10), (2, TRAIN, None)])
+    path = put_part(Storage(), str(tmp_path), "000001-x", "owners", 0, 1, known).path
+    assert Index(Storage(), str(tmp_path), parts_of([path])).read("owners", 0, 1).equals(known)
+    old = pq.read_table(tmp_path / path).drop_columns(["replaced_by"])
+    pq.write_table(old, tmp_path / path, store_schema=False)
+    assert Index(Storage(), str(tmp_path), parts_of([path])).read("owners", 0, 1).equals(known)
 
 
 def test_owners_are_found_for_whoever_claims_them():

@@ -15,15 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from pipeline import refresh
 from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
 from pipeline.verify import _check_leaks
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill, rows
+from transforms.index import SCHEMAS, Index, parts_of
 from transforms.storage import Storage
 
 GROUPED = [*FAST, "--set", "split.group_by=metadata.user_id", "--set", "write.shard_bytes=40000"]
+
+
+WHOLE = ["--set", "write.shard_bytes=1000000"]
 
 
 def said(chooser: random.Random, user: int, words: int = 50) -> dict[str, Any]:
@@ -671,3 +676,72 @@ def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
     assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
     assert mill("verify", tmp_path / "out") == 0
     capsys.readouterr()
+
+
+def index_rows(output: Path, number: int) -> dict[str, list[str]]:
+    """All rows of the index of a snapshot by kind, sorted; each owner once."""
+    found: dict[str, list[str]] = {}
+    parts = parts_of(one["path"] for one in manifest(output, number)["files"] if one["kind"] == "index")
+    for kind in SCHEMAS:
+        rows = [str(row) for table in Index(Storage(), str(output), parts).all(kind) for row in table.to_pylist()]
+        assert len(rows) == len(set(rows)) or kind == "owners"
+        found[kind] = sorted(set(rows))
+    return found
+
+
+def index_paths(output: Path, number: int) -> set[str]:
+    return {one["path"] for one in manifest(output, number)["files"] if one["kind"] == "index"}
+
+
+def test_small_parts_of_the_index_are_merged_and_say_the_same(tmp_path, monkeypatch):
+    chooser = random.Random(9)
+    records = [said(chooser, user=number % 50) for number in range(150)]
+    nights = [records[:80], records[80:100], records[100:130], [*records[130:], *records[:5]]]
+    for number, made in enumerate(nights, 1):
+        write_lines(tmp_path / "logs" / f"2026-11-0{number}.jsonl", made)
+        assert night(tmp_path / "out", tmp_path / "logs", f"2026-11-0{number}", *WHOLE) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(refresh, "SMALL_BYTES", 0)
+        for number in range(1, len(nights) + 1):
+            assert night(tmp_path / "apart", tmp_path / "logs", f"2026-11-0{number}", *WHOLE) == 0
+    out, apart = tmp_path / "out", tmp_path / "apart"
+    assert len(index_paths(apart, 4)) == 4 * len(SCHEMAS)
+    assert index_rows(out, 4) == index_rows(apart, 4)
+    assert splits(out, 4) == splits(apart, 4)
+    # The first night stays as it is; the two after it, about as large, are in the part of the fourth.
+    assert {path.split("/")[1][:6] for path in index_paths(out, 4)} == {"000001", "000004"}
+    assert index_paths(out, 2) < index_paths(out, 3)
+    # Who goes back finds the old parts; the snapshot that is gone back over is remembered.
+    assert mill("rollback", out, "3") == 0
+    assert night(out, tmp_path / "logs", "2026-11-04", *WHOLE) == 0
+    assert index_rows(out, 6) == index_rows(out, 4)
+    assert mill("expire", out, "--keep", "1", "--older-than", "0") == 0
+    listed = {one["path"] for one in manifest(out, 6)["files"]}
+    assert {str(path.relative_to(out)) for path in (out / "index").rglob("*.parquet")} <= listed
+    assert mill("forget", out, "--group", "3") == 0
+    assert mill("verify", out) == 0
+
+
+def test_a_rebuild_by_a_lower_leak_threshold_takes_look_alikes_apart(tmp_path):
+    """As a build by it would have: what was published in train and val goes where it resembles eval or val now."""
+    chooser = random.Random(4)
+    pairs = []
+    for number in range(150):
+        one = said(chooser, number)
+        other = {**json.loads(json.dumps(one)), "user_id": 1000 + number}
+        answer = other["messages"][1]["content"].split()
+        other["messages"][1]["content"] = " ".join([*answer[:-20], *chooser.choices(WORDS, k=20)])  # 0.65 alike
+        pairs += [one, other]
+    write_lines(tmp_path / "logs" / "2026-11-01.jsonl", pairs)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    lower = ["--set", "dedupe.leak_threshold=0.6", "--set", "dedupe.bands=32", "--set", "dedupe.rows=4"]
+    assert night(out, tmp_path / "logs", "2026-11-01") == 0
+    assert night(out, tmp_path / "logs", "2026-11-01", *lower, "--rebuild") == 0
+    assert night(fresh, tmp_path / "logs", "2026-11-01", *lower) == 0
+    before, after = splits(out, 1), splits(out, 2)
+    assert after == splits(fresh, 1)
+    gone = Counter(before[one] for one in before.keys() - after.keys())
+    assert gone["train"] > 10
+    assert gone["val"] > 0
+    assert not gone["eval"]
+    assert mill("verify", out) == 0

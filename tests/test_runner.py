@@ -5,17 +5,23 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import apache_beam as beam
 import grpc
 import pytest
+from apache_beam.coders import VarIntCoder
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.transforms import userstate
+from apache_beam.transforms.core import CallableWrapperDoFn
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline import runner as runner_module
 from pipeline.commit import stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.errors import UsageError
 from pipeline.plan import make_plan, mill_options
-from pipeline.runner import beam_options, run_pipeline, waiting_for
+from pipeline.runner import beam_options, new_pipeline, run_pipeline, waiting_for
 from pipeline.tasks import KEY_ON_WORKERS, Job
 from transforms.once import TaskFault
 from transforms.storage import Storage
@@ -138,3 +144,37 @@ def test_the_key_stays_here_where_workers_have_it(job, monkeypatch):
     monkeypatch.delenv("CORPUSMILL_KEY")
     with pytest.raises(TaskFault, match="or none"):
         pickle.loads(sent)
+
+
+class Counts(beam.DoFn):
+    """Has state, and counts how often its methods are looked through."""
+
+    SEEN = ReadModifyWriteStateSpec("seen", VarIntCoder())
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    def __dir__(self) -> list[str]:
+        self.looked += 1
+        return list(super().__dir__())
+
+    def process(self, element: Any, seen: Any = beam.DoFn.StateParam(SEEN)) -> None:  # noqa: B008
+        """Does nothing."""
+
+
+class EqualByValue(Counts):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EqualByValue)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_beam_looks_for_the_state_of_a_step_once():
+    new_pipeline(beam_options([], 1, 1))
+    one, other, unhashable = Counts(), Counts(), EqualByValue()
+    for _ in range(3):
+        for dofn in (one, other, unhashable):
+            assert userstate.get_dofn_specs(dofn) == ({Counts.SEEN}, set())
+            assert userstate.is_stateful_dofn(dofn)
+    assert not userstate.is_stateful_dofn(CallableWrapperDoFn(str))
+    assert (one.looked, other.looked, unhashable.looked) == (1, 1, 6)

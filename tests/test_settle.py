@@ -119,6 +119,15 @@ def test_copies_of_what_is_left_out_name_whom_that_resembles():
     assert told == [(drop_code(Drop.NEAR_VAL), one_id(77), 0.75)] * 2
 
 
+def test_a_new_version_of_a_corrected_record_is_superseded_by_what_stands_there():
+    known = {"published": published([4, 7]), "owned": owners([(1, VAL, 4)], replaced_by=7)}
+    told = settle({"id": 9, "source": 1}, **known)
+    assert (told["fate"], told["kept_id"]) == (drop_code(Drop.SUPERSEDED), one_id(7))
+    # Unless it says now what stands there.
+    told = settle({"id": 7, "source": 1}, **known)
+    assert (told["fate"], told["kept_id"]) == (DUPLICATE, one_id(7))
+
+
 def test_a_near_duplicate_names_whom_it_resembles():
     told = settle({"id": 9, "group": 6}, [verdict(9, kept=3)], owned=owners([(6, VAL, None)]))
     assert (told["fate"], told["kept_id"], told["near"]) == (DUPLICATE, one_id(3), True)

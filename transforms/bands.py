@@ -23,8 +23,8 @@ from transforms.compiled import compiled, signed
 from transforms.kept import Kept
 from transforms.minhash import BAND_BITS
 
-# `published` of a record: TRAIN, VAL or EVAL of `transforms.split` where it is, NEW where this run brings it. To a rebuild,
-# which reads again what is published, all but eval is new: -2 - split of a record that was in that split before.
+# `published` of a record: TRAIN, VAL or EVAL of `transforms.split` where it is, NEW where this run brings it. What is read
+# again, in a rebuild all but eval, is new: -2 - split of a record that was in that split before.
 NEW = -1
 
 # The rows as kernels and the index take them; new and published ones may be appended to each other.

@@ -16,8 +16,8 @@ Published records come first in the order, are kept and stay in their split: the
 ones. `like` says which splits a new record has published look-alikes in; one that is like val or eval is
 neither kept nor anybody's duplicate here, and takes no part in units.
 
-In a rebuild records that were published come next. They may give way to each other, as the config has changed, but not
-to newcomers; `like` counts them among the published ones.
+Where what was published is read again, in a rebuild or after a rollback, such records come next. They may give way to
+each other, as the config has changed, but not to newcomers; `like` counts them among the published ones.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from transforms.bands import NEW
 from transforms.compiled import compiled, signed
+from transforms.components import roots_of
 from transforms.exact import id_words, ids_of
 from transforms.numbering import Numbering
 from transforms.verify import EDGES
@@ -127,13 +126,11 @@ class _Graph:
     similarity: npt.NDArray[np.float32]
 
 
-def cluster_edges(
-    edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, rebuild: bool = False
-) -> Clusters:
+def cluster_edges(edges: Iterable[pa.RecordBatch], threshold: float, distinct: int, *, again: bool = False) -> Clusters:
     """Verdicts for all new ids in EDGES, which are gone through several times, also by the verdicts.
 
-    `distinct` is the number of distinct new records of the corpus. In a rebuild look-alikes of one unit are among the
-    cross edges too: some may have to go where they were.
+    `distinct` is the number of distinct new records of the corpus. Where records are read `again` that were published,
+    look-alikes of one unit are among the cross edges too: some may have to go where they were.
     """
     leads = _leads(edges)
     whole = _graph(edges, leads)
@@ -161,7 +158,7 @@ def cluster_edges(
         ],
         schema=VERDICTS,
     )
-    cross = _cross(graph, kept, units, within=rebuild)
+    cross = _cross(graph, kept, units, within=again)
     both = kept[whole.a] & kept[whole.b]
     ends = [ids.take(pa.array(side[both])) for side in (whole.a, whole.b)]
     close = pa.table([*ends, pa.array(whole.similarity[both])], schema=CLOSE)
@@ -325,11 +322,7 @@ def _merge_copies(graph: _Graph) -> tuple[npt.NDArray[np.int32], _Graph]:
     same = (graph.similarity == 1) & new[graph.a] & new[graph.b]
     if not same.any():
         return np.arange(count, dtype=np.int32), graph
-    matrix = coo_array((np.ones(same.sum(), np.int8), (graph.a[same], graph.b[same])), shape=(count, count))
-    components, labels = connected_components(matrix, directed=False)
-    firsts = np.empty(components, np.int32)
-    firsts[labels[::-1]] = np.arange(count)[::-1]  # the one that is put last stays
-    first = firsts[labels]
+    first = roots_of(count, graph.a[same], graph.b[same])
     a, b = first[graph.a[~same]], first[graph.b[~same]]
     low, high = np.minimum(a, b), np.maximum(a, b)
     # Copies are as similar as each other, so any of the edges between two of their firsts will do.
@@ -434,8 +427,7 @@ def _units(
     alone = (graph.group < 0) & kept & (graph.published == NEW)
     both = alone[graph.a] & alone[graph.b]
     edges = (graph.a[both], graph.b[both])
-    matrix = coo_array((np.ones(both.sum(), np.int8), edges), shape=(count, count)).tocsr()
-    _, labels = connected_components(matrix, directed=False)
+    labels = roots_of(count, *edges)
     sizes = np.bincount(labels, minlength=1)
     order = np.lexsort((graph.ids[:, 1], graph.ids[:, 0], labels))
     starts = np.cumsum(sizes) - sizes
@@ -444,19 +436,31 @@ def _units(
     divided = []
     for label in np.flatnonzero(sizes > largest).tolist():
         members = order[starts[label] : starts[label] + sizes[label]]
-        divided.append(_divide(graph, matrix, members, largest, names))
+        divided.append(_divide(graph, edges, members, largest, names))
     return names, sorted(divided, key=lambda one: (-one["records"], one["hub"]))
 
 
 def _divide(
-    graph: _Graph, matrix: Any, members: npt.NDArray[np.int64], largest: int, names: npt.NDArray[np.int32]
+    graph: _Graph,
+    edges: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    members: npt.NDArray[np.int64],
+    largest: int,
+    names: npt.NDArray[np.int32],
 ) -> dict[str, Any]:
-    """Names the parts of a unit, `members` in the order of ids; returns its size, parts and cause.
+    """Names the parts of a unit, `members` in the order of ids, among `edges`; returns its size, parts and cause.
 
     Parts are cut from a walk through the look-alikes, breadth first from the smallest id, so that few of them
     come to be in two parts.
     """
-    inside = matrix[members][:, members]
+    from scipy.sparse import coo_array  # here, as few need it and it is slow to import
+    from scipy.sparse.csgraph import breadth_first_order
+
+    place = np.full(len(graph.ids), -1, np.int64)
+    place[members] = np.arange(len(members))
+    a, b = (place[side] for side in edges)
+    mine = a >= 0  # both are, or none
+    shape = (len(members), len(members))
+    inside = coo_array((np.ones(mine.sum(), np.int8), (a[mine], b[mine])), shape=shape)
     inside = (inside + inside.T).tocsr()
     inside.sort_indices()
     walk = breadth_first_order(inside, 0, directed=False, return_predecessors=False)

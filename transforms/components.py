@@ -63,6 +63,15 @@ def join_labels(forests: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield _batch(ids[own][other], ids[label[other]])
 
 
+def roots_of(count: int, ones: npt.NDArray[np.int32], others: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """int32[`count`]: the smallest number of the component of each, where each of `ones` is joined with that of `others`
+    beside it."""
+    parents = np.arange(count, dtype=np.int32)
+    _unite(parents, ones, others)
+    _put_roots(parents)
+    return parents
+
+
 def label_keys(edges: pa.Table, labels: pa.Table) -> npt.NDArray[np.uint64]:
     """uint64[N]: the same for all EDGES of a component. `labels` are the LABELS of their leaders."""
     numbering = Numbering()
@@ -95,6 +104,13 @@ def _unite(parents: npt.NDArray[np.int32], ones: npt.NDArray[np.int32], others: 
             parents[other] = one
         else:
             parents[one] = other
+
+
+@compiled
+def _put_roots(parents: npt.NDArray[np.int32]) -> None:
+    """Puts each one's root for its parent."""
+    for one in range(len(parents)):
+        parents[one] = _root(parents, one)
 
 
 @compiled

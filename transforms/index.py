@@ -1,19 +1,22 @@
 """Index: what a later refresh needs to know of published records, in files that are read where they lie.
 
     records    key, id, split, replaced_by   by shuffle key: copies of it are duplicates
-    owners     owner, split, id              by owner: a source id, or a group (`id` is null), sticks to its split
+    owners     owner, split, id, replaced_by by owner: a source id, or a group (`id` is null), sticks to its split
     sketches   as in the runs                by id
     bands      as in the runs                by band
 
 Part `i` of `n` of a kind holds the rows whose 64-bit key lies in `Shard(i, n)`, sorted by it. A task of a
 refresh reads the parts that its segment overlaps, of every snapshot; nothing of the index is shuffled.
+
+A small part weighs more for each row, so a new one takes in small ones of nights before it, as the levels of a log-structured
+merge tree do: so of n nights some log n parts are left, and each row is written log n times at most.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,12 +46,14 @@ OWNERS = pa.schema(
         pa.field("owner", pa.binary(16), nullable=False),
         pa.field("split", pa.int8(), nullable=False),
         pa.field("id", pa.binary(16)),
+        pa.field("replaced_by", pa.binary(16)),  # as that of the record
     ]
 )
 
 REFS = pa.schema([pa.field("ref", pa.uint32(), nullable=False)])
 
 SCHEMAS = {"records": PUBLISHED, "owners": OWNERS, "sketches": SKETCHES, "bands": BANDS}
+SMALL_BYTES = 256 << 10  # 256 KiB: from there on what a part weighs beside its rows is nothing
 _KEYS = {"records": "key", "owners": "owner", "sketches": "id", "bands": "band"}
 _ORDER = {"records": ("key", "id"), "owners": ("owner", "split", "id"), "sketches": ("id",), "bands": ("band", "ref")}
 _OWNERS_IN = {"owners": ("owner",), "sketches": ("group",)}
@@ -87,6 +92,22 @@ def parts_of(paths: Iterable[str]) -> tuple[Part, ...]:
             raise ValueError("a file of the index has no name of the index")
         parts.append(Part(found[1], path, int(found[2]), int(found[3])))
     return tuple(parts)
+
+
+def parts_to_merge(kind: str, number: int, count: int, small: Mapping[str, int]) -> tuple[Part, ...]:
+    """The small parts that a new one of a kind, `number` of `count`, takes in; `small` are rows by path.
+
+    The last of them, from the first that has no more rows than all after it.
+
+    >>> small = {f"index/{night:06d}-x/bands-00000-of-00001.parquet": rows for night, rows in enumerate([90, 20, 10, 10])}
+    >>> [one.path[6:12] for one in parts_to_merge("bands", 0, 1, small)]
+    ['000001', '000002', '000003']
+    """
+    mine = tuple(one for one in parts_of(small) if (one.kind, one.number, one.count) == (kind, number, count))
+    rows = [small[one.path] for one in mine]
+    places = range(len(rows) - 1)
+    first = next((place for place in places if rows[place] <= sum(rows[place + 1 :])), len(rows))
+    return mine[first:]
 
 
 @dataclass(frozen=True)
@@ -129,7 +150,11 @@ class Index:
         """The rows of a part that are asked for."""
         uri = join(self.root, part.path)
         with self.storage.open(uri) as stream:
-            return unpack_part(part.kind, stream, _KEYS[part.kind], asked).cast(SCHEMAS[part.kind])
+            rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked)
+        schema = SCHEMAS[part.kind]
+        for field in list(schema)[rows.num_columns :]:  # of a file that is older than a column
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.cast(schema)
 
 
 def key_words(kind: str, rows: pa.Table) -> npt.NDArray[np.uint64]:
@@ -183,7 +208,8 @@ def match_owners(claims: pa.Table, owners: pa.Table) -> tuple[pa.Table, npt.NDAr
     if len(groups.column("owner").unique()) != groups.num_rows:
         raise RuntimeError("a group is published in two splits")
     owners = owners.sort_by([(name, "ascending") for name in OWNERS.names]).combine_chunks()
-    first = owners.group_by("owner", use_threads=False).aggregate([("split", "first"), ("id", "first")])
+    columns = [(name, "first") for name in OWNERS.names[1:]]
+    first = owners.group_by("owner", use_threads=False).aggregate(columns)
     place = pc.index_in(claims.column("owner"), value_set=first.column("owner").combine_chunks())
     known = claims.filter(pc.is_valid(place))
     rows = first.take(place.drop_null()).rename_columns(OWNERS.names).cast(OWNERS)

@@ -225,10 +225,10 @@ class _ShardFiles:
 
 def owners_of(texts: pa.Table, splits: pa.Array) -> pa.Table:
     """OWNERS of kept TEXTS: every source id with its record, and every group once."""
-    columns = {"split": splits, "id": texts.column("id")}
+    none = pa.nulls(texts.num_rows, pa.binary(16))
+    columns = {"split": splits, "id": texts.column("id"), "replaced_by": none}
     sources = pa.table({"owner": texts.column("source_id"), **columns})
-    groups = pa.table({"owner": texts.column("group"), "split": splits}).group_by(["owner", "split"]).aggregate([])
-    groups = groups.append_column("id", pa.nulls(groups.num_rows, pa.binary(16)))
+    groups = pa.table({"owner": texts.column("group"), **columns, "id": none}).group_by(OWNERS.names).aggregate([])
     return pa.concat_tables(
         one.filter(pc.is_valid(one.column("owner"))).cast(OWNERS).combine_chunks() for one in (sources, groups)
     )

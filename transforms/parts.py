@@ -47,13 +47,16 @@ _BYTES = pa.schema([field.with_type(pa.large_binary()) if field.name in _LISTS e
 # The types of columns are known: Arrow's description of them weighs as much as a small night.
 _PARQUET: dict[str, Any] = {
     "compression": "zstd",
-    "compression_level": 3,
+    "compression_level": 1,  # the next ones find repetitions that there are not, and come out larger
     "row_group_size": ROWS,
     "store_schema": False,
 }
 _BY_KIND: dict[str, dict[str, Any]] = {
     "bands": {"compression": "none", "compression_level": None, "use_dictionary": False, "row_group_size": 1},
     "sketches": {"use_dictionary": ["rank", "group", "published"]},
+    # Keys and ids hardly ever repeat.
+    "records": {"use_dictionary": ["split"]},
+    "owners": {"use_dictionary": ["split"]},
 }
 
 Words = npt.NDArray[np.uint64]

@@ -18,7 +18,7 @@ give way to it (`mill` signs no record of a group in a frozen eval).
 So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
-where it was, if it is kept.
+where it was, if it is kept. So does one that was published until somebody went back over its snapshot (`transforms.left`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from transforms.cluster import LIKE_EVAL, LIKE_TRAIN, LIKE_VAL
 from transforms.exact import elect_records
 from transforms.hashing import Keys
 from transforms.index import OWNERS, PUBLISHED
+from transforms.left import NOTHING_LEFT, Left, bind_left
 from transforms.reasons import SPLITS, Drop
 from transforms.split import BINS, DROPS, EVAL, PINNED, TRAIN, VAL, Cut, bin_of
 
@@ -113,11 +114,12 @@ def settle_records(
     eval_open: bool = True,
     rebuild: bool = False,
     decided: pa.Table | None = None,
+    left: Left = NOTHING_LEFT,
 ) -> Settled:
     """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
 
     `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids, `decided`
-    (DECIDED) what a rebuild takes over of human decisions.
+    (DECIDED) what a rebuild takes over of human decisions, `left` what was published until it was gone back over.
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned
@@ -131,6 +133,12 @@ def settle_records(
     fates, kept_id = _decide(fates, kept_id, known.fates, known.kept_id)
     like = np.asarray(pc.fill_null(verdicts.column("like").take(place), 0).to_numpy(), np.int8)
     like_id, like_similarity = (verdicts.column(name).take(place) for name in ("like_id", "like_similarity"))
+    group_split = _split_of(groups, pa.concat_tables([owned, left.owned]))
+    bound = bind_left(facts, (known.fates == OPEN) & (known.splits == OPEN), group_split, like, left)
+    like_id = pc.if_else(
+        pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16))
+    )  # else it is bound by itself
+    like = like | bound.like
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), like_id)
     # Copies of a near-duplicate are so too: they name the record that is kept, not the id that they share.
@@ -138,8 +146,8 @@ def settle_records(
     near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
     kept_id = pc.if_else(pa.array(near), near_of, kept_id)
     fates[near] = DUPLICATE
-    fates, kept_id = _decide(fates, kept_id, known.splits, None)
-    group_split = _split_of(groups, owned)
+    for splits in (known.splits, bound.splits):
+        fates, kept_id = _decide(fates, kept_id, splits, None)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
     torn = like & LIKE_TRAIN > 0
     away = torn & np.isin(group_fate, (VAL, EVAL))
@@ -147,6 +155,7 @@ def settle_records(
     fates, kept_id = _decide(fates, kept_id, group_fate, None)
     units = verdicts.column("unit").take(place)
     to_train = np.asarray(pc.fill_null(verdicts.column("to_train").take(place), False).to_numpy(), bool)
+    to_train = to_train | (bound.like & LIKE_TRAIN > 0)
     alone = np.asarray(pc.is_null(groups).to_numpy(), bool)
     fates, kept_id = _decide(fates, kept_id, np.where(to_train & alone, TRAIN, OPEN), None)
     fallen = elected & (fates >= DROPPED)
@@ -237,7 +246,8 @@ def _known(
     by_source = pc.index_in(facts.column("source_id"), value_set=sources.column("owner"), skip_nulls=True)
     splits = pc.coalesce(published.column("split").take(by_id), sources.column("split").take(by_source))
     there = np.asarray(pc.fill_null(splits, OPEN).to_numpy(), np.int8)
-    replaced_by = published.column("replaced_by").take(by_id)
+    by = [rows.column("replaced_by").take(place) for rows, place in ((published, by_id), (sources, by_source))]
+    replaced_by = pc.if_else(pc.is_valid(by_id), *by)
     stays = np.zeros(facts.num_rows, bool)
     if decided is not None:
         value_set = decided.column("owner").combine_chunks()

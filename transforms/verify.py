@@ -115,7 +115,7 @@ def publish_sketches(sketches: pa.Table, records: pa.Table) -> pa.Table:
 
 
 def mark_earlier(sketches: pa.Table, before: pa.Table) -> pa.Table:
-    """SKETCHES of a rebuild in which new ones tell the split that the same id had before (`before`: published SKETCHES)."""
+    """SKETCHES in which new ones tell the split that the same id had before (`before`: published SKETCHES)."""
     place = pc.index_in(sketches.column("id"), value_set=before.column("id").combine_chunks())
     marks = pc.subtract(pa.scalar(NEW - 1, pa.int8()), before.column("published").take(place))
     is_new = pc.less(sketches.column("published"), 0)
