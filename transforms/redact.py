@@ -437,7 +437,7 @@ class Redactor:
         """The value that the parts make, if any way to write it is a finding from end to end."""
         for whole in parts.wholes:
             text = context + whole
-            (findings,) = self._find({_Part(text, "", ""): self._fired(text)}).values()
+            (findings,) = self._find({_Part(text, "", ""): self._fired([text])[text]}).values()
             for finding in findings:
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
                     value = self._canonical(finding.entity, undisguised(whole))
@@ -485,7 +485,8 @@ class Redactor:
 
         `names` are what a model found in them: models read a text once, not what is left of it. Raises Unstable.
         """
-        fired = {part: self._fired(part.prefix + part.text) if bits is None else bits for part, bits in parts.items()}
+        seen = self._fired([part.prefix + part.text for part, bits in parts.items() if bits is None])
+        fired = {part: seen[part.prefix + part.text] if bits is None else bits for part, bits in parts.items()}
         looked = {part: bits for part, bits in fired.items() if bits or part.key or names or not part.text.isascii()}
         outlines: dict[_Part, list[_Part | str | Removed]] = {}
         left: dict[_Part, int | None] = {}
@@ -559,7 +560,7 @@ class Redactor:
             if self._may_differ(text, fired) and (shadow := shadow_of(text)) is not None:
                 shadows[text] = shadow
         if shadows:
-            seen = self._look({shadow.text: self._fired(shadow.text) for shadow in shadows.values()})
+            seen = self._look(self._fired([shadow.text for shadow in shadows.values()]))
             for text, shadow in shadows.items():
                 for one in seen[shadow.text]:
                     start, end = shadow.source(one.start, one.end)
@@ -570,10 +571,13 @@ class Redactor:
         """The text may be another than its shadow."""
         return bool(fired >> self._disguise & 1) or not text.isascii()
 
-    def _fired(self, text: str) -> int:
+    def _fired(self, texts: Sequence[str]) -> dict[str, int]:
+        """What the gate says of each text."""
         if self._gate is None:
-            return self._all
-        return self._gate.scan_str(text) if len(text) > _SHORT else self._fired_short(text)
+            return dict.fromkeys(texts, self._all)
+        fired = {text: self._fired_short(text) for text in texts if len(text) <= _SHORT}
+        long = [text for text in texts if len(text) > _SHORT]
+        return fired | dict(zip(long, self._gate.scan_strs(long), strict=True)) if long else fired
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
     def _fired_short(self, text: str) -> int:
