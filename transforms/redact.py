@@ -32,7 +32,7 @@ import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
-from transforms.contents import message_counts, only_contents, with_contents
+from transforms.contents import as_they_are, message_counts, more_said, says_more, with_contents
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
@@ -156,8 +156,10 @@ class _Batch:
         ends = np.cumsum(message_counts(messages))
         self._bounds = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
         self._screened = screened
-        plain = np.zeros(len(ends), np.bool_) if screened is None else only_contents(records) & ~screened.json
+        plain = np.zeros(len(ends), np.bool_) if screened is None else as_they_are(records) & ~screened.beside
         self._plain = plain.tolist()
+        more = self._rows(looked[(plain & says_more(messages))[looked]])
+        self._more = {place: list(more_said(row["messages"])) for place, row in more.items()}
         self._read = self._rows(looked[~plain[looked]])
         redactor.read_names(self._read.values(), kept)
         role, content, *_ = messages.flatten().flatten()
@@ -208,7 +210,7 @@ class _Batch:
             [Slot(text) for _, text in said],
             [(self._roles[at], slot) for slot, (at, _) in enumerate(said)],
             dict(enumerate(self._screened.contents[at] for at, _ in said)),
-            [texts[place] for texts in self._json if texts[place]],
+            [*(texts[place] for texts in self._json if texts[place]), *self._more.get(place, ())],
         )
         redacted = self._redactor.redact_contents(record, self._known)
         if redacted is None:
@@ -687,9 +689,9 @@ def _removes(templates: Iterable[Template]) -> bool:
 
 
 class _Contents(NamedTuple):
-    """A row that says something in contents alone: their slots, role and slot of each, what the gate said by slot.
+    """A row with something to redact in contents alone: their slots, role and slot of each, what the gate said by slot.
 
-    `unread` is JSON that holds nothing, and is as it would be written again.
+    `unread` is what else the row says: it holds nothing, and JSON is as it would be written again.
     """
 
     slots: Sequence[Slot]

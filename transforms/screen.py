@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from transforms.assigned import names_secret
 from transforms.canonical import canonical_json
+from transforms.contents import within
 from transforms.gate import Gate
 from transforms.schema import ROLES
 from transforms.shadow import may_differ
@@ -31,18 +32,13 @@ _AT_ONCE = 16  # texts of JSON that are scanned together
 
 
 class Screened(NamedTuple):
-    """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata; and the bits of the
-    sources that may fire on each of the `contents` of the M messages of all rows."""
+    """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata, `beside` bool[N] of all
+    but contents; and the bits of the sources that may fire on each of the `contents` of the M messages of all rows."""
 
     rows: Mask
     json: Mask
+    beside: Mask
     contents: Sequence[int]
-
-    def clean(self, lengths: NDArray[np.int64]) -> Iterator[Clean]:
-        """Row by row; `lengths` int64[N] are the rows' numbers of messages."""
-        ends = np.cumsum(lengths)
-        rows = zip((~self.json).tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True)
-        return (Clean(one, self.contents[start:end]) for one, start, end in rows)
 
 
 class Clean(NamedTuple):
@@ -72,10 +68,11 @@ class Screen:
         role, content, reasoning, name, calls, call_id, _ = flat.flatten()
         other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
         contents = self._fired(content)
-        inside = self._calls(calls) | _any(contents)
+        more = self._calls(calls)
         for texts in (other, reasoning, name, call_id):
-            inside |= self._texts(texts)
-        return Screened(marked | _any_within(messages, inside), marked, contents)
+            more |= self._texts(texts)
+        beside = marked | within(messages, more)
+        return Screened(beside | within(messages, _any(contents)), marked, beside, contents)
 
     def _calls(self, calls: pa.ListArray) -> Mask:
         identity, kind, function = calls.flatten().flatten()
@@ -83,7 +80,7 @@ class Screen:
         inside = self._json(arguments, frozenset())
         for texts in (identity, kind, called):
             inside |= self._texts(texts)
-        return _any_within(calls, inside)
+        return within(calls, inside)
 
     def _texts(self, texts: pa.StringArray) -> Mask:
         return _any(self._fired(texts)) if texts.null_count < len(texts) else np.zeros(len(texts), np.bool_)
@@ -154,14 +151,6 @@ class Screen:
 
 def _any(fired: Sequence[int]) -> Mask:
     return np.fromiter(map(bool, fired), np.bool_, len(fired))
-
-
-def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:
-    """bool[N]: a list holds something marked. `inside` are marks of its flattened values."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    total = np.concatenate([[0], np.cumsum(inside)])
-    return np.asarray(total[ends] > total[ends - lengths])
 
 
 def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[tuple[str, str]]:
