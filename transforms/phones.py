@@ -594,7 +594,8 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     end = start + len(candidate)
     if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
-    candidate = _in_ascii(candidate)  # dates above are of ASCII digits alone
+    if "x" not in candidate.lower():  # what follows it, and dates above, the matcher takes in ASCII digits alone
+        candidate = _in_ascii(candidate)
     first = _first_number(candidate, region, fewest)
     if first is None:
         return None
