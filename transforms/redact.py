@@ -3,7 +3,8 @@
 A record is flattened into *slots*, one a string, in a fixed order: the messages' fields, then tools, then metadata;
 within JSON its keys, strings and numbers. Each slot becomes a template (see `placeholders`) by passes over the text
 until nothing more is found. A value found in one slot goes wherever else the record says it. Then the numbers are
-filled in, and the record is put together again.
+filled in, and the record is put together again. Contents of a batch become templates together, pass by pass and
+recognizer by recognizer; what is not known of them by then, each by itself.
 
     text ──split at placeholders──► parts ──secrets + analyzer──► kept │ Removed │ kept ──again──► … (3 passes)
 
