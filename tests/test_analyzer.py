@@ -357,6 +357,20 @@ def test_windows_find_what_the_whole_text_holds(analyzer: Analyzer, exact: Analy
     assert merge_findings(analyzer.find(text)) == merge_findings(exact.find(text))
 
 
+colons = st.sampled_from(
+    ["::", ":", "1", "fe80:", ":a1", "2001:db8::7", " ", "\n", "\x0b", "\x1c", "%eth0", "/64", ".5", "std::", "x"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(colons, max_size=12).map("".join))
+@example("a::\x0bfe80::1%eth0 ::1")
+def test_windows_of_words_find_what_the_whole_text_holds(analyzer: Analyzer, text: str) -> None:
+    (known,) = (one for one in analyzer._known if one.entity == "IP_ADDRESS")
+    for compiled in known._compiled:
+        assert list(compiled.spans(text)) == [match.span() for match in compiled._plain.finditer(text)]
+
+
 @pytest.mark.parametrize("offset", range(LONG - 30, LONG + 30, 7))
 def test_a_value_across_the_edge_of_a_window(analyzer: Analyzer, offset: int) -> None:
     text = "x" * offset + " jane@example.com " + "y" * LONG * 2

@@ -140,10 +140,19 @@ def test_rows_do_not_depend_on_their_batch(left: list[dict[str, Any]], right: li
     assert sum((part.entities for part in parts), parts[0].entities.__class__()) == whole.entities
 
 
+quiet = st.sampled_from(
+    [None, "", "no JSON", "{}", canonical({"days": 3}), canonical({"note": "x 4711"}), '{"b":1,"a":1}']
+)
+turns = st.builds(
+    message,
+    st.sampled_from(["user", "assistant", "tool", ""]),
+    strings | st.just("my pin is 4711"),
+    reasoning=st.sampled_from([None, None, "4711 of <PIN_1>", "because"]),
+    tool_calls=st.none() | st.lists(st.none() | st.builds(call, quiet), max_size=2),
+)
 talk = st.fixed_dictionaries(
     {
-        "messages": st.none()
-        | st.lists(st.builds(message, st.sampled_from(["user", "assistant", "tool", ""]), strings), max_size=4),
+        "messages": st.none() | st.lists(turns, max_size=4),
         "tools": st.none() | st.sampled_from([canonical([]), canonical([{"says": PLANTED[0]}])]),
         "metadata": st.dictionaries(st.sampled_from("ab"), scalars, max_size=2).map(canonical),
         "n_redactions": st.sampled_from([None, 0, 3]),
@@ -159,10 +168,18 @@ def test_contents_in_their_column_become_what_rows_made_anew_become(many: list[d
     by_column = redact_records(records, OPTIONS)
     by_column.records.validate(full=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redact, "only_contents", lambda some: np.zeros(some.num_rows, np.bool_))
+        patch.setattr(redact, "as_they_are", lambda some: np.zeros(some.num_rows, np.bool_))
         anew = redact_records(records, OPTIONS)
     assert anew.records.to_pylist() == by_column.records.to_pylist()
     assert anew.entities == by_column.entities
+
+
+def test_a_value_of_contents_that_arguments_say_too_goes_from_both() -> None:
+    asked, silent = (message("user", "my pin is 4711", tool_calls=[call(one)]) for one in ('{"q":"x 4711"}', '{"q":1}'))
+    one, other = redacted({"messages": [asked]}, {"messages": [silent]})
+    arguments = [row["messages"][0]["tool_calls"][0]["function"]["arguments"] for row in (one, other)]
+    assert arguments == ['{"q":"x <PIN_1>"}', '{"q":1}']
+    assert one["messages"][0]["content"] == other["messages"][0]["content"] == "my pin is <PIN_1>"
 
 
 def test_a_value_of_contents_that_json_says_too_goes_from_both() -> None:
@@ -412,11 +429,11 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
     """Has every text looked into by `scan`."""
     redactor = redactor_for(OPTIONS)
     monkeypatch.setattr(redactor, "_scan", lambda texts: {text: scan(text) for text in texts})
-    monkeypatch.setattr(redactor, "_fired", lambda _: 1)
+    monkeypatch.setattr(redactor, "_fired", lambda texts: dict.fromkeys(texts, 1))
 
     def all_of(records: pa.RecordBatch, _: object) -> Screened:
         some = np.ones(records.num_rows, np.bool_)
-        return Screened(some, some, [1] * len(records.column("messages").flatten()))
+        return Screened(some, some, some, [1] * len(records.column("messages").flatten()))
 
     monkeypatch.setattr(redactor, "screen", all_of)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import re2
 
@@ -28,8 +28,17 @@ class SecretPattern:
         self._characters, self._bytes = re2.compile(pattern, options), re2.compile(pattern.encode(), options)
         self.groupindex: dict[str, int] = self._characters.groupindex
 
-    def finditer(self, text: str) -> Iterator[Any]:
-        return iter(self._bytes.finditer(text.encode()) if text.isascii() else self._characters.finditer(text))
+    def spans(self, text: str) -> Iterator[list[tuple[int, int]]]:
+        """The spans of each match and of its groups."""
+        if not text.isascii():
+            for match in self._characters.finditer(text):
+                yield [match.span(group) for group in range(match.re.groups + 1)]
+            return
+        search, anywhere, encoded = self._bytes._regexp.Match, re2._Anchor.UNANCHORED, text.encode()
+        position, size = 0, len(encoded)
+        while (found := search(anywhere, encoded, position, size))[0][0] >= 0:
+            yield found
+            position = max(found[0][1], position + 1)
 
 
 # ------------------------------------------------------------------------------------------- what looks like a secret
@@ -225,9 +234,9 @@ _LOOSE_LEAST = 6  # characters of a value that is linked loosely
 def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
     """The values of one kind in a text."""
     link, quoted = one.pattern.groupindex["link"], one.pattern.groupindex["quote"]
-    for match in one.pattern.finditer(text):
-        start = match.end()
-        quote = text[slice(*match.span(quoted))]
+    for spans in one.pattern.spans(text):
+        start = spans[0][1]
+        quote = text[slice(*spans[quoted])]
         value = _read(text, start, quote)
         if value is None:
             continue
@@ -235,7 +244,7 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
-        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
+        tight = text[slice(*spans[link])] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
         if _plausible(one.entity, kept, bool(quote), tight) and not (one.loose and not quote and _is_loose(kept)):
             yield Finding(start, end, one.entity, 0.8, True)
 

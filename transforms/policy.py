@@ -106,7 +106,7 @@ _STOP_WORDS = _words(
 
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
-_NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
+_NEAR = (48, 96, 300)  # characters before a value in which they are looked for first
 _OFTEN = 8  # a text's characters over those that may be looked at for some places, before all its words are listed
 
 

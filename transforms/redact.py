@@ -3,7 +3,8 @@
 A record is flattened into *slots*, one a string, in a fixed order: the messages' fields, then tools, then metadata;
 within JSON its keys, strings and numbers. Each slot becomes a template (see `placeholders`) by passes over the text
 until nothing more is found. A value found in one slot goes wherever else the record says it. Then the numbers are
-filled in, and the record is put together again.
+filled in, and the record is put together again. Contents of a batch become templates together, pass by pass and
+recognizer by recognizer; what is not known of them by then, each by itself.
 
     text ──split at placeholders──► parts ──secrets + analyzer──► kept │ Removed │ kept ──again──► … (3 passes)
 
@@ -32,7 +33,7 @@ import transforms.coder  # noqa: F401  (registers the coder of record batches)
 from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
-from transforms.contents import message_counts, only_contents, with_contents
+from transforms.contents import as_they_are, message_counts, more_said, says_more, with_contents
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
@@ -156,8 +157,10 @@ class _Batch:
         ends = np.cumsum(message_counts(messages))
         self._bounds = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
         self._screened = screened
-        plain = np.zeros(len(ends), np.bool_) if screened is None else only_contents(records) & ~screened.json
+        plain = np.zeros(len(ends), np.bool_) if screened is None else as_they_are(records) & ~screened.beside
         self._plain = plain.tolist()
+        more = self._rows(looked[(plain & says_more(messages))[looked]])
+        self._more = {place: list(more_said(row["messages"])) for place, row in more.items()}
         self._read = self._rows(looked[~plain[looked]])
         redactor.read_names(self._read.values(), kept)
         role, content, *_ = messages.flatten().flatten()
@@ -208,7 +211,7 @@ class _Batch:
             [Slot(text) for _, text in said],
             [(self._roles[at], slot) for slot, (at, _) in enumerate(said)],
             dict(enumerate(self._screened.contents[at] for at, _ in said)),
-            [texts[place] for texts in self._json if texts[place]],
+            [*(texts[place] for texts in self._json if texts[place]), *self._more.get(place, ())],
         )
         redacted = self._redactor.redact_contents(record, self._known)
         if redacted is None:
@@ -437,7 +440,7 @@ class Redactor:
         """The value that the parts make, if any way to write it is a finding from end to end."""
         for whole in parts.wholes:
             text = context + whole
-            (findings,) = self._find({_Part(text, "", ""): self._fired(text)}).values()
+            (findings,) = self._find({_Part(text, "", ""): self._fired([text])[text]}).values()
             for finding in findings:
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
                     value = self._canonical(finding.entity, undisguised(whole))
@@ -485,7 +488,8 @@ class Redactor:
 
         `names` are what a model found in them: models read a text once, not what is left of it. Raises Unstable.
         """
-        fired = {part: self._fired(part.prefix + part.text) if bits is None else bits for part, bits in parts.items()}
+        seen = self._fired([part.prefix + part.text for part, bits in parts.items() if bits is None])
+        fired = {part: seen[part.prefix + part.text] if bits is None else bits for part, bits in parts.items()}
         looked = {part: bits for part, bits in fired.items() if bits or part.key or names or not part.text.isascii()}
         outlines: dict[_Part, list[_Part | str | Removed]] = {}
         left: dict[_Part, int | None] = {}
@@ -559,7 +563,7 @@ class Redactor:
             if self._may_differ(text, fired) and (shadow := shadow_of(text)) is not None:
                 shadows[text] = shadow
         if shadows:
-            seen = self._look({shadow.text: self._fired(shadow.text) for shadow in shadows.values()})
+            seen = self._look(self._fired([shadow.text for shadow in shadows.values()]))
             for text, shadow in shadows.items():
                 for one in seen[shadow.text]:
                     start, end = shadow.source(one.start, one.end)
@@ -570,10 +574,13 @@ class Redactor:
         """The text may be another than its shadow."""
         return bool(fired >> self._disguise & 1) or not text.isascii()
 
-    def _fired(self, text: str) -> int:
+    def _fired(self, texts: Sequence[str]) -> dict[str, int]:
+        """What the gate says of each text."""
         if self._gate is None:
-            return self._all
-        return self._gate.scan_str(text) if len(text) > _SHORT else self._fired_short(text)
+            return dict.fromkeys(texts, self._all)
+        fired = {text: self._fired_short(text) for text in texts if len(text) <= _SHORT}
+        long = [text for text in texts if len(text) > _SHORT]
+        return fired | dict(zip(long, self._gate.scan_strs(long), strict=True)) if long else fired
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
     def _fired_short(self, text: str) -> int:
@@ -683,9 +690,9 @@ def _removes(templates: Iterable[Template]) -> bool:
 
 
 class _Contents(NamedTuple):
-    """A row that says something in contents alone: their slots, role and slot of each, what the gate said by slot.
+    """A row with something to redact in contents alone: their slots, role and slot of each, what the gate said by slot.
 
-    `unread` is JSON that holds nothing, and is as it would be written again.
+    `unread` is what else the row says: it holds nothing, and JSON is as it would be written again.
     """
 
     slots: Sequence[Slot]

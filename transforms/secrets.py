@@ -38,8 +38,7 @@ class Rule:
     score: float = 1.0
 
     def spans(self, text: str) -> Iterator[Span]:
-        for match in self.pattern.finditer(text):
-            start, end = match.span(1)
+        for _, (start, end), *_ in self.pattern.spans(text):
             value = text[start:end]
             kept = _unbracketed(value)
             if kept and (self.check is None or self.check(kept)):
@@ -273,7 +272,7 @@ _BODY = re.compile(
 
 def _private_keys(text: str) -> Iterator[Span]:
     """From BEGIN to END; without an END as far as base64 goes."""
-    starts = [match.span() for match in _BEGIN.finditer(text)]
+    starts = [spans[0] for spans in _BEGIN.spans(text)]
     ends = [start for start, _ in starts[1:]] + [len(text)]
     for (start, body), following in zip(starts, ends[: len(starts)], strict=True):
         end = _END.search(text, body, min(body + _KEY_BYTES, following))
