@@ -48,7 +48,7 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.screen import Clean, Screen, Screened, as_context, is_digest
+from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_within
 from transforms.secrets import find_secrets, secret_sources
 from transforms.shadow import shadow_of, shadow_sources, undisguised
 
@@ -730,7 +730,7 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         while free in walked or (free != name and free in value):
             number += 1
             free = f"{seen}_{number}"
-        walked[free] = _walk_value(one, name, (*path, name), visit, kept)
+        walked[free] = _walk_value(one, key_within(value, name), (*path, name), visit, kept)
     return walked
 
 
