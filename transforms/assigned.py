@@ -309,6 +309,23 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
 
 
+# ------------------------------------------------------------------------------------------- questions
+
+_ASKED = re.compile(rf"(?i)(?P<password>{_PASS})|\b(?P<pin>pin)\b|(?P<key>\bapi[ _-]?key|\btoken)\b")
+_NOT_ASKED = re.compile(r"(?i)\b(?:when|how|why|where|did|change[ds]?|reset|forg[eo]t\w*|many|policy|characters?)\b")
+_NO_ANSWER = re.compile(r"[/.~]|\w+://|[0-9]+(?:[.,:/\-][0-9]+)+$")  # a path, an address, a date, a version
+
+
+def asks_for_secret(question: str, answer: str) -> str:
+    """What stands before a secret in place of a question for it; nothing where it asks for none, or `answer` is none.
+
+    >>> asks_for_secret("What is your PIN for the card", "4821"), asks_for_secret("When did you reset it", "4821")
+    ('pin: ', '')
+    """
+    asked = None if _NOT_ASKED.search(question) or _NO_ANSWER.match(answer) else _ASKED.search(question)
+    return "" if asked is None else f"{asked.lastgroup}: "
+
+
 # ------------------------------------------------------------------------------------------- fields of JSON
 
 _STRONG_NAME = re.compile(rf"(?i)(?:{_PASS}|pass|(?:^|[^a-z])(?:pw|senha))s?[0-9]*$")
