@@ -572,7 +572,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
                 before += 1
             if not before or reach[before - 1] <= start:
                 found += self._longest_valid(text, start, end)
-        return [(start + _is_opened(text, start, end), end) for start, end in found]
+        return [(_unopened(text, start, end), end) for start, end in found]
 
     def _matched(self, text: str) -> list[tuple[int, int]]:
         return [
@@ -588,9 +588,11 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         return [(start, longest)] if longest else []
 
 
-def _is_opened(text: str, start: int, end: int) -> bool:
-    """The number begins with a bracket that is not closed within it."""
-    return text[start] == "(" and text.find(")", start, end) < 0
+def _unopened(text: str, start: int, end: int) -> int:
+    """Where the number starts, without a bracket that is not closed within it and what else is no digit behind that."""
+    if text[start] != "(" or text.find(")", start, end) >= 0:
+        return start
+    return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
 
 
 class _Span(NamedTuple):
