@@ -85,6 +85,19 @@ POSITIVE = [
     ("driver's license D12345678", "US_DRIVER_LICENSE", "D12345678"),
     ("my NHS number is 943 476 5919", "UK_NHS", "943 476 5919"),
     ("NI number QQ123456C no, AB123456C", "UK_NINO", "AB123456C"),
+    ("https://example.com/?a=b&email=jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("see example.com/home/jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("user_email=jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("bounce+jane=example.com@example.org", "EMAIL_ADDRESS", "bounce+jane=example.com@example.org"),
+    ("r&d@example.com: hello", "EMAIL_ADDRESS", "r&d@example.com"),
+    ("jane@example.com:files/x, git@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("(4155552671)", "PHONE_NUMBER", "4155552671"),
+    ('{"userPhone":4155552671}', "PHONE_NUMBER", "4155552671"),
+    ("see http://203.0.113.7/x", "IP_ADDRESS", "203.0.113.7"),
+    ("ip/203.0.113.7, /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.7"),
+    ("see /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.8"),
+    ('"browserVersion":"124.0.0.0","ip":"203.0.113.7"', "IP_ADDRESS", "203.0.113.7"),
+    ("mac-00-1A-2B-3C-4D-5E", "MAC_ADDRESS", "00-1A-2B-3C-4D-5E"),
 ]
 
 NEGATIVE = [
@@ -100,6 +113,7 @@ NEGATIVE = [
     "275.43397884615385",
     "95808 + 3036165596 = 3036261404",
     "28980-18480=10500",
+    "10)**(-4342944813)",
     "2147483647, INT_MIN = -2147483648",
     "from +1980-02-29 on",
     "see section 1.2.3.4, sections 1.2.3.4 and 1.2.3.5; chapter no. 3.10.2.1",
@@ -116,6 +130,12 @@ NEGATIVE = [
     "https://example.com/a/b?c=d",
     "123e4567-e89b-12d3-a456-426614174000",
     "@app.route('/') and x @ y",
+    "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36 Edg/124.0.0.0",
+    '"browser_version":"124.0.0.0", "browserVersion": "124.0.0.0", Server: nginx/1.25.3.1',
+    "SHA1 Fingerprint=AF:A2:8B:C0:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:E2:70",
+    "MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48, AF-A2-8B-C0-11-22-33-44",
+    "git clone git@example.com:foo/bar.git or git+https://git@example.com/foo",
+    '{"heapSizeLimit": 4345298944, \\"heapTotal\\": 4345298944, "orderNumber":"4345298944"}',
 ]
 
 

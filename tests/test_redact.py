@@ -354,6 +354,20 @@ def test_the_key_is_context_for_its_value() -> None:
     }
 
 
+def test_a_setting_is_told_by_the_name_beside_it() -> None:
+    settings = [
+        {"name": "DB_PASSWORD", "value": "correcthorse"},
+        {"Key": "ssn", "Value": "536228726"},
+        {"key": "ssn", "value": 536228726},
+        {"name": "colour", "value": "correct"},
+        {"name": ["password"], "value": "horse"},
+    ]
+    (row,) = redacted({"messages": [], "metadata": canonical({"env": settings})})
+    assert [one.get("value", one.get("Value")) for one in orjson.loads(row["metadata"])["env"]] == [
+        *("<PASSWORD_1>", "<US_SSN_1>", "<US_SSN_1>", "correct", "horse"),
+    ]
+
+
 def test_tool_call_ids_stay_consistent() -> None:
     (row,) = redacted(
         {

@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
@@ -30,7 +31,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
-from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
+from transforms.adjacent import Parts, adjacent_parts, answer_to, may_answer, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
 from transforms.contents import as_they_are, message_counts, more_said, says_more, with_contents
@@ -50,7 +51,7 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.screen import Clean, Screen, Screened, as_context, is_digest
+from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_within
 from transforms.secrets import find_all_secrets, secret_sources
 from transforms.shadow import Shadow, shadow_of, shadow_sources, undisguised
 
@@ -300,7 +301,8 @@ class Redactor:
         """What of the batch may hold something to redact, seen from its columns."""
         assert self._gate is not None
         screened = Screen(self._gate, self._options.secrets, 1 << self._disguise).look(records, kept)
-        return screened._replace(rows=screened.rows | may_join(records.column("messages")))
+        messages = records.column("messages")
+        return screened._replace(rows=screened.rows | may_join(messages) | may_answer(messages))
 
     def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
         """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
@@ -372,7 +374,7 @@ class Redactor:
 
     def _templates(self, record: _Record | _Contents, known: dict[Slot, Template]) -> list[Template] | None:
         """What becomes of the record's slots; None where JSON that was not read says a value that goes."""
-        templates = self._settle(record.slots, known, record.fired)
+        templates = self._settle(record.slots, known, record.fired, record.turns)
         self._join_turns(templates, record.turns)
         if record.unread:
             values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
@@ -395,7 +397,13 @@ class Redactor:
         except Exception:
             return {}
 
-    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template], fired: Mapping[int, int]) -> list[Template]:
+    def _settle(
+        self,
+        slots: Sequence[Slot],
+        known: dict[Slot, Template],
+        fired: Mapping[int, int],
+        turns: Sequence[tuple[str, int]] = (),
+    ) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable.
 
         `fired` are what a gate says of slots, by their places; 0 where nothing is found.
@@ -407,6 +415,7 @@ class Redactor:
             if template is None:
                 template = known[slot] = self._template(slot, bits)
             templates.append(template)
+        self._answer(templates, slots, turns)
         spread: set[str] = set()
         for _ in range(PASSES):
             values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
@@ -416,6 +425,15 @@ class Redactor:
             spread |= new.keys()
             templates = spreading
         raise Unstable
+
+    def _answer(self, templates: list[Template], slots: Sequence[Slot], turns: Sequence[tuple[str, int]]) -> None:
+        """Removes values that are such for the question before them."""
+        for (role, asked), (other, slot) in pairwise(turns):
+            if role == other or len(templates[slot]) > 1 or not isinstance(text := templates[slot][0], str):
+                continue
+            answer = answer_to(slots[asked].text, text)
+            if answer is not None and (removed := self._whole(*answer)):
+                self._remove(templates, (slot,), answer[1], removed)
 
     def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
         """Removes values whose parts are in several turns of one speaker."""
@@ -828,7 +846,7 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         while free in walked or (free != name and free in value):
             number += 1
             free = f"{seen}_{number}"
-        walked[free] = _walk_value(one, name, (*path, name), visit, kept)
+        walked[free] = _walk_value(one, key_within(value, name), (*path, name), visit, kept)
     return walked
 
 

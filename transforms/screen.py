@@ -162,12 +162,27 @@ def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[
         for name, one in value.items():
             if name:
                 yield "", name
-            yield from _slots(one, name, (*path, name), kept)
+            yield from _slots(one, key_within(value, name), (*path, name), kept)
     elif isinstance(value, list):
         for one in value:
             yield from _slots(one, key, (*path, ""), kept)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield key, str(int(value))
+
+
+_OF_SETTINGS = {"value": ("name", "key"), "Value": ("Name", "Key")}
+
+
+def key_within(value: dict[str, Any], name: str) -> str:
+    """The key that what `value` keeps under `name` has as context: in lists of settings the name that stands beside it.
+
+    >>> key_within({"name": "DB_PASSWORD", "value": "x"}, "value"), key_within({"name": 1, "value": 2}, "value")
+    ('DB_PASSWORD', 'value')
+    """
+    for beside in _OF_SETTINGS.get(name, ()):
+        if isinstance(value.get(beside), str):
+            return str(value[beside])
+    return name
 
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")

@@ -136,7 +136,7 @@ _TOKENS = (
     _token("API_KEY", "dckr_pat_ hvs. hvb.", r"dckr_pat_[\w\-]{20,}|hv[sb]\.[\w\-]{20,}"),  # Docker Hub, Vault
     _token("API_KEY", "lin_api_ ntn_", r"lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,}"),  # Linear, Notion
     _token("API_KEY", "secret_ sq0", r"secret_[A-Za-z0-9]{43}|sq0(?:atp|csp)-[\w\-]{22,}"),  # Notion, Square
-    _token("API_KEY", ":aa", r"[0-9]{8,10}:AA[\w\-]{33}"),  # Telegram
+    Rule("API_KEY", (":aa",), SecretPattern(rf"{_START}(?:bot)?([0-9]{{8,10}}:AA[\w\-]{{33}})")),  # Telegram
     _token("API_KEY", "age-secret-key-", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
     _token("JWT", "eyj", r"eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]{8,}){1,4}"),
     _token("PRIVATE_KEY", "ls0tls1crudj", r"LS0tLS1CRUdJ[A-Za-z0-9+/=]{20,}"),
