@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_redact import said
+from transforms.options import CustomRecognizer, RedactOptions
 from transforms.shadow import may_differ, shadow_of, undisguised
 
 DISGUISED = [
@@ -22,6 +24,8 @@ DISGUISED = [
     ("jane\\u0040example.com", "jane@example.com"),
     ("jane\\\\u0040example.com", "jane@example.com"),
     ("jane&#64;example.com, jane&#x40;example.com", "jane@example.com, jane@example.com"),
+    (r"one\ntwo\r\n\tthree\\nfour", "one\ntwo\r\n\tthree\nfour"),
+    (r"one%0Atwo\u000athree&#10;four&#xA;five\x09six", "one\ntwo\nthree\nfour\nfive\tsix"),
     ("john (at) example dot com", "john@example.com"),
     ("john[at]example[dot]com", "john@example.com"),
     ("John AT example DOT co DOT uk", "John@example.co.uk"),
@@ -52,10 +56,11 @@ def test_a_shadow_knows_where_it_comes_from(text: str) -> None:
     if shadow is None:
         return
     assert undisguised(text) == shadow.text
-    assert len(shadow.starts) == len(shadow.ends) == len(shadow.text)
-    assert all(0 <= start < end <= len(text) for start, end in zip(shadow.starts, shadow.ends, strict=True))
-    assert shadow.starts == sorted(shadow.starts)
-    assert shadow.ends == sorted(shadow.ends)
+    starts, ends = shadow.places
+    assert len(starts) == len(ends) == len(shadow.text)
+    assert all(0 <= start < end <= len(text) for start, end in zip(starts, ends, strict=True))
+    assert starts == sorted(starts)
+    assert ends == sorted(ends)
     for place, character in enumerate(shadow.text):
         start, end = shadow.source(place, place + 1)
         assert end - start > 1 or undisguised(text[start:end]) == character or not text[start:end].isascii()
@@ -74,6 +79,72 @@ def test_a_value_and_its_disguise_are_one() -> None:
     assert said("a@example.com or a (at) example dot com or ａ＠ｅｘａｍｐｌｅ．ｃｏｍ") == [
         "<EMAIL_ADDRESS_1> or <EMAIL_ADDRESS_1> or <EMAIL_ADDRESS_1>"
     ]
+
+
+# A value, what it becomes, and what stands around it.
+AFTER_ESCAPES = [
+    ("4111 1111 1111 1111", "<CREDIT_CARD_1>"),
+    ("4111111111111111", "<CREDIT_CARD_1>"),
+    ("536-22-1234", "<US_SSN_1>"),
+    ("GB82 WEST 1234 5698 7654 32", "<IBAN_CODE_1>"),
+    ("8.8.8.8", "<IP_ADDRESS_1>"),
+    ("2001:db8:0:1::7", "<IP_ADDRESS_1>"),
+    ("00:1A:2B:3C:4D:5E", "<MAC_ADDRESS_1>"),
+    ("AB123456C", "<UK_NINO_1>"),
+    ("0x52908400098527886E0F7030069857D2E4169EE7", "<CRYPTO_1>"),
+    ("2125550199", "<PHONE_NUMBER_1>"),
+    ("+1 212 555 0199", "<PHONE_NUMBER_1>"),
+    ("john@acme.com", "<EMAIL_ADDRESS_1>"),
+    ("Bluebird", "<PROJECT_1>"),
+]
+
+
+@pytest.mark.parametrize(("value", "placeholder"), AFTER_ESCAPES)
+@pytest.mark.parametrize("escape", [r"\n", r"\t", r"\r\n", r"\\n", r"\u000a", "%0A"])
+def test_values_between_escapes_go_and_escapes_stay(value: str, placeholder: str, escape: str) -> None:
+    options = RedactOptions(custom=(CustomRecognizer(name="PROJECT", deny=("Bluebird",), score=1.0),))
+    text = f"It is:{escape}{{}}{escape}Bye, {{}}"
+    assert said(text.format(value, value), options=options) == [text.format(placeholder, placeholder)]
+
+
+def test_a_tool_result_of_json_stays_json() -> None:
+    note = {"note": "Card:\n4111 1111 1111 1111\nMail:\r\njane@acme.com\nPassword: Secr3tPa55!\nBye", "ok": True}
+    (content,) = said(json.dumps({"result": json.dumps(note)}))
+    assert json.loads(json.loads(content)["result"]) == {
+        "note": "Card:\n<CREDIT_CARD_1>\nMail:\r\n<EMAIL_ADDRESS_1>\nPassword: <PASSWORD_1>\nBye",
+        "ok": True,
+    }
+
+
+def test_a_value_goes_after_an_escape_too() -> None:
+    assert said("password: hunter2!", r"it was\nhunter2!\nor nhunter2!") == [
+        "password: <PASSWORD_1>",
+        r"it was\n<PASSWORD_1>\nor nhunter2!",
+    ]
+
+
+def test_a_quoted_value_may_hold_escapes() -> None:
+    assert said(r'{"password": "one\ntwo3"} {\"password\": \"four\\tfive6\"}') == [
+        r'{"password": "<PASSWORD_1>"} {\"password\": \"<PASSWORD_2>\"}'
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"C:\new\table\report.txt",
+        r"\\server\nightly\raw\v2",
+        r"\nabla \theta = \rho^2 \tau",
+        r"^\d+\r\n\t[a-z]{2,4}$",
+        r'print("a\tb\n")',
+    ],
+)
+def test_what_only_looks_like_escapes_stays(text: str) -> None:
+    assert said(text, "jane@example.com " + text) == [text, "<EMAIL_ADDRESS_1> " + text]
+
+
+def test_a_token_that_begins_like_an_escape_goes() -> None:
+    assert said(r"C:\keys\npm_" + "Ab3d" * 9) == [r"C:\keys\<NPM_TOKEN_1>"]
 
 
 def test_hostile_texts_keep_their_size() -> None:

@@ -227,13 +227,15 @@ UNSPACED = (
 _SPACE = r"[\s\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 _MOST_SPACE = 4  # characters of white space between the words of a phrase
 _EDGE = rf"[^\pL\pM\pN_]|[{UNSPACED}]"
+_ESCAPED_LINE = r"\\[nrt]"  # in JSON within a text a line may end before a word so
 _IS_EDGE, _IS_UNSPACED, _IS_MARK = re2.compile(_EDGE), re2.compile(f"[{UNSPACED}]"), re2.compile(r"\pM")
+_IS_ESCAPED = re2.compile(_ESCAPED_LINE)
 _PART = 4096  # characters searched at once, so that what one match costs is bounded
 _AT_ONCE = 4096  # words of an automaton: RE2's grow with the words that a text begins
 
 
 class Words:
-    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins.
+    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins, but of an escaped line end.
 
     In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, and
     with any white space where they hold some.
@@ -282,7 +284,9 @@ class _Some:
         either = "|".join(gap.join(map(re2.escape, word.split(" "))) if spelled else re2.escape(word) for word in words)
         self._whole = whole
         self._longest = max(len(word) + word.count(" ") * (_MOST_SPACE - 1) for word in words)
-        self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if apart else f"({either})", options)
+        self._pattern = re2.compile(
+            rf"(?:^|{_EDGE}|{_ESCAPED_LINE})({either})(?:$|{_EDGE})" if apart else f"({either})", options
+        )
         # Where a match lies costs RE2 memory that grows with the words, for each text; that there is none costs none.
         options.never_capture = True
         self._any = re2.compile(either, options)
@@ -290,7 +294,7 @@ class _Some:
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         reached = 0
         for base in range(0, len(text), _PART):
-            first = max(base - 1, reached, 0)
+            first = max(base - 2, reached, 0)
             part = text[first : base + _PART + self._longest + 1]
             if self._any.search(part) is None:
                 continue
@@ -308,7 +312,8 @@ class _Some:
 
 def _is_whole(text: str, start: int, end: int) -> bool:
     """An edge on either side; a letter of a script without spaces is one, but before a mark that belongs to it."""
-    if start and not (_is_edge(text[start - 1]) or _IS_UNSPACED.match(text[start])):
+    before = text[start - 2 : start] if start > 1 else text[:start]
+    if start and not (_is_edge(text[start - 1]) or _IS_UNSPACED.match(text[start]) or _IS_ESCAPED.fullmatch(before)):
         return False
     if end == len(text):
         return True

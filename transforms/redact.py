@@ -12,8 +12,10 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 
 from __future__ import annotations
 
+import bisect
 import functools
 import gc
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,7 +52,7 @@ from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.screen import Clean, Screen, Screened, as_context, is_digest
 from transforms.secrets import find_secrets, secret_sources
-from transforms.shadow import shadow_of, shadow_sources, undisguised
+from transforms.shadow import escapes, shadow_of, shadow_sources, undisguised
 
 _ALLOCATED = (
     100_000  # objects beyond those given back that set a collection going: findings refer to each other in no ring
@@ -488,11 +490,13 @@ class Redactor:
         if not self._may_differ(text, fired):
             return found
         shadow = shadow_of(text)
-        if shadow is not None:
-            for one in self._look(shadow.text, self._fired(shadow.text)):
-                start, end = shadow.source(one.start, one.end)
-                found.append(one._replace(start=start, end=end))
-        return found
+        if shadow is None:
+            return found
+        hidden = []
+        for one in self._look(shadow.text, self._fired(shadow.text)):
+            start, end = shadow.source(one.start, one.end)
+            hidden.append(one._replace(start=start, end=end))
+        return _well_read(text, found, hidden) + hidden
 
     def _may_differ(self, text: str, fired: int) -> bool:
         """The text may be another than its shadow."""
@@ -556,6 +560,37 @@ class Redactor:
                 yield piece
             elif position < len(piece):
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
+
+
+def _well_read(text: str, found: list[Finding], hidden: Sequence[Finding]) -> list[Finding]:
+    r"""What is `found` in a text, less what takes its escapes for part of a value, as the shadow (`hidden`) tells.
+
+    Of `\njane@example.com` the `n` is no part of the address. What lies within an escape is nothing. Where both find
+    something and the one in the text holds an escape, the shadow is right, unless the value is in quotes.
+    """
+    spans = escapes(text) if found else []
+    if not spans:
+        return found
+    ends = [end for _, end in spans]
+    starts = sorted(one.start for one in hidden)
+    reach = list(itertools.accumulate((one.end for one in sorted(hidden)), max))
+
+    def misread(one: Finding) -> bool:
+        place = bisect.bisect_right(ends, one.start)
+        if place == len(spans) or spans[place][0] >= one.end:
+            return False
+        if spans[place][0] <= one.start and one.end <= spans[place][1]:
+            return True
+        before = bisect.bisect_left(starts, one.end)
+        return before > 0 and reach[before - 1] > one.start and not _quoted(text, one)
+
+    return [one for one in found if not misread(one)]
+
+
+def _quoted(text: str, one: Finding) -> bool:
+    """The finding is all that stands between two quotes, which may be escaped."""
+    quote = text[one.start - 1 : one.start]
+    return quote in ('"', "'") and text[one.end : one.end + 4].lstrip("\\").startswith(quote)
 
 
 def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:

@@ -3,9 +3,9 @@ r"""A text as it would be if nobody had disguised it, with the way back: what pa
     text     ｊohn\u200b＠example．com   ２１２-５５５-０１９９   jane%40example.com   john (at) example dot com
     shadow   john@example.com          212-555-0199         jane@example.com     john@example.com
 
-Undone are: percent, JSON and HTML escapes of ASCII; full-width and other compatibility forms (Unicode's NFKC, one
-character at a time), digits of other scripts, characters without width, dashes and spaces that only look like those
-of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses.
+Undone are: percent, JSON and HTML escapes of ASCII and of line ends; full-width and other compatibility forms (Unicode's
+NFKC, one character at a time), digits of other scripts, characters without width, dashes and spaces that only look like
+those of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses.
 `shadow_of` says None for a text that holds none of these, which a search for what each must hold finds out cheaply.
 """
 
@@ -14,28 +14,40 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import re2
 
 from transforms.gate import Source
 
+# What stands from start to end becomes this: character by character where it is as long, else all of it.
+Edit = tuple[int, int, str]
+Span = tuple[int, int]
 
-class Shadow(NamedTuple):
-    """`text`, and where each of its characters starts and ends in the text that it is the shadow of."""
 
-    text: str
-    starts: list[int]
-    ends: list[int]
+class Shadow:
+    """`text`, and where each of its characters starts and ends in the text that it is the shadow of.
+
+    `edits` made the one of the other, one list after the other.
+    """
+
+    def __init__(self, text: str, length: int, edits: Sequence[Sequence[Edit]]) -> None:
+        self.text = text
+        self._length, self._edits = length, edits
+
+    @functools.cached_property
+    def places(self) -> tuple[list[int], list[int]]:
+        """Where the characters start, and where they end: many texts are told to hold nothing before this is asked."""
+        starts, ends = list(range(self._length)), list(range(1, self._length + 1))
+        for edits in self._edits:
+            starts, ends = _moved(starts, ends, edits)
+        return starts, ends
 
     def source(self, start: int, end: int) -> tuple[int, int]:
         """The span of the disguised text that `text[start:end]` stands for; `start` is less than `end`."""
-        return self.starts[start], self.ends[end - 1]
-
-
-# What stands from start to end becomes this: character by character where it is as long, else all of it.
-Edit = tuple[int, int, str]
+        starts, ends = self.places
+        return starts[start], ends[end - 1]
 
 
 def shadow_of(text: str) -> Shadow | None:
@@ -47,10 +59,12 @@ def shadow_of(text: str) -> Shadow | None:
     """
     if not may_differ(text):
         return None
-    shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
-    for edits in _EDITS:
-        shadow = _edited(shadow, edits(shadow.text))
-    return None if shadow.text == text else shadow
+    plain, made = text, []
+    for find in _EDITS:
+        if edits := list(find(plain)):
+            made.append(edits)
+            plain = _replaced(plain, edits)
+    return None if plain == text else Shadow(plain, len(text), made)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -71,30 +85,28 @@ def _replaced(text: str, edits: Iterable[Edit]) -> str:
     return "".join(parts) + text[position:] if parts else text
 
 
-def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
-    parts: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+def _moved(starts: list[int], ends: list[int], edits: Iterable[Edit]) -> tuple[list[int], list[int]]:
+    """Where characters stand, after `edits`."""
+    new_starts: list[int] = []
+    new_ends: list[int] = []
     position = 0
     for start, end, replacement in edits:
-        parts += (shadow.text[position:start], replacement)
         if len(replacement) == end - start:
-            starts += shadow.starts[position:end]
-            ends += shadow.ends[position:end]
+            new_starts += starts[position:end]
+            new_ends += ends[position:end]
         else:
-            starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
-            ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
+            new_starts += starts[position:start] + [starts[start]] * len(replacement)
+            new_ends += ends[position:start] + [ends[end - 1]] * len(replacement)
         position = end
-    if not parts:
-        return shadow
-    return Shadow(
-        "".join(parts) + shadow.text[position:], starts + shadow.starts[position:], ends + shadow.ends[position:]
-    )
+    return new_starts + starts[position:], new_ends + ends[position:]
 
 
 # ------------------------------------------------------------------------------------------- is there anything to do
 
-_ESCAPE = r"%[2-7][0-9A-Fa-f]|\\+u00[2-7][0-9A-Fa-f]|\\+x[2-7][0-9A-Fa-f]|&#(?:[xX]0{0,4}[2-7][0-9A-Fa-f]|0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
+_PERCENT = r"%(?:[2-7][0-9A-Fa-f]|0[9AaDd])"
+_BACKSLASH = r"\\+(?:(?:u00|x)(?:[2-7][0-9A-Fa-f]|0[9AaDd])|[nrt])"
+_ENTITY = r"&#(?:[xX]0{0,4}(?:[2-7][0-9A-Fa-f]|[9AaDd])|0{0,4}(?:9|1[03]|3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
+_ESCAPE = f"{_PERCENT}|{_BACKSLASH}|{_ENTITY}"
 _AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
 _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
 
@@ -176,18 +188,37 @@ _FOREIGN = "".join(sorted(_LATIN))
 
 # ------------------------------------------------------------------------------------------- the edits
 
-_ESCAPED = re.compile(_ESCAPE)
+_ESCAPED, _MISREAD = re.compile(_ESCAPE), re.compile(rf"{_BACKSLASH}|{_ENTITY}|%0[9AaDd]")
+_LINE = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def _escapes(text: str) -> Iterator[Edit]:
     for match in _ESCAPED.finditer(text):
-        escape = match.group()
-        if escape.startswith("&#") and escape[2] not in "xX":
-            code = int(escape[2:-1])
-        else:
-            code = int(escape.rstrip(";")[-2:], 16)
-        if code != 0x7F:
-            yield (*match.span(), chr(code))
+        if (plain := _unescaped(match.group())) != "\x7f":
+            yield (*match.span(), plain)
+
+
+def _unescaped(escape: str) -> str:
+    r"""The character that an escape stands for.
+
+    >>> [_unescaped(one) for one in ("%40", "&#64;", "&#x40;", r"\u0040", r"\\n")]
+    ['@', '@', '@', '@', '\n']
+    """
+    if escape[-1] in _LINE:
+        return _LINE[escape[-1]]
+    code = escape.rstrip(";").rpartition("#")[2]
+    if escape[0] == "&" and code[0] not in "xX":
+        return chr(int(code))
+    return chr(int(code.lstrip("xX")[-2:], 16))
+
+
+def escapes(text: str) -> list[Span]:
+    r"""Where `text` holds backslash escapes and entities, which patterns may read as parts of what adjoins.
+
+    >>> escapes(r"one\ntwo&#64;three%40four")
+    [(3, 5), (8, 13)]
+    """
+    return [match.span() for match in _MISREAD.finditer(text)]
 
 
 _OTHERS = re.compile(r"[^\x00-\x7f]+")
