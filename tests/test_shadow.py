@@ -26,6 +26,8 @@ DISGUISED = [
     ("jane&#64;example.com, jane&#x40;example.com", "jane@example.com, jane@example.com"),
     (r"one\ntwo\r\n\tthree\\nfour", "one\ntwo\r\n\tthree\nfour"),
     (r"one%0Atwo\u000athree&#10;four&#xA;five\x09six", "one\ntwo\nthree\nfour\nfive\tsix"),
+    ("jane&commat;example&period;com &lt;&quot;R&amp;D&quot;&gt;&nbsp;&apos;", 'jane@example.com <"R&D"> \''),
+    ("&amp;quot;one&amp;amp;#39;&#160;&#xA0;&#xa0;", "\"one'   "),
     ("john (at) example dot com", "john@example.com"),
     ("john[at]example[dot]com", "john@example.com"),
     ("John AT example DOT co DOT uk", "John@example.co.uk"),
@@ -105,6 +107,28 @@ def test_values_between_escapes_go_and_escapes_stay(value: str, placeholder: str
     options = RedactOptions(custom=(CustomRecognizer(name="PROJECT", deny=("Bluebird",), score=1.0),))
     text = f"It is:{escape}{{}}{escape}Bye, {{}}"
     assert said(text.format(value, value), options=options) == [text.format(placeholder, placeholder)]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "password = &quot;Secr3tPa55!&quot;; name = &quot;hi&quot;",
+            "password = &quot;<PASSWORD_1>&quot;; name = &quot;hi&quot;",
+        ),
+        ("{&quot;password&quot;:&quot;Secr3tPa55!&quot;}", "{&quot;password&quot;:&quot;<PASSWORD_1>&quot;}"),
+        ("&amp;quot;password&amp;quot;:&amp;quot;one two3&amp;quot;", "&amp;quot;password&amp;quot;:&amp;quot;<PASSWORD_1>&amp;quot;"),
+        ("&lt;password&gt;Secr3tPa55!&lt;/password&gt;", "&lt;password&gt;<PASSWORD_1>&lt;/password&gt;"),
+        ("Password: Secr3tPa55!&lt;br&gt;Bye", "Password: <PASSWORD_1>&lt;br&gt;Bye"),
+        ("api_key=&#x22;abcdEFGH12345678&#x22;", "api_key=&#x22;<API_KEY_1>&#x22;"),
+        ("?a=1&amp;password=Secr3tPa55!&amp;user=b", "?a=1&amp;password=<PASSWORD_1>&amp;user=b"),
+        ("&lt;jane&#64;acme.com&gt; or jane@acme.com", "&lt;<EMAIL_ADDRESS_1>&gt; or <EMAIL_ADDRESS_1>"),
+        ("card&nbsp;4111&nbsp;1111&nbsp;1111&nbsp;1111&nbsp;&amp;", "card&nbsp;<CREDIT_CARD_1>&nbsp;&amp;"),
+        ("AT&amp;T: if (a &lt; b &amp;&amp; c &gt; 7) &quot;x&quot;", "AT&amp;T: if (a &lt; b &amp;&amp; c &gt; 7) &quot;x&quot;"),
+    ],
+)  # fmt: skip
+def test_values_between_entities_go_and_entities_stay(text: str, left: str) -> None:
+    assert said(text) == [left]
 
 
 def test_a_tool_result_of_json_stays_json() -> None:

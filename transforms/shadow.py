@@ -105,7 +105,11 @@ def _moved(starts: list[int], ends: list[int], edits: Iterable[Edit]) -> tuple[l
 
 _PERCENT = r"%(?:[2-7][0-9A-Fa-f]|0[9AaDd])"
 _BACKSLASH = r"\\+(?:(?:u00|x)(?:[2-7][0-9A-Fa-f]|0[9AaDd])|[nrt])"
-_ENTITY = r"&#(?:[xX]0{0,4}(?:[2-7][0-9A-Fa-f]|[9AaDd])|0{0,4}(?:9|1[03]|3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
+_NAMED = {"quot": '"', "apos": "'", "lt": "<", "gt": ">", "amp": "&", "nbsp": " ", "commat": "@", "period": ".", "colon": ":",
+          "equals": "=", "lowbar": "_", "plus": "+", "Tab": "\t", "NewLine": "\n"}  # fmt: skip
+_HEXADECIMAL = "[xX]0{0,4}(?:[2-7][0-9A-Fa-f]|[9AaDd]|[aA]0)"
+_DECIMAL = "0{0,4}(?:9|1[03]|3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]|160)"
+_ENTITY = rf"&(?:amp;){{0,3}}(?:#(?:{_HEXADECIMAL}|{_DECIMAL})|{'|'.join(_NAMED)});"  # `&amp;quot;` too: escaped twice
 _ESCAPE = f"{_PERCENT}|{_BACKSLASH}|{_ENTITY}"
 _AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
 _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
@@ -201,15 +205,16 @@ def _escapes(text: str) -> Iterator[Edit]:
 def _unescaped(escape: str) -> str:
     r"""The character that an escape stands for.
 
-    >>> [_unescaped(one) for one in ("%40", "&#64;", "&#x40;", r"\u0040", r"\\n")]
-    ['@', '@', '@', '@', '\n']
+    >>> [_unescaped(one) for one in ("%40", "&#64;", "&#x40;", r"\u0040", "&commat;", r"\\n", "&amp;#10;")]
+    ['@', '@', '@', '@', '@', '\n', '\n']
     """
-    if escape[-1] in _LINE:
-        return _LINE[escape[-1]]
-    code = escape.rstrip(";").rpartition("#")[2]
-    if escape[0] == "&" and code[0] not in "xX":
-        return chr(int(code))
-    return chr(int(code.lstrip("xX")[-2:], 16))
+    if escape[0] != "&":
+        return _LINE.get(escape[-1]) or chr(int(escape[-2:], 16))
+    name = escape[:-1].rpartition(";")[2].lstrip("&")
+    if name[0] != "#":
+        return _NAMED[name]
+    code = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
+    return " " if code == 160 else chr(code)  # no-break
 
 
 def escapes(text: str) -> list[Span]:
