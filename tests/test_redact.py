@@ -289,6 +289,60 @@ def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
     assert row["metadata"] == '{"ref":"<US_BANK_NUMBER_1>","s":"x12345678"}'
 
 
+@pytest.mark.parametrize(
+    ("found", "spellings", "entity"),
+    [
+        ("+1 212 555 0199", "12125550199, +1.212.555.0199, 1 (212) 555 0199", "PHONE_NUMBER"),
+        ("(212) 555-0199", "order 2125550199, order (212)5550199", "PHONE_NUMBER"),
+        ("+49 30 901820", "4930901820, order 49-30-901820", "PHONE_NUMBER"),
+        ("536-22-1234", "536221234, 536.22.1234, ssn_536221234, line\\n536221234", "US_SSN"),
+        (
+            "4111 1111 1111 1111",
+            "order 4111111111111111, scan_4111111111111111, order 4111 11111111-1111",
+            "CREDIT_CARD",
+        ),
+    ],
+)
+def test_a_number_goes_in_other_spellings_too(found: str, spellings: str, entity: str) -> None:
+    first, second = said(f"It is {found}.", f"{spellings};")
+    assert first == f"It is <{entity}_1>."
+    assert re.sub(f"<{entity}_1>", "", second) == re.sub(r"\+?\(?[0-9][0-9 ().\-]+[0-9]", "", f"{spellings};")
+
+
+def test_a_number_within_another_stays() -> None:
+    others = ["x536221234", "536221234x", "5362212345", "1536221234", "536221 23", "5362\n21234", "536,221,234"]
+    assert said("SSN 536-22-1234", *others) == ["SSN <US_SSN_1>", *others]
+
+
+def test_short_numbers_go_as_they_are_spelled_alone() -> None:
+    assert said("PIN: 4711, password: 47124712", "4-7-1-1 and 4712-4712") == [
+        "PIN: <PIN_1>, password: <PASSWORD_1>",
+        "4-7-1-1 and 4712-4712",
+    ]
+
+
+def test_a_number_goes_from_json_that_nothing_else_is_found_in() -> None:
+    metadata = {"n": [1, 536221234], "text": "a 53622 1234"}
+    assert redacted({"messages": [message("user", "hi")], "metadata": canonical(metadata)})[0]["metadata"] == canonical(
+        metadata
+    )
+    (row,) = redacted({"messages": [message("user", "SSN 536-22-1234")], "metadata": canonical(metadata)})
+    assert row["metadata"] == canonical({"n": [1, "<US_SSN_1>"], "text": "a <US_SSN_1>"})
+
+
+def test_many_spellings_of_many_numbers() -> None:
+    cards = [f"4111 11{number:02} 1111 11" for number in range(100)]
+    valid = [f"{card}{end:02}" for card in cards for end in range(100) if _luhn(f"{card}{end:02}")][:300]
+    first, second = said(" ".join(valid), ", ".join(f"order {card.replace(' ', '')}" for card in valid))
+    assert not re.search("[0-9]{5}", first + second)
+    assert re.findall("<.*?>", first) == re.findall("<.*?>", second)
+
+
+def _luhn(card: str) -> bool:
+    digits = [int(digit) for digit in card if digit != " "][::-1]
+    return sum(digits[::2] + [digit * 2 % 10 + digit // 5 for digit in digits[1::2]]) % 10 == 0
+
+
 def test_overlapping_findings_go_as_one_span() -> None:
     (content,) = said("see https://bob:hunter2@example.com/x")
     assert content == "see https://<URL_CREDENTIALS_1>@example.com/x"  # not the e-mail that password and host look like

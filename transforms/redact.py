@@ -38,6 +38,7 @@ from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
 from transforms.placeholders import (
+    Digits,
     Finding,
     Numbering,
     Placeholders,
@@ -346,8 +347,8 @@ class Redactor:
         templates = self._settle(record.slots, known, record.fired)
         self._join_turns(templates, record.turns)
         if record.unread:
-            values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
-            if any(raw in text for text in record.unread for raw in values):
+            values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
+            if values and _says(record.unread, values, Digits(values.values())):
                 return None
         return templates
 
@@ -520,10 +521,11 @@ class Redactor:
 
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
-        least = min(map(len, values))
+        digits = Digits(values.values())
+        least = min(digits.least, *map(len, values))
         kept = {piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least}
         few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
-        if not kept or (few and not _says(kept, values)):
+        if not kept or (few and not _says(kept, values, digits)):
             return templates
         finders = [
             Words(words, whole=whole, spelled=False)
@@ -534,27 +536,28 @@ class Redactor:
             if words
         ]
         return [
-            tuple(self._without(template, slot.key, finders, values))
+            tuple(self._without(template, slot.key, finders, digits, values))
             for template, slot in zip(templates, slots, strict=True)
         ]
 
     def _without(
-        self, template: Template, key: str, finders: Iterable[Words], values: dict[str, Removed]
+        self, template: Template, key: str, finders: Iterable[Words], digits: Digits, values: dict[str, Removed]
     ) -> Iterator[str | Removed]:
-        least = min(map(len, values))
+        least = min(digits.least, *map(len, values))
         for index, piece in enumerate(template):
             if isinstance(piece, Removed) or len(piece) < least or self._placeholders.taken(piece):
                 yield piece
                 continue
-            spans = sorted({span for finder in finders for span in finder.spans(piece)})
+            spans = {(start, end, values[piece[start:end]]) for finder in finders for start, end in finder.spans(piece)}
+            spans.update(digits.said(piece))
             position = 0
             prefix = "" if index else as_context(key)
-            for start, end in spans:
+            for start, end, removed in sorted(spans, key=lambda span: (span[0], -span[1], span[2])):
                 if start < position:
                     continue
                 if start > position:
                     yield from self._redact(piece[position:start], key, "" if position else prefix, PASSES - 1)
-                yield values[piece[start:end]]
+                yield removed
                 position = end
             if not position:
                 yield piece
@@ -611,10 +614,10 @@ def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
     return said[::-1]
 
 
-def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:
-    """A value may stand in a piece."""
+def _says(pieces: Iterable[str], values: Iterable[str], digits: Digits) -> bool:
+    """A value may stand in a piece as it was spelled, or does in its digits."""
     said = "\n".join(pieces)
-    return any(value in said for value in values)
+    return any(value in said for value in values) or digits.are_in(said)
 
 
 def _tells(raw: str) -> bool:
