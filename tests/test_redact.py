@@ -223,13 +223,33 @@ def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> Non
 def test_denied_words_have_one_number_in_all_spellings() -> None:
     options = RedactOptions(
         custom=(
-            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed")),
+            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed", "O'Neil")),
             CustomRecognizer(name="CODE", pattern="[Zz]9"),
         )
     )
-    assert said("Blue Moon, zed", "blue\n moon ZED z9 Z9", options=options) == [
-        "<PLAN_1>, <PLAN_2>",
-        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2>",
+    assert said("Blue Moon, zed, O'Neil", "blue\n moon ZED z9 Z9 blue_moon_v2 O’NEIL O&#39;Neil", options=options) == [
+        "<PLAN_1>, <PLAN_2>, <PLAN_3>",
+        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2> <PLAN_1>_v2 <PLAN_3> <PLAN_3>",
+    ]
+
+
+def test_denied_words_go_from_the_names_of_files_and_keys() -> None:
+    options = RedactOptions(custom=(CustomRecognizer(name="PLAN", deny=("Bluebird",)),))
+    (row,) = redacted(
+        {
+            "messages": [message("user", "see bluebird_plan.docx and project_bluebird, not bluebirds")],
+            "metadata": canonical({"Bluebird_plan": {"my_bluebird": 1}}),
+        },
+        options=options,
+    )
+    assert row["messages"][0]["content"] == "see <PLAN_1>_plan.docx and project_<PLAN_1>, not bluebirds"
+    assert row["metadata"] == canonical({"<PLAN_1>_plan": {"my_<PLAN_1>": 1}})
+
+
+def test_a_short_value_goes_from_the_names_of_files_too() -> None:
+    assert said("from 8.8.8.8", "log_8.8.8.8_old.txt, log8.8.8.8") == [
+        "from <IP_ADDRESS_1>",
+        "log_<IP_ADDRESS_1>_old.txt, log8.8.8.8",
     ]
 
 

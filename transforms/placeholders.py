@@ -14,7 +14,7 @@ import ipaddress
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import re2
@@ -296,21 +296,23 @@ class Digits:
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30fb\u30fd-\u30ff\u3400-\u9fff\uac00-\ud7ff\U00020000-\U0003ffff"
 )
-_SPACE = r"[\s\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
-_MOST_SPACE = 4  # characters of white space between the words of a phrase
-_EDGE = rf"[^\pL\pM\pN_]|[{UNSPACED}]"
+_SPACE = r"[\s_\-\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
+_MOST_SPACE = 4  # characters of white space, or that stand for it in names of files, between the words of a phrase
+_APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019\u2032\uff07"
+_EDGE = rf"[^\pL\pM\pN]|[{UNSPACED}]"
 _ESCAPED_LINE = r"\\[nrt]"  # in JSON within a text a line may end before a word so
 _IS_EDGE, _IS_UNSPACED, _IS_MARK = re2.compile(_EDGE), re2.compile(f"[{UNSPACED}]"), re2.compile(r"\pM")
 _IS_ESCAPED = re2.compile(_ESCAPED_LINE)
+_IS_APOSTROPHE, _IS_SPACE = re.compile(f"[{_APOSTROPHES}]"), re.compile(r"[\s_\-]+")
 _PART = 4096  # characters searched at once, so that what one match costs is bounded
 _AT_ONCE = 4096  # words of an automaton: RE2's grow with the words that a text begins
 
 
 class Words:
-    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins, but of an escaped line end.
+    """Finds words or phrases; `whole` ones only where no letter or digit adjoins, but of an escaped line end.
 
-    In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, and
-    with any white space where they hold some.
+    In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, with
+    any apostrophe where they hold one, and with any white space, `_` or `-` where they hold white space.
     """
 
     def __init__(self, words: Iterable[str], *, whole: bool, spelled: bool) -> None:
@@ -330,6 +332,8 @@ class Words:
 
         >>> list(Words(["Acme", "Acme Inc"], whole=True, spelled=True).spans("ACME acme  inc, acmes"))
         [(0, 4), (5, 14)]
+        >>> list(Words(["Acme Inc"], whole=True, spelled=True).spans("my_acme-inc_plan.docx"))
+        [(3, 11)]
         >>> list(Words(["\u5317\u4eac"], whole=True, spelled=True).spans("\u6211\u5728\u5317\u4eac\u5de5\u4f5c"))
         [(2, 4)]
         """
@@ -352,8 +356,7 @@ class _Some:
         options = re2.Options()
         options.max_mem = 256 << 20  # 256 MiB: room for long lists
         options.case_sensitive = not spelled
-        gap = f"{_SPACE}{{1,{_MOST_SPACE}}}"
-        either = "|".join(gap.join(map(re2.escape, word.split(" "))) if spelled else re2.escape(word) for word in words)
+        either = "|".join(_in_any_way(word, _SPACE, re2.escape) if spelled else re2.escape(word) for word in words)
         self._whole = whole
         self._longest = max(len(word) + word.count(" ") * (_MOST_SPACE - 1) for word in words)
         self._pattern = re2.compile(
@@ -396,6 +399,20 @@ def _is_edge(character: str) -> bool:
     return _IS_EDGE.fullmatch(character) is not None
 
 
+def _in_any_way(word: str, space: str, escape: Callable[[str], str]) -> str:
+    said = (f"[{_APOSTROPHES}]".join(map(escape, _IS_APOSTROPHE.split(part))) for part in word.split())
+    return f"{space}{{1,{_MOST_SPACE}}}".join(said)
+
+
 def spelled_pattern(word: str) -> str:
     """A pattern of Python's `re`, in any case, that is found wherever `Words` finds a word that may be `spelled` in any way."""
-    return rf"[\s\u1680]{{1,{_MOST_SPACE}}}".join(map(re.escape, word.split()))
+    return _in_any_way(word, r"[\s_\-\u1680]", re.escape)
+
+
+def spelled_alike(word: str) -> str:
+    """What is the same in all ways to spell a word.
+
+    >>> spelled_alike("O\u2019Neil  INC"), spelled_alike("o'neil_inc")
+    ("o'neil inc", "o'neil inc")
+    """
+    return _IS_SPACE.sub(" ", _IS_APOSTROPHE.sub("'", word)).casefold()

@@ -48,6 +48,7 @@ from transforms.placeholders import (
     Words,
     canonical_value,
     merge_findings,
+    spelled_alike,
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
@@ -407,9 +408,9 @@ class Redactor:
         return None
 
     def _canonical(self, entity: str, said: str) -> str:
-        """What is the same in all spellings of a value: of denied words, in any case and white space."""
+        """What is the same in all spellings of a value."""
         if entity in self._denied:
-            return " ".join(said.split()).casefold()
+            return spelled_alike(said)
         return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
