@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 
 import pytest
@@ -176,6 +177,13 @@ def test_hostile_texts_keep_their_size() -> None:
         text = shape * (20_000 // len(shape))
         shadow = shadow_of(text)
         assert shadow is None or len(shadow.text) <= len(text)
+
+
+def test_backslashes_take_linear_time() -> None:
+    text = "\\" * 300_000 + r" \n \\\n"
+    start = time.process_time()
+    assert undisguised(text) == "\\" * 300_000 + " \n \n"
+    assert time.process_time() - start < 5
 
 
 VALUES = ["bob.k@mail.example.com", "203.0.113.77", "password: hunter2!", "00:1A:2B:3C:4D:5E", "postgres://u:pw12@h/db",
