@@ -168,6 +168,34 @@ def test_what_only_looks_like_escapes_stays(text: str) -> None:
     assert said(text, "jane@example.com " + text) == [text, "<EMAIL_ADDRESS_1> " + text]
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("scan_4111111111111111.pdf", "scan_<CREDIT_CARD_1>.pdf"),
+        ("4111-1111-1111-1111_scan.pdf", "<CREDIT_CARD_1>_scan.pdf"),
+        ("ssn_536-22-1234.pdf", "ssn_<US_SSN_1>.pdf"),
+        ("_4111 1111 1111 1111_", "_<CREDIT_CARD_1>_"),
+        ("_536-22-1234_4111111111111111_", "_<US_SSN_1>_<CREDIT_CARD_1>_"),
+    ],
+)
+def test_cards_and_social_security_numbers_go_from_names_of_files(text: str, left: str) -> None:
+    assert said(text) == [left]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "var_1234567890123 = f_1700000000000000(x_4111111111111112)",
+        "order_4111111111111111",
+        "setup_1.2.3.4_x64.exe",
+        "_2024-05-06_",
+        "a_123-45-67890, b4111_1111_1111_1111",
+    ],
+)
+def test_numbers_in_other_names_stay(text: str) -> None:
+    assert said(text) == [text]
+
+
 def test_a_token_that_begins_like_an_escape_goes() -> None:
     assert said(r"C:\keys\npm_" + "Ab3d" * 9) == [r"C:\keys\<NPM_TOKEN_1>"]
 

@@ -5,7 +5,8 @@ r"""A text as it would be if nobody had disguised it, with the way back: what pa
 
 Undone are: percent, JSON and HTML escapes of ASCII and of line ends; full-width and other compatibility forms (Unicode's
 NFKC, one character at a time), digits of other scripts, characters without width, dashes and spaces that only look like
-those of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses.
+those of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses;
+underscores beside cards and US social security numbers.
 `shadow_of` says None for a text that holds none of these, which a search for what each must hold finds out cheaply.
 """
 
@@ -111,6 +112,8 @@ _HEXADECIMAL = "[xX]0{0,4}(?:[2-7][0-9A-Fa-f]|[9AaDd]|[aA]0)"
 _DECIMAL = "0{0,4}(?:9|1[03]|3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]|160)"
 _ENTITY = rf"&(?:amp;){{0,3}}(?:#(?:{_HEXADECIMAL}|{_DECIMAL})|{'|'.join(_NAMED)});"  # `&amp;quot;` too: escaped twice
 _ESCAPE = rf"{_PERCENT}|\\{_ESCAPED_CODE}|{_ENTITY}"
+# Of the values in names of files those that are neither versions nor numbers of variables.
+_IN_NAMES = "(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{4}(?:[0-9]{12}|(?:[ -][0-9]{4}){3}))"
 _AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
 _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
 
@@ -131,7 +134,7 @@ class _Linear:
         return found
 
 
-_ASCII_MARK = _Linear(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
+_ASCII_MARK = _Linear(rf"{_ESCAPE}|_{_IN_NAMES}|{_IN_NAMES}_|(?i:{_AT}| dot [a-z])")
 
 
 def shadow_sources() -> list[Source]:
@@ -280,6 +283,19 @@ def _look_alikes(text: str) -> Iterator[Edit]:
                     yield offset, offset + 1, _LATIN[letter]
 
 
+_JOINED = re.compile(rf"(?<![A-Za-z0-9]){_IN_NAMES}(?![A-Za-z0-9])")
+
+
+def _joins(text: str) -> Iterator[Edit]:
+    """Underscores beside values."""
+    reached = 0
+    for match in _JOINED.finditer(text) if "_" in text else ():
+        for place in (match.start() - 1, match.end()):
+            if place >= reached and text[place : place + 1] == "_":
+                yield place, place + 1, " "
+                reached = place + 1
+
+
 # A spelled address: brackets around `at`, or `at` and `dot` as words. RE2: linear on any text.
 _LABEL = "[A-Za-z0-9_+\\-]{1,64}"
 _SOME_DOT = rf"(?:{_DOT}| dot |\.)"
@@ -325,4 +341,4 @@ def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
         yield (*match.span(), ".")
 
 
-_EDITS = (_escapes, _characters, _look_alikes, _spelled)
+_EDITS = (_escapes, _characters, _look_alikes, _joins, _spelled)
