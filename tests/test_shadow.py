@@ -141,6 +141,17 @@ def test_a_tool_result_of_json_stays_json() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ["postgres://app:s3cr3t@db.internal:5432/orders", "mysql -u root -pS3cr3tPa55", "api_key=abcdEFGH12345678"],
+)
+def test_a_quote_that_is_escaped_keeps_its_backslashes(secret: str) -> None:
+    (content,) = said(json.dumps(json.dumps(json.dumps({"a": secret, "b": f"'{secret}'"}))))
+    (left,) = said(secret)
+    assert left.endswith("_1>")
+    assert json.loads(json.loads(json.loads(content))) == {"a": left, "b": f"'{left}'"}
+
+
 def test_a_value_goes_after_an_escape_too() -> None:
     assert said("password: hunter2!", r"it was\nhunter2!\nor nhunter2!") == [
         "password: <PASSWORD_1>",

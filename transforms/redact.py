@@ -60,6 +60,7 @@ _ALLOCATED = (
     100_000  # objects beyond those given back that set a collection going: findings refer to each other in no ring
 )
 _SHORT = 16  # characters of texts whose gate and outcome are remembered: most are left between two findings
+_QUOTES = ('"', "'")
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
 WHOLE_BELOW = 12  # characters: shorter values are looked for elsewhere in the record as whole words only
@@ -517,7 +518,7 @@ class Redactor:
     def _look(self, text: str, fired: int) -> list[Finding]:
         found = self._analyzer.find(text, fired)
         if secrets := (fired & (1 << self._disguise) - 1) >> len(self._analyzer.sources):
-            found += find_secrets(text, secrets)
+            found += [_before_quote(text, one) for one in find_secrets(text, secrets)]
         return found
 
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
@@ -566,6 +567,13 @@ class Redactor:
                 yield from self._redact(piece[position:], key, "", PASSES - 1)
 
 
+def _before_quote(text: str, one: Finding) -> Finding:
+    """The finding without the backslashes of a quote that follows: in JSON within a text they are the quote's."""
+    if text[one.end : one.end + 1] not in _QUOTES or text[one.end - 1] != "\\":
+        return one
+    return one._replace(end=one.start + len(text[one.start : one.end].rstrip("\\")))
+
+
 def _well_read(text: str, found: list[Finding], hidden: Sequence[Finding]) -> list[Finding]:
     r"""What is `found` in a text, less what takes its escapes for part of a value, as the shadow (`hidden`) tells.
 
@@ -594,7 +602,7 @@ def _well_read(text: str, found: list[Finding], hidden: Sequence[Finding]) -> li
 def _quoted(text: str, one: Finding) -> bool:
     """The finding is all that stands between two quotes, which may be escaped."""
     quote = text[one.start - 1 : one.start]
-    return quote in ('"', "'") and text[one.end : one.end + 4].lstrip("\\").startswith(quote)
+    return quote in _QUOTES and text[one.end : one.end + 4].lstrip("\\").startswith(quote)
 
 
 def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
