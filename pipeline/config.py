@@ -265,7 +265,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes section.key=value, not {assignment!r}")
+        raise UsageError("--set takes section.key=value, such as dedupe.threshold=0.9")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -282,8 +282,18 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     place[last] = value
 
 
+# Nothing of what stands there is told: it may be what nobody must read.
+_CUSTOM = (
+    "write a list of {name: CODE, pattern: …} and {name: CODE, deny: [word, other]}, each with a score if need be; "
+    "names are capitals, digits and _, words are strings"
+)
+
+
 def _explain(error: Mapping[str, Any]) -> str:
     """One sentence for one of pydantic's findings, with the near miss."""
+    if error["loc"][:2] == ("redact", "custom") and error["type"] != "value_error":
+        place = ".".join(str(part) for part in error["loc"][:4])
+        return f"{place}: {_CUSTOM}" if error["type"] != "extra_forbidden" else f"redact.custom: {_CUSTOM}"
     place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
     if error["type"] == "extra_forbidden":
         *sections, last = [str(part) for part in error["loc"]]

@@ -11,6 +11,7 @@ from transforms.storage import Storage
 from transforms.stores import KINDS, in_words
 
 _MISTYPED = re.compile(r"(\w+):(?!//[^/])")
+_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
 def absolute(uri: str) -> str:
@@ -35,4 +36,5 @@ def usable(uri: str, what: str = "use") -> Iterator[None]:
         raise
     except Exception as error:
         told = in_words(error, uri, what)
-        raise UsageError(f"{told} ({uri})" if uri not in str(told) else str(told), told.hint) from None
+        shown = _PASSWORD.sub("://…@", uri)
+        raise UsageError(f"{told} ({shown})" if uri not in str(told) else str(told), told.hint) from None

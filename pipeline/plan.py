@@ -22,9 +22,10 @@ from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
+from transforms.placeholders import RedactionTimeout
 from transforms.read import WorkUnit, cut_units
 from transforms.reasons import SPLITS
-from transforms.redact import redactor_for
+from transforms.redact import RedactionFailed, redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
@@ -68,13 +69,15 @@ class Base:
     """What is published before the run: the snapshot it starts from, nothing for the first.
 
     `index`, `suppressed` and `guards` are paths of files in the dataset's folder; the counts are records in the
-    splits. `guards` hold records that a rebuild must not come near: those of eval.
+    splits. `guards` hold records that a rebuild must not come near: those of eval. `frozen_eval` are its files, in Parquet,
+    where nobody joins it any more.
     """
 
     index: tuple[str, ...] = ()
     index_bytes: int = 0
     suppressed: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
+    frozen_eval: tuple[str, ...] = ()
     train: int = 0
     val: int = 0
     eval: int = 0
@@ -319,8 +322,14 @@ def shard_names(uris: Sequence[str], redact: Callable[[str], str]) -> list[str]:
 
 
 def redacted_place(uri: str, redact: Callable[[str], str]) -> str:
-    """A URI or pattern, each part of its path redacted by itself."""
-    return "/".join(redact(part) for part in uri.split("/"))
+    """A URI or pattern, each part of its path redacted by itself. Raises UsageError where that fails."""
+    try:
+        return "/".join(redact(part) for part in uri.split("/"))
+    except (RedactionFailed, RedactionTimeout):
+        raise UsageError(
+            "the name of an input, or of a benchmark, can't be looked through for personal data",
+            "see whether redact.model is in order, or rename the file",
+        ) from None
 
 
 def unit_bytes(config: Config, total: int) -> int:
@@ -344,6 +353,7 @@ def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str)
         bool(plan.base.index),
         tuple(join(output, path) for path in plan.base.suppressed),
         benchmarks_uri(work) if plan.benchmarks else None,
+        tuple(join(output, path) for path in plan.base.frozen_eval if config.split.group_by),
     )
 
 

@@ -77,6 +77,9 @@ def test_mistakes_are_told_before_any_work(arguments, said, logs, tmp_path, caps
         ("split.group_by=user_id", "write metadata.KEY"),
         ("redact.custom=[{name: A, pattern: '(?=x)'}]", "not a valid RE2 pattern"),
         ("redact.custom=[{name: A, pattern: 'x*'}]", "matches the empty string"),
+        ("redact.custom=[{name: A, deny: [x], score: 0.2}]", "it would find nothing"),
+        ("redact={entities: [EMAIL_ADDRESS], custom: [{name: A, deny: [x]}]}", "entities leaves out: add it there"),
+        ("redact.custom=[{name: A, deny: [x]}, {name: A, deny: [y]}]", "two recognizers have the same name"),
         ("write={parquet: false, jsonl: false}", "nothing would be written"),
         ("redact.entities=[EMAIL_ADRESS]", "EMAIL_ADDRESS"),
         ("redact.entities=EMAIL", "write default, presidio or a list, as [EMAIL_ADDRESS]"),
@@ -92,6 +95,35 @@ def test_an_impossible_config_says_what_to_write(assignment, said, logs, tmp_pat
     assert mill("run", "--input", logs, "--output", tmp_path / "out", "--set", assignment) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "custom",
+    [
+        "[{name: CODE, deny: Canary}]",
+        "[{name: CODE, deny: [Canary, 12345]}]",
+        "[{name: CODE, deny: [{Canary: 1}]}]",
+        "[{name: Canary, deny: [word]}]",
+        "[{name: CODE, Canary: [word]}]",
+        "[{name: CODE, pattern: 'Canary('}]",
+        "[{name: CODE, pattern: [Canary]}]",
+        "[Canary]",
+        "Canary",
+        "{Canary: [word]}",
+    ],
+)
+def test_what_nobody_must_read_is_not_told(custom, logs, tmp_path, capsys):
+    assert mill("run", "--input", logs, "--output", tmp_path / "out", "--set", f"redact.custom={custom}") == 2
+    err = capsys.readouterr().err
+    assert "redact.custom" in err
+    assert "canary" not in err.lower()
+
+
+def test_a_password_in_an_address_is_not_told(tmp_path, capsys):
+    assert mill("run", "--input", "s3://key:canary@bucket/a.jsonl", "--output", tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert "holds a password" in err
+    assert "canary" not in err
 
 
 def test_config_files_that_are_none(tmp_path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.config import Config
 from tests.records import chat, write_lines
 from tests.test_redact import batch, message
 from tests.test_run import mill
+from transforms import named
 from transforms.hashing import Keys
 from transforms.named import PART, ModelMissing, NamedFinder, check_model, find_names, language_of, library_of
 from transforms.options import RedactOptions
@@ -140,6 +141,47 @@ def test_a_broken_model_is_told_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "config.cfg").write_text("nonsense")
     with pytest.raises(ModelMissing, match="can't load"):
         NamedFinder(RedactOptions(model=str(tmp_path)))
+
+
+class _Moody:
+    """Fails on some texts, and says of others what can't be."""
+
+    def find(self, texts: Sequence[str]) -> Iterator[Any]:
+        for text in texts:
+            if "raise" in text:
+                raise KeyError(text)
+            if "silence" not in text:
+                start = text.index("Max")
+                yield {"beyond": [(start, 99, "PER", 0.9)], "none": [(start, start + 3, None, 0.9)],
+                       "float": [(0.0, 3.0, "PER", 0.9)], "nothing": None}.get(text.split()[-1],
+                      [(start, start + 3, "PER", 0.9)])  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["raise", "silence", "beyond", "none", "float", "nothing"])
+def test_a_model_that_fails_on_a_text_costs_one_record(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "_loaded", lambda _: _Moody())
+    records = batch(
+        {"messages": [message("user", "ask Max")]},
+        {"messages": [message("user", f"ask Max {how}")]},
+        {"messages": [message("user", "see Max")]},
+    )
+    rows = redact_records(records, RedactOptions(model=f"spacy:{how}")).records.to_pylist()
+    assert [row["reasons"] for row in rows] == [[], ["redaction_failed"], []]
+    assert [row["messages"] and row["messages"][0]["content"] for row in rows] == [
+        "ask <PERSON_1>", None, "see <PERSON_1>"
+    ]  # fmt: skip
+
+
+def test_an_input_whose_name_the_model_fails_on_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(named, "_loaded", lambda _: _Moody())
+    monkeypatch.setattr(named, "check_models", lambda _: None)
+    logs = write_lines(tmp_path / "silence-Max.jsonl", [chat("hello", "yes")])
+    assert mill("run", "--input", logs, "--output", tmp_path / "out", "--set", "redact.model=spacy:moody") == 2
+    err = capsys.readouterr().err
+    assert "the name of an input" in err
+    assert "silence" not in err
 
 
 def test_an_empty_mapping_is_refused() -> None:

@@ -12,8 +12,10 @@ from phonenumbers import phonenumbermatcher as upstream
 
 from transforms.phones import (
     PhoneFinder,
+    _hold_none,
     _numbers,
     _region,
+    _signed,
     _verified,
     is_written,
     longest_written,
@@ -44,7 +46,9 @@ def written(text: str, region: str) -> bool:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return False
-    possible = text[0] == "+" and phonenumbers.is_possible_number(number)
+    digits = re.sub(r"\D", "", text)
+    named = any(int(digits[:end]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE for end in (1, 2, 3) if digits[:1] != "0")
+    possible = text[0] == "+" and named and phonenumbers.is_possible_number(number)
     fiction = (number.country_code, number.national_number // 1000) == (44, 7700900)
     return possible or fiction or phonenumbers.is_valid_number(number)
 
@@ -81,6 +85,30 @@ def test_plain_numbers_are_told_as_by_a_parse(seed: int) -> None:
     assert valid > 10
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_numbers_after_a_sign_are_told_as_by_a_parse(seed: int) -> None:
+    chooser, told, valid = Random(seed), 0, 0
+    codes = [str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE]
+    for _ in range(600):
+        region = chooser.choice([*REGIONS, "US", "GB"])
+        code = chooser.choice([*codes, *codes, "0", "00", "999", ""])
+        example = phonenumbers.example_number(chooser.choice(REGIONS))
+        if code in codes and chooser.random() < 0.7:
+            numbers = [phonenumbers.example_number_for_type(one, kind) for kind in range(11)
+                       for one in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]]  # fmt: skip
+            example = chooser.choice([one for one in numbers if one] or [example])
+        digits = str(example.national_number)[: chooser.choice([3, 6, 20, 20])]
+        digits += "".join(chooser.choices("0123456789", k=chooser.choice([0, 0, 0, 1, 4])))
+        digits = chooser.choice(["", "", "", "", "0", "1", code]) + digits
+        text = "+" + "".join(one + chooser.choice(" -./()") * (chooser.random() < 0.1) for one in code + digits)
+        assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
+        assert is_written(text, region) == written(text, region), (text, region)
+        told += _signed(text, region) is not None
+        valid += bool(_signed(text, region))
+    assert told > 200
+    assert valid > 50
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_told_to_hold_none_holds_none(seed: int) -> None:
     chooser, told, held = Random(seed), 0, 0
@@ -88,8 +116,9 @@ def test_what_is_told_to_hold_none_holds_none(seed: int) -> None:
         region = chooser.choice([*REGIONS, "US", "GB"])
         text = drawn(chooser, region)[chooser.choice([0, 0, 1, 4]) :]
         text = chooser.choice(["", "", "203.0.113.7 ", "1234 "]) + text
-        none, numbers = _region(region).holds_none(text), list(_numbers(text, region, 6))
-        assert not (none and numbers), (text, region)
+        regions = (region, chooser.choice(["US", "GB", "FR"]))
+        none, numbers = _hold_none(text, regions), [one for name in regions for one in _numbers(text, name, 6)]
+        assert not (none and numbers), (text, regions)
         told += none
         held += bool(numbers)
     assert told > 50
@@ -164,5 +193,5 @@ def test_dates_are_of_ascii_digits_alone() -> None:
 
 def test_windows_hold_whole_candidates() -> None:
     text = "3 to 12 kg: 212-555-0199 ext. 5, then 44 (20) 7946\n0958 and v2"
-    windows = [text[start:end] for start, end in phone_windows(text, 6)]
+    windows = [text[start:end] for start, end in phone_windows(text, ("US", "GB"))]
     assert windows == ["212-555-0199 ext. 5, t", "44 (20) 7946"]

@@ -485,7 +485,7 @@ def test_custom_recognizers_count() -> None:
 def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
     """Has every text looked into by `scan`."""
     redactor = redactor_for(OPTIONS)
-    monkeypatch.setattr(redactor, "_scan", scan)
+    monkeypatch.setattr(redactor, "_scan", lambda texts: {text: scan(text) for text in texts})
     monkeypatch.setattr(redactor, "_fired", lambda _: 1)
 
     def all_of(records: pa.RecordBatch, _: object) -> Screened:
@@ -496,7 +496,7 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
 
 
 def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(text: str, _: int) -> list[Finding]:
+    def fail(text: str) -> list[Finding]:
         if "bad" in text:
             raise ValueError("quotes canary")
         return []
@@ -513,14 +513,14 @@ def test_an_error_quarantines_the_record_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_never_settles_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_scan(monkeypatch, lambda text, _: [Finding(0, 1, "US_SSN", 1.0)] if text else [])
+    replace_scan(monkeypatch, lambda text: [Finding(0, 1, "US_SSN", 1.0)] if text else [])
     (row,) = redacted({"messages": [message("user", "aaaaaaaaaa")]})
     assert row["reasons"] == [Reason.REDACTION_UNSTABLE]
     assert row["messages"] is None
 
 
 def test_a_time_out_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    def time_out(text: str, _: int) -> list[Finding]:
+    def time_out(text: str) -> list[Finding]:
         raise RedactionTimeout(str(len(text)))
 
     replace_scan(monkeypatch, time_out)

@@ -19,13 +19,14 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import re2
 import regex
 
 from transforms.gate import Gate, Source
+from transforms.linear import linear, spans
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_patterns
 from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, are_apart, spelled_pattern
@@ -33,6 +34,7 @@ from transforms.policy import (
     ALONE,
     CONTEXT_ONLY,
     DOUBTED,
+    Iban,
     LocalTokens,
     PhoneNumbers,
     PolicyEnhancer,
@@ -41,19 +43,20 @@ from transforms.policy import (
     context_of,
     curated_recognizers,
     default_entities,
+    ibans_in,
     judge,
     known_entities,
     placeholder_entities,
     presidio_recognizers,
 )
 from transforms.presidio import presidio_analyzer as presidio
-from transforms.relax import Reach, Unknown, holds_digits, reach, relax, same_in_re2
+from transforms.relax import Unknown, holds_digits, reach, relax, same_in_re2, within_words
 
 __all__ = ["Analyzer", "RedactionTimeout", "check_entities", "known_entities", "placeholder_entities"]
 
 _TIMEOUT = 60  # seconds a pattern may take for one text: Presidio's own limit
 _LONG_NUMBER = 8  # digits that many patterns share, of which context words tell more: one expression, faster to scan
-_LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked into whole
+_LONGEST_ADDRESS = 1024  # characters of a word with an `@` in it that is looked through whole
 _MOST_DOTS = 64  # dots of a word above which it is no URL that is worth the quadratic time of looking into it
 
 Spans = list[tuple[int, int]]
@@ -70,19 +73,23 @@ class _Compiled:
         self._plain = regex.compile(pattern.regex, flags)
         self._fast = self._near = None
         if same_in_re2(pattern.regex, flags):
-            self._fast = _re2_bytes(pattern.regex, flags)
+            self._fast = linear(pattern.regex, flags)
         else:
-            self._near, self._reach = _candidates(pattern.regex, flags)
+            self._near, self._around, self._beside = _candidates(pattern.regex, flags)
         self._regions = _REGIONS.get(recognizer.supported_entities[0])
         self.score = pattern.score
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         if self._fast is not None and text.isascii():
-            return _spans(self._fast, text.encode())
+            return spans(self._fast, text.encode())
         if self._regions is not None:
             return self._in_regions(text, self._regions(text))
+        return (match.span() for match in self.matches(text))
+
+    def matches(self, text: str) -> Iterable[Any]:
+        """With their groups."""
         near = self._windowed(text) if self._near is not None and text.isascii() else None
-        return (match.span() for match in self._plain.finditer(text, timeout=_TIMEOUT)) if near is None else near
+        return self._plain.finditer(text, timeout=_TIMEOUT) if near is None else near
 
     def _in_regions(self, text: str, regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         for start, end in regions:
@@ -92,16 +99,14 @@ class _Compiled:
             for match in self._plain.finditer(text[start:end], timeout=_TIMEOUT):
                 yield match.start() + start, match.end() + start
 
-    def _windowed(self, text: str) -> list[tuple[int, int]] | None:
+    def _windowed(self, text: str) -> list[Any] | None:
         """The matches in what lies around candidates; None where the whole text has to be looked through.
 
         Whatever matches holds a candidate, so it lies within its reach, and does not come near a window's border.
         """
-        assert self._near is not None
-        beside = self._reach.beside
-        around = self._reach.longest + beside + 2  # an edge of a candidate may be a character beside the match
+        around, beside = self._around, self._beside
         windows: list[list[int]] = []
-        candidates = list(itertools.islice(_spans(self._near, text.encode()), _MOST_CANDIDATES))
+        candidates = list(itertools.islice(spans(self._near, text.encode()), _MOST_CANDIDATES))
         if len(candidates) == _MOST_CANDIDATES:
             return None
         for start, end in candidates:
@@ -116,68 +121,68 @@ class _Compiled:
                 start, end = match.span()
                 if (first and start < first + beside) or (last < len(text) and end > last - beside):
                     return None
-                found.append((start, end))
+                found.append(match)
         return found
 
 
 _MOST_CANDIDATES = 12  # above these a text is looked through whole: each costs as much as a hundred characters
 
 
-def _candidates(pattern: str, flags: int) -> tuple[Any, Reach]:
-    """What finds places in ASCII texts that matches of the pattern lie around (None: nothing does), and how far."""
+def _candidates(pattern: str, flags: int) -> tuple[Any, int, int]:
+    """What finds places in ASCII texts that matches of the pattern lie around (None: nothing does).
+
+    And how many characters around a place may belong to a match, and how many beside a match decide of it.
+    """
     far = reach(pattern, flags)
-    if far is None:
-        return None, Reach(0, 0)
     try:
         relaxed = relax(pattern, flags, only_ascii=True)
     except Unknown:
-        return None, far
-    return (_re2_bytes(relaxed, 0) if relaxed else None), far
-
-
-def _re2_bytes(pattern: str, flags: int) -> Any:
-    options = re2.Options()
-    options.max_mem = 64 << 20  # 64 MiB: the most RE2's caches may take
-    options.log_errors = False
-    options.never_capture = True  # the automaton alone finds where a match lies; groups take another run
-    letters = "".join(letter for letter, flag in zip("ims", (re.I, re.M, re.S), strict=True) if flags & flag)
-    try:
-        return re2.compile(f"(?{letters}){pattern}".encode() if letters else pattern.encode(), options)
-    except re2.error:
-        return None
-
-
-def _spans(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
-    """Those of `finditer`, without the objects that it makes of each match: these cost as much as the search."""
-    search, anywhere, size = pattern._regexp.Match, re2._Anchor.UNANCHORED, len(text)
-    position = 0
-    while position <= size:
-        start, end = search(anywhere, text, position, size)[0]
-        if start < 0:
-            return
-        yield start, end
-        position = end if end > position else position + 1
+        relaxed = None
+    if relaxed and far is not None:
+        return linear(relaxed), far.longest + far.beside + 2, far.beside  # an edge may be a character beside the match
+    if relaxed and within_words(pattern, flags):
+        return linear(rf"\S*(?:{relaxed})\S*"), 0, 0  # all of the words that a match may lie in
+    return None, 0, 0
 
 
 _SPACE = regex.compile(r"\s")  # Presidio's engine: without U+001C to U+001F, which `re` takes for space
 _WORD = regex.compile(r"\S+")
 
 
+# What an address holds before and after its `@`, by the pattern of Presidio's: a match lies within both.
+_LOCAL = regex.compile(r"(?r)[!#$%&'*+\-/=?^_`{|}~\.\w]+")
+_DOMAIN = regex.compile(r"@(?:\w++(?:-++\w++)*+\.\w)[\w.\-]*+")
+
+
 def _email_regions(text: str) -> Iterator[tuple[int, int]]:
-    """The words with an `@`; of one beyond all measure only what an address may hold around it (RFC 5321, 4.5.3.1)."""
+    """The words with an `@`; of long ones what may be part of an address, so that none is tried from each of its characters."""
     for word in _WORD.finditer(text):
         if "@" not in word.group():
             continue
         start, end = word.span()
         if end - start <= _LONGEST_ADDRESS:
             yield start, end
+        else:
+            yield from _addresses(text, start, end)
+
+
+def _addresses(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What surrounds each `@` between `start` and `end` that a match may hold, together where it overlaps.
+
+    Where there is a domain and the local part does not end in a full stop, a match begins with the first word of that.
+    """
+    first = last = start
+    for domain in _DOMAIN.finditer(text, start, end):
+        local = _LOCAL.match(text, start, domain.start())
+        if local is None or text[domain.start() - 1] == ".":
             continue
-        reached = start
-        for mark in re.finditer("@+", word.group()):
-            first, last = max(reached, start + mark.start() - 320), min(end, start + mark.end() + 320)
-            if first < last:
+        if local.start() >= last:
+            if last > first:
                 yield first, last
-                reached = last
+            first = local.start()
+        last = domain.end()
+    if last > first:
+        yield first, last
 
 
 def _url_regions(text: str) -> Iterator[tuple[int, int]]:
@@ -206,6 +211,8 @@ class _Recognizer:
         analyze = type(recognizer).analyze
         self.by_pattern = analyze is presidio.PatternRecognizer.analyze
         self._compiled = [_Compiled(recognizer, one) for one in recognizer.patterns] if self.by_pattern else []
+        in_groups = analyze in (presidio.predefined_recognizers.IbanRecognizer.analyze, Iban.analyze)
+        self._in_groups = [_Compiled(recognizer, one) for one in recognizer.patterns] if in_groups else []
         self._phones: Callable[[str], list[tuple[int, int]]] | None = None
         if isinstance(recognizer, PhoneNumbers):
             recognizer.matched = PhoneFinder(recognizer.supported_regions).spans
@@ -221,7 +228,7 @@ class _Recognizer:
         """A source a pattern; one in all where the recognizer is switched as a whole."""
         if self.by_pattern:
             return list(map(self._source, self.recognizer.patterns))
-        if isinstance(self.recognizer, presidio.predefined_recognizers.IbanRecognizer):
+        if self._in_groups:
             flags = int(self.recognizer.global_regex_flags)
             return [Source(tuple((one.regex, flags) for one in self.recognizer.patterns))]
         if self._phones is not None:
@@ -250,11 +257,13 @@ class _Recognizer:
             score = self.recognizer.SCORE
             found = [Finding(start, end, self.entity, score) for start, end in dict.fromkeys(self._phones(text))]
             return found if isinstance(self.recognizer, PhoneNumbers) else _distinct(found)
+        if self._in_groups:
+            return list(self._ibans(text))
         if self.by_pattern and len(patterns) == 1:  # its matches are apart
             return list(self._matches(text, self._compiled[patterns[0]]))
         if self.by_pattern:
             return _distinct([one for index in patterns for one in self._matches(text, self._compiled[index])])
-        return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
+        return self._analyzed(text)
 
     def _matches(self, text: str, compiled: _Compiled) -> Iterator[Finding]:
         validate, invalidate = self._validate, self._invalidate
@@ -264,6 +273,29 @@ class _Recognizer:
             score = compiled.score if valid is None else float(bool(valid))
             if score > 0.0 and (invalidate is None or not invalidate(value)):
                 yield Finding(start, end, self.entity, score)
+
+    def _ibans(self, text: str) -> Iterator[Finding]:
+        """What the recognizer of IBANs finds, where the last groups of a match may be none of the number."""
+        if not text.isascii():
+            yield from self._analyzed(text)
+            return
+        heads = ibans_in(text)
+        taken = []
+        for match in (one for compiled in self._in_groups for one in compiled.matches(text)) if heads else ():
+            start = match.start()
+            ends = [match.end(group) for group in range(match.re.groups, 0, -1)] if start in heads else ()
+            for end in dict.fromkeys(ends):
+                valid = end - start in heads[start] and self.recognizer.validate_result(text[start:end])
+                if valid is not False:
+                    taken.append((start, end))
+                    yield Finding(start, end, self.entity, self._in_groups[0].score if valid is None else 1.0)
+                    break
+        if isinstance(self.recognizer, Iban):
+            for start, end in self.recognizer.beyond(text, taken, heads):
+                yield Finding(start, end, self.entity, 1.0)
+
+    def _analyzed(self, text: str) -> list[Finding]:
+        return [_finding(one) for one in self.recognizer.analyze(text, [self.entity], None)]
 
     def result(self, finding: Finding) -> Any:
         """The finding as Presidio writes it."""
@@ -275,6 +307,13 @@ def _check(recognizer: Any, name: str) -> Callable[[str], bool | None] | None:
     """The recognizer's own check of that name; None where it has none, and Presidio's says nothing."""
     check: Callable[[str], bool | None] | None = getattr(recognizer, name, None)
     return None if getattr(check, "__func__", None) is getattr(presidio.PatternRecognizer, name) else check
+
+
+class _Run(NamedTuple):
+    """A recognizer, by its place, with the patterns of it to run; a custom one without."""
+
+    recognizer: int
+    patterns: tuple[int, ...]
 
 
 class _Custom:
@@ -376,42 +415,63 @@ class Analyzer:
     def _gate(self) -> Gate:
         return Gate(self.sources)
 
-    def find(self, text: str, fired: int | None = None) -> list[Finding]:
-        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout.
+    def find(self, text: str) -> list[Finding]:
+        """All findings at or above the threshold, in no order; they may overlap. Raises RedactionTimeout."""
+        return self.find_all({text: 0 if self._options.exact else self._gate.scan_str(text)})[text]
 
-        `fired` are the bits of `sources` that a gate set for the text, or for a text around it.
+    def find_all(self, fired: Mapping[str, int]) -> dict[str, list[Finding]]:
+        """The findings of each text: recognizer by recognizer, whose automata stay in the processor's cache.
+
+        With the texts, the bits of `sources` that a gate set for each, or for a text around it.
         """
         if self._options.exact:
-            found = [one for custom in self._custom for one in custom.find(text)]
-            return found + (self._analyze(_separated(text)) if self._engine is not None else [])
-        fired = self._gate.scan_str(text) if fired is None else fired & self._mask
-        if not fired:
-            return []
-        running, custom = self._running(fired)
-        found = [finding for one in custom for finding in one.find(text)]
-        return found + self._run(_separated(text), running) if running else found
+            return {text: self._exactly(text) for text in fired}
+        found: dict[str, list[Finding]] = {text: [] for text in fired}
+        running: dict[_Run, list[str]] = {}
+        separated: dict[str, str] = {}
+        for text, bits in fired.items():
+            runs = self._runs(bits & self._mask)
+            if runs:
+                separated[text] = _separated(text)
+            for run in runs:
+                running.setdefault(run, []).append(text)
+        results: dict[str, list[tuple[_Recognizer, Finding]]] = {}
+        try:
+            for (index, patterns), texts in running.items():
+                if patterns:
+                    known = self._known[index]
+                    for text in texts:
+                        if seen := known.findings(separated[text], patterns):
+                            results.setdefault(text, []).extend((known, one) for one in seen)
+                else:
+                    for text in texts:
+                        found[text] += self._custom[index].find(text)
+        except TimeoutError:
+            raise RedactionTimeout("a recognizer's pattern timed out") from None
+        for text, some in results.items():
+            found[text] += self._judged(separated[text], some)
+        return found
 
     @functools.cached_property
     def _mask(self) -> int:
         return (1 << len(self.sources)) - 1
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
-    def _running(self, fired: int) -> tuple[list[tuple[_Recognizer, list[int]]], list[_Custom]]:
+    def _runs(self, fired: int) -> tuple[_Run, ...]:
         """The recognizers to run, each with the patterns to run, and the custom ones."""
         patterns: dict[int, list[int]] = {}
         for number, (index, pattern) in enumerate(self._parts):
             if fired >> number & 1:
                 patterns.setdefault(index, []).append(pattern)
-        custom = [one for number, one in enumerate(self._custom, len(self._parts)) if fired >> number & 1]
-        return [(self._known[index], chosen) for index, chosen in patterns.items()], custom
+        custom = [
+            _Run(number - len(self._parts), ())
+            for number in range(len(self._parts), len(self.sources))
+            if fired >> number & 1
+        ]
+        return (*(_Run(index, tuple(chosen)) for index, chosen in patterns.items()), *custom)
 
-    def _run(self, text: str, running: Iterable[tuple[_Recognizer, list[int]]]) -> list[Finding]:
-        try:
-            found = [(known, one) for known, patterns in running for one in known.findings(text, patterns)]
-        except TimeoutError:
-            raise RedactionTimeout("a recognizer's pattern timed out") from None
-        if not found:
-            return []
+    def _judged(self, text: str, found: Sequence[tuple[_Recognizer, Finding]]) -> list[Finding]:
+        """The findings that reach the threshold where they stand."""
         if isinstance(self._enhancer, PolicyEnhancer):
             tokens = LocalTokens(text)
             judged = [judge(one, text, tokens, known.context) for known, one in found]
@@ -421,6 +481,11 @@ class Analyzer:
             enhanced = self._enhancer.enhance_using_context(text, results, artifacts, recognizers, None)
             judged = list(map(_finding, enhanced))
         return _distinct([one for one in judged if one.score > 0.0 and one.score >= self._options.threshold])
+
+    def _exactly(self, text: str) -> list[Finding]:
+        """What Presidio's own engine finds, and the custom recognizers."""
+        found = [one for custom in self._custom for one in custom.find(text)]
+        return found + (self._analyze(_separated(text)) if self._engine is not None else [])
 
     def _analyze(self, text: str) -> list[Finding]:
         assert self._engine is not None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,10 @@ DEFAULT_ENTITIES = ("PERSON", "LOCATION")  # companies and groups are no persona
 Found = list[tuple[int, int, str, float]]  # start, end, label, score
 
 
+class ModelFailed(RuntimeError):
+    """The model read a text in vain, or said of it what can't be. Holds no content."""
+
+
 class ModelMissing(ValueError):
     """The model, or the library it needs, is not here. Says what to install."""
 
@@ -69,7 +74,7 @@ class NamedFinder:
         self._entities = frozenset(chosen)
         self._spoken = self._default
         self._unread: dict[str, set[str]] = {language: set() for language in self._models}
-        self._found: dict[tuple[str, str], list[Finding]] = {}
+        self._found: dict[tuple[str, str], list[Finding] | None] = {}
 
     def add(self, texts: Iterable[str], language: str | None) -> None:
         """Remembers texts to read, of a conversation in `language`."""
@@ -90,8 +95,11 @@ class NamedFinder:
         self._spoken = self._language(language)
 
     def found(self, text: str) -> list[Finding]:
-        """What was found in a text that was read; nothing in any other."""
-        return self._found.get((self._spoken, text), [])
+        """What was found in a text that was read; nothing in any other. Raises ModelFailed."""
+        found = self._found.get((self._spoken, text), [])
+        if found is None:
+            raise ModelFailed("the model failed on a text")
+        return found
 
     def _language(self, language: str | None) -> str:
         return language if language in self._models else self._default
@@ -106,17 +114,41 @@ def language_of(metadata: str | None) -> str | None:
     return language[:2].lower() if isinstance(language, str) else None
 
 
-def find_names(model: Model, texts: Iterable[str], entities: frozenset[str]) -> dict[str, list[Finding]]:
-    """The findings in each distinct text, by text; a label that is no known entity type is none."""
-    found: dict[str, list[Finding]] = {text: [] for text in sorted(set(texts), key=_by_length)}
-    parts = [(text, start, end) for text in found for start, end in _parts(text)]
+def find_names(model: Model, texts: Iterable[str], entities: frozenset[str]) -> dict[str, list[Finding] | None]:
+    """The findings in each distinct text, by text, None where the model fails on it; a label that is no known entity type
+    is none."""
+    ordered = sorted(set(texts), key=_by_length)
+    try:
+        return _find(model, ordered, entities)
+    except MemoryError:
+        raise
+    except Exception:  # whatever a library raises: the texts by themselves, so that one costs the others nothing
+        return {text: _alone(model, text, entities) for text in ordered}
+
+
+def _alone(model: Model, text: str, entities: frozenset[str]) -> list[Finding] | None:
+    try:
+        return _find(model, [text], entities)[text]
+    except MemoryError:
+        raise
+    except Exception:
+        return None
+
+
+def _find(model: Model, texts: Sequence[str], entities: frozenset[str]) -> dict[str, list[Finding] | None]:
+    """Raises whatever the model does, or ValueError where what it says is no place in a text."""
+    found: dict[str, list[Finding] | None] = {}
+    parts = [(text, start, end) for text in texts for start, end in _parts(text)]
     results = model.find([text[start:end] for text, start, end in parts])
-    for (text, offset, _), spans in zip(parts, results, strict=True):
+    for (text, offset, size), spans in zip(parts, results, strict=True):
+        mine = found.setdefault(text, [])
         for start, end, label, score in spans:
+            if not 0 <= operator.index(start) <= operator.index(end) <= size - offset:
+                raise ValueError("a model's span is not within its text")
             entity = _ENTITIES.get(label.upper().replace("_", " "))
             first, last = _trimmed(text, offset + start, offset + end)
-            if entity in entities and first < last:
-                found[text].append(Finding(first, last, entity, round(score, 2)))
+            if entity in entities and first < last and mine is not None:
+                mine.append(Finding(first, last, entity, round(score, 2)))
     return found
 
 
@@ -196,7 +228,9 @@ def _loaded(model: str) -> Model:
     try:
         loaded: Model = adapter(name)
         return loaded
-    except (OSError, ValueError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # torch and its like raise what they will
         raise ModelMissing(
             f"redact.model: {library} can't load {name!r} ({type(error).__name__}); is it downloaded, and complete?"
         ) from None

@@ -123,6 +123,25 @@ class RedactOptions(Options):
     )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
+    @field_validator("custom")
+    @classmethod
+    def _distinct(cls, value: tuple[CustomRecognizer, ...]) -> tuple[CustomRecognizer, ...]:
+        names = [one.name for one in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two recognizers have the same name; put the words of both in one list, or rename one")
+        return value
+
+    @model_validator(mode="after")
+    def _custom_ones_find(self) -> RedactOptions:
+        for one in self.custom:
+            if isinstance(self.entities, tuple) and one.name not in self.entities:
+                raise ValueError(f"custom makes {one.name}, which entities leaves out: add it there")
+            if one.score < self.threshold:
+                raise ValueError(
+                    f"custom.{one.name}: its score, {one.score}, is below threshold, {self.threshold}: it would find nothing"
+                )
+        return self
+
     @field_validator("entities", mode="before")
     @classmethod
     def _listed_entities(cls, value: Any) -> Any:

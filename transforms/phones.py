@@ -14,13 +14,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 import phonenumbers
 from phonenumbers import phonenumbermatcher as upstream
 from phonenumbers import phonenumberutil
 from phonenumbers.phonemetadata import PhoneMetadata
 
+from transforms.linear import linear, spans
 from transforms.relax import characters, digits_beyond_ascii
 
 REMEMBERED = 1 << 14  # candidates whose parse is remembered
@@ -182,7 +183,7 @@ class _Region:
 
     def __init__(self, region: str) -> None:
         metadata: Any = PhoneMetadata.metadata_for_region(region, None)
-        least = self._least = min(_lengths(region))
+        least = self.least = min(_lengths(region))
         self.parts = (".", re.compile(rf"[^. ][^.]{{{least - 1},}}")), (" ", re.compile(rf"[^ ]{{{least},}}"))
         code = phonenumbers.country_code_for_region(region)
         self.code, self._coded = str(code), str(code).encode()
@@ -215,7 +216,7 @@ class _Region:
             return None
         if self._sure.fullmatch(digits):
             return digits.decode()
-        if len(digits) < self._least or self._perhaps.fullmatch(digits) is None:
+        if len(digits) < self.least or self._perhaps.fullmatch(digits) is None:
             return ""
         if self._transforms:
             return None
@@ -236,12 +237,10 @@ class _Region:
         """Digits with a prefix for calls abroad, which ends there, may be a number of some country."""
         if digits[end : end + 1] == b"0":  # then it is no such prefix
             return self._home.fullmatch(digits) is not None
-        code = next(
-            (digits[end:last] for last in range(end + 1, end + 4) if int(digits[end:last] or 0) in _COUNTRIES), b""
-        )
+        code = _code_of(digits, end)
         if code == self._coded:
             return self._home.fullmatch(digits, end) is not None
-        return bool(code) and _abroad_pattern(int(code)).fullmatch(digits, end + len(code)) is not None
+        return bool(code) and _abroad(int(code)).perhaps.fullmatch(digits, end + len(code)) is not None
 
     def may_be_british(self, digits: bytes) -> bool:
         """Without a plus sign, as numbers of this or another country."""
@@ -250,15 +249,6 @@ class _Region:
     def is_number(self, candidate: str) -> bool:
         """Certainly; what it says no to may be one all the same."""
         return self._sure.fullmatch(_plain_digits(candidate)) is not None
-
-    def holds_none(self, candidate: str) -> bool:
-        """Its digits tell that neither the candidate nor a part of it is a number; others may hold none all the same."""
-        if len(candidate) > _LONG_ONE or _IN_PARTS.search(candidate):
-            return False
-        if any(mark in candidate and max(map(len, candidate.split(mark))) >= self._least for mark in " ."):
-            return False
-        digits = _plain_digits(candidate)
-        return bool(digits) and (len(digits) < self._least or self._perhaps.fullmatch(digits) is None)
 
     def may_hold(self, plain: str) -> bool:
         """Not told by the number of its digits that the candidate is no number."""
@@ -269,22 +259,58 @@ class _Region:
         """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
         within = _MARKS.replace(mark.encode(), b"")
         parts = plain.encode().translate(None, within).split(mark.encode())
-        return max(map(len, parts)) >= self._least and any(map(self._perhaps.fullmatch, parts))
+        return max(map(len, parts)) >= self.least and any(map(self._perhaps.fullmatch, parts))
 
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
         return self._needing.fullmatch(_plain_digits(candidate)) is not None
 
 
+class _Abroad(NamedTuple):
+    """What digits after a country's code are like: of numbers, which may have prefixes there that need not stand; of those
+    that certainly are valid as they stand; that begin with such a prefix; how many those of a possible number are."""
+
+    perhaps: re.Pattern[bytes]
+    sure: re.Pattern[bytes]
+    prefixed: re.Pattern[bytes]
+    possible: frozenset[int]
+
+
 @functools.cache
-def _abroad_pattern(code: int) -> re.Pattern[bytes]:
-    """What numbers of a country are like after its code; prefixes that need not stand there may."""
+def _abroad(code: int) -> _Abroad:
     main = phonenumbers.region_code_for_country_code(code)
     metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, main)
     if metadata is None or getattr(metadata, "national_prefix_transform_rule", None):
-        return _of_digits(".*")
+        return _Abroad(_of_digits(".*"), _of_digits("(?!)"), _of_digits(""), frozenset())
     prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
-    return _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}")
+    general = metadata.general_desc
+    return _Abroad(
+        _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}"),
+        _of_digits(f"(?!(?:{prefix})|0)(?:{_valid_in(code)})"),
+        _of_digits(prefix),
+        frozenset((*general.possible_length, *general.possible_length_local_only)),
+    )
+
+
+def _code_of(digits: bytes, start: int = 0) -> bytes:
+    """The country's code that digits begin with; none where there is no such country."""
+    if digits[start : start + 1] == b"0":
+        return b""
+    codes = (digits[start:end] for end in range(start + 1, start + 4))
+    return next((code for code in codes if int(code or 0) in _COUNTRIES), b"")
+
+
+def _signed(text: str, region: str | None) -> bytes | None:
+    """The digits of a valid number with its country's code, from a plain candidate after a plus sign; none where it is no
+    number; None where a parse must tell."""
+    digits = _plain_digits(text[1:])
+    code = _code_of(digits)
+    if not code:  # then a parse reads it without the sign
+        return b"" if region and len(digits) >= _LEAST_VIABLE and _region(region).told(digits) == "" else None
+    abroad = _abroad(int(code))
+    if abroad.perhaps.fullmatch(digits, len(code)) is None:
+        return b""
+    return digits if abroad.sure.fullmatch(digits, len(code)) else None
 
 
 _COUNTRIES = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
@@ -353,6 +379,8 @@ def valid_number(text: str, region: str | None) -> str | None:
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
+    if text.startswith("+") and (signed := _signed(text, region)) is not None:
+        return f"+{signed.decode()}" if signed else None
     one = None if region is None else _region(region)
     national = None if one is None else one.national(text)
     if one is None or national is None:
@@ -384,6 +412,8 @@ def _is_written(text: str, digits: bytes, region: str) -> bool:
     if not coded and not (fiction and _region(region).may_be_british(digits)):
         national = _region(region).told(digits)
         return bool(national) if national is not None else _valid_by_parse(text, region) is not None
+    if coded and (told := _is_possible(_plain_digits(_in_ascii(text[1:])), text, region)) is not None:
+        return told
     number = _parsed(text, region)
     if number is None:
         return False
@@ -394,6 +424,23 @@ def _is_written(text: str, digits: bytes, region: str) -> bool:
     )
 
 
+def _is_possible(digits: bytes, text: str, region: str) -> bool | None:
+    """After a plus sign: the country named has numbers of as many digits, or, where none is, the number is valid without
+    the sign; None where a parse must tell."""
+    if len(digits) < _LEAST_VIABLE:
+        return None
+    code = _code_of(digits)
+    if not code:
+        return _region(region).told(digits) != "" and _valid_by_parse(text, region) is not None
+    abroad = _abroad(int(code))
+    if abroad.prefixed.match(digits, len(code)):
+        return None
+    return len(digits) - len(code) in abroad.possible
+
+
+_LEAST_VIABLE = 3  # digits of what a parse takes for a number at all
+
+
 def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, regions: tuple[str, ...]) -> int:
     """Where the longest number ends that starts there and ends with one of the groups of digits; 0 for none.
 
@@ -401,7 +448,7 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
     12
     """
     digits = _plain_digits(_in_ascii(text[start : groups[-1][1]]))
-    perhaps, sure = _perhaps_in(regions)
+    perhaps, sure, _ = _perhaps_in(regions)
     count = len(digits)
     for first, last in reversed(groups):
         if digits and sure.fullmatch(digits, 0, count):
@@ -416,10 +463,10 @@ def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, re
 
 
 @functools.cache
-def _perhaps_in(regions: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Patterns of digits that may be a number in some region, and of those that certainly are one."""
+def _perhaps_in(regions: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes], int]:
+    """Patterns of digits that may be a number in some region, and of those that certainly are one; the least digits of one."""
     perhaps, sure = (b"|".join(some) for some in zip(*(_region(one).patterns for one in regions), strict=True))
-    return re.compile(perhaps), re.compile(sure)
+    return re.compile(perhaps), re.compile(sure), min(_region(one).least for one in regions)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -432,6 +479,8 @@ def _parsed(candidate: str, region: str) -> Any:
 
 def _verified(candidate: str, region: str) -> bool:
     """The matcher takes `candidate` for a number, whatever stands around it."""
+    if candidate.startswith("+") and (signed := _signed(candidate, region)) is not None:
+        return bool(signed) and _well_written(candidate)
     national = _region(region).national(candidate)
     if national == "":
         return False
@@ -473,7 +522,7 @@ class PhoneFinder:
         >>> PhoneFinder(["US"]).spans("call 212-555-0199 or +44 20 7946 0958")
         [(5, 17), (21, 37)]
         """
-        windows = list(phone_windows(text, self._fewest)) if windows is None else windows
+        windows = list(phone_windows(text, self._regions)) if windows is None else windows
         candidates: dict[int, tuple[int, str] | None] = {}
         digits = _in_ascii(text)
         return [span for region in self._regions for span in self._of_region(text, digits, windows, region, candidates)]
@@ -533,7 +582,7 @@ class PhoneFinder:
                 index = span[1]
 
     def _candidate(self, text: str, index: int, end: int) -> tuple[int, str] | None:
-        """The next candidate between `index` and `end` that has digits enough: where it starts, and its text."""
+        """The next candidate between `index` and `end` that may hold a number: where it starts, and its text."""
         while (mark := _START.search(text, index, end)) is not None:
             match = upstream._PATTERN.match(text, mark.start())
             if match is None:
@@ -543,7 +592,11 @@ class PhoneFinder:
             if "/" in candidate or "\\" in candidate:
                 second = _SECOND_NUMBER.search(candidate)
                 candidate = candidate[: second.start()] if second else candidate
-            if len(candidate) >= self._fewest and self._enough.match(candidate):
+            if (
+                len(candidate) >= self._fewest
+                and self._enough.match(candidate)
+                and not _hold_none(_in_ascii(candidate), self._regions)
+            ):
                 return match.start(), candidate
             index = match.start() + len(candidate)
         return None
@@ -555,13 +608,32 @@ def fewest_digits(regions: tuple[str, ...]) -> int:
     return min([_LEAST_ABROAD, *(min(_lengths(region)) for region in regions)])
 
 
-def phone_windows(text: str, fewest: int) -> Iterator[tuple[int, int]]:
-    """Where candidates lie, whole ones, that hold at least `fewest` digits; no candidate reaches over their borders."""
+def phone_windows(text: str, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where candidates lie that may hold a number of the regions, whole ones; no candidate reaches over their borders."""
+    fewest = fewest_digits(regions)
+    if text.isascii():
+        encoded = text.encode()
+        for start, end in spans(_ascii_windows(fewest), encoded):
+            said = encoded[start:end].rstrip(_BEYOND_DIGITS)
+            if not (said.isdigit() and _BEFORE_FICTION not in said and _hold_none(said.decode(), regions)):
+                yield start, end
+        return
     enough = _digits(fewest)
     for window in _WINDOW.finditer(text):
         start, end = window.span()
         if end - start >= fewest and enough.match(text, start, end):
             yield start, end
+
+
+_BEYOND_DIGITS = bytes(set(range(128)) - set(b"0123456789"))
+_BEFORE_FICTION = b"7700900"
+
+
+@functools.cache
+def _ascii_windows(fewest: int) -> Any:
+    """A pattern of the windows of an ASCII text: from a character that a candidate may start with, all that one may hold."""
+    other = f"[{_WITHIN.removeprefix('0-9')}]"
+    return linear(rf"(?:[0-9]|[+(\[]{other}*[0-9])(?:{other}*[0-9]){{{fewest - 1}}}[{_WITHIN}]*")
 
 
 @functools.cache
@@ -591,7 +663,22 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _first_number(candidate: str, region: str, fewest: int) -> tuple[int, int] | None:
-    return None if _region(region).holds_none(candidate) else next(_numbers(candidate, region, fewest), None)
+    return None if _hold_none(candidate, (region,)) else next(_numbers(candidate, region, fewest), None)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _hold_none(candidate: str, regions: tuple[str, ...]) -> bool:
+    """Its digits tell that neither the candidate nor a part of it is a number in any of the regions.
+
+    Others may hold none all the same.
+    """
+    if len(candidate) > _LONG_ONE or _IN_PARTS.search(candidate):
+        return False
+    perhaps, _, least = _perhaps_in(regions)
+    if any(mark in candidate and max(map(len, candidate.split(mark))) >= least for mark in " ."):
+        return False
+    digits = _plain_digits(candidate)
+    return bool(digits) and (len(digits) < least or perhaps.fullmatch(digits) is None)
 
 
 def _numbers(candidate: str, region: str, fewest: int) -> Iterator[tuple[int, int]]:

@@ -26,7 +26,7 @@ from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import fewest_digits, longest_written, phone_windows
+from transforms.phones import longest_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -281,8 +281,8 @@ _OTHER = _words(
     "order invoice ticket tracking parcel shipment sku item product version build commit epoch timestamp receipt isbn "
     "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum"
 )
-_SUM = re.compile(r"[+*/<>^%] ?$|\d ?= ?$")  # reckoning before a number
-_DECIMAL = re.compile(r"\d[.,]$")
+_SUM = re.compile(r"[+*/<>^%] ?\Z|\d ?= ?\Z")  # reckoning before a number
+_DECIMAL = re.compile(r"\d[.,]\Z")
 _UUID = re.compile(r"-[0-9a-fA-F]{4}-")
 
 # Words before a bare number that say it is something else.
@@ -462,7 +462,8 @@ def _is_reckoned(before: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    if (before[-1:] != " " and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
+    listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
+    if (not listed and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
     if supported:
         return True
@@ -489,8 +490,8 @@ _DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]
 _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
-_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.,]?$"), re.compile(r"0[.,]\d")
-_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] $|[+*/<>^%]$"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
+_AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.]?\Z|(?<!\d\d)\d,\Z"), re.compile(r"0[.,]\d")  # else a row of a table
+_RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] \Z|[+*/<>^%]\Z"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
 
 class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc]
@@ -511,7 +512,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where the numbers are, with repeats."""
-        windows = list(phone_windows(text, fewest_digits(tuple(self.supported_regions))))
+        windows = list(phone_windows(text, tuple(self.supported_regions)))
         found = self.matched(text, windows) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
@@ -653,7 +654,7 @@ _IBAN_TAIL = re.compile(r"(?ia)(?:[ -]?[A-Z0-9]){8,31}")
 _IBAN_SHAPE = re.compile(r"(?ia)[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?")
 
 
-class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
+class Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
     """Presidio's findings, and numbers before a word that its pattern takes for their end (`… 7654 32 thanks`).
 
     What is found beyond Presidio's has the shape of its pattern, so its pattern matches there too.
@@ -663,19 +664,23 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
         self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None, regex_flags: int | None = None
     ) -> list[Any]:
         found: list[Any] = super().analyze(text, entities, nlp_artifacts, regex_flags)
-        taken = sorted((one.start, one.end) for one in found)
+        taken = [(one.start, one.end) for one in found]
+        starts = [head.start() for head in _IBAN_START.finditer(text)]
+        return found + [self._result(start, end) for start, end in self.beyond(text, taken, starts)]
+
+    def beyond(self, text: str, taken: Sequence[tuple[int, int]], starts: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Where the numbers are, of those that may start there, beside what Presidio's analysis found, which is `taken`."""
+        taken = sorted(taken)
         reach = list(itertools.accumulate((end for _, end in taken), max))
         reached = 0
-        for head in _IBAN_START.finditer(text):
-            start = head.start()
+        for start in starts:
             before = bisect.bisect_right(taken, (start, len(text)))
             if start < reached or (before and reach[before - 1] > start):
                 continue
-            tail = _IBAN_TAIL.match(text, head.end())
+            tail = _IBAN_TAIL.match(text, start + _HEAD)
             if tail and (length := self._length(text[start : tail.end() + 1], tail.end() - start)):
                 reached = start + length
-                found.append(self._result(start, reached))
-        return found
+                yield start, reached
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
     def validate_result(self, pattern_text: str) -> bool | None:
@@ -700,12 +705,25 @@ class _Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
         return RecognizerResult("IBAN_CODE", start, end, 1.0, None, metadata)
 
 
+def ibans_in(text: str) -> dict[int, list[int]]:
+    """Where what may be an IBAN starts in an ASCII text, and how long those of its beginnings are that pass its check."""
+    found = {}
+    for head in _IBAN_START.finditer(text):
+        start = head.start()
+        tail = _IBAN_TAIL.match(text, start + _HEAD)
+        if tail and (lengths := _checked(text[start : tail.end()])):
+            found[start] = lengths
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
 def _checked(said: str) -> list[int]:
     """How long the beginnings of what may be an IBAN are that pass its check (ISO/IEC 7064, MOD 97-10)."""
-    head = int("".join(str(_IBAN_VALUES[letter]) for letter in said[:4].upper()))
+    codes = said.upper().encode().translate(_IBAN_CODES)
+    head = functools.reduce(lambda rest, value: _IBAN_RESTS[rest][value], codes[:_HEAD], 0)
     wanted = (1 - head) * _SHIFTED % 97
     rest, lengths = 0, []
-    for length, value in enumerate(said[4:].upper().encode().translate(_IBAN_CODES), 5):
+    for length, value in enumerate(codes[_HEAD:], _HEAD + 1):
         if value < _NO_IBAN:
             rest = _IBAN_RESTS[rest][value]
             if rest == wanted and length >= _SHORTEST_IBAN:
@@ -718,6 +736,7 @@ _NO_IBAN = len(_IBAN_VALUES)  # the value of what is no part of one
 _IBAN_CODES = bytes(_IBAN_VALUES.get(chr(code), _NO_IBAN) for code in range(256))
 _IBAN_RESTS = [bytes((rest * 10 ** len(str(value)) + value) % 97 for value in range(_NO_IBAN)) for rest in range(97)]
 _SHORTEST_IBAN = 15  # Norway's
+_HEAD = 4  # characters of the country and the check digits
 _SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as six digits at the end
 
 
@@ -788,7 +807,7 @@ _CURATED: dict[str, type[Any]] = {
     "EMAIL_ADDRESS": _Email,
     "PHONE_NUMBER": PhoneNumbers,
     "CREDIT_CARD": _CreditCard,
-    "IBAN_CODE": _Iban,
+    "IBAN_CODE": Iban,
     "IP_ADDRESS": _Ip,
     "UK_NHS": _Nhs,
     "US_DRIVER_LICENSE": _License,

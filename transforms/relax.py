@@ -218,6 +218,30 @@ def _beside(parsed: Any) -> int | None:
     return total
 
 
+def within_words(pattern: str, flags: int) -> bool:
+    """No white space is in a match, nor decides of one beside it: true only where that is known.
+
+    >>> within_words(r"(?<!\\w)a+(?![.:])", 0), within_words("a[^b]", 0), within_words("a$", 0)
+    (True, False, False)
+    """
+    try:
+        return _spaceless(parser.parse(pattern, flags & (re.IGNORECASE | re.DOTALL | re.MULTILINE)))
+    except (re.error, OverflowError, RecursionError):
+        return False
+
+
+def _spaceless(parsed: Any) -> bool:
+    for kind, argument in parsed:
+        inner = (argument[1],) if kind in (op.ASSERT, op.ASSERT_NOT) else _inner(kind, argument)
+        if kind in _SINGLE and characters(kind, argument, False).ascii & _SPACE:
+            return False
+        if kind is op.GROUPREF_EXISTS or (kind is op.AT and argument is not op.AT_BOUNDARY):
+            return False
+        if not all(map(_spaceless, inner)):
+            return False
+    return True
+
+
 def _plain(parsed: Any) -> bool:
     for kind, argument in parsed:
         if kind is op.IN and any(member is op.CATEGORY and value in _SPACES for member, value in argument):

@@ -13,7 +13,7 @@ not look like an ordinary word: `password: correcthorse` stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, keylike
@@ -217,10 +217,17 @@ def secret_sources() -> list[Source]:
 
 def find_secrets(text: str, fired: int | None = None) -> list[Finding]:
     """All findings, in no order; they may overlap. Only the rules that are set in the bits of `fired` run."""
-    found: list[Finding] = []
-    for number in _running(text) if fired is None else _numbers(fired):
-        found += _found(text, number)
-    return found
+    bits = sum(1 << number for number in _running(text)) if fired is None else fired
+    return [one for _, one in find_all_secrets({text: bits})]
+
+
+def find_all_secrets(fired: Mapping[str, int]) -> Iterator[tuple[str, Finding]]:
+    """The findings of all texts, each with its text: rule by rule, whose automata stay in the processor's cache."""
+    texts: dict[int, list[str]] = {}
+    for text, bits in fired.items():
+        for number in _numbers(bits):
+            texts.setdefault(number, []).append(text)
+    return ((text, one) for number, some in texts.items() for text in some for one in _found(text, number))
 
 
 def _found(text: str, number: int) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ from transforms.stores import (
     in_words,
     is_taken,
     no_account,
+    password_in_address,
     range_reader,
     reach,
 )
@@ -92,6 +93,8 @@ class Storage:
         """The fsspec file system of `uri` and the path in it. Raises MissingExtra, StorageError."""
         scheme = scheme_of(uri)
         kind = KINDS.get(scheme)
+        if scheme and ":" in _authority(uri).removeprefix(f"{scheme}://").rpartition("@")[0]:
+            raise password_in_address(scheme)
         try:
             options = client_options(kind, self.endpoint, self.profile)
             client = client_class(scheme or "file")

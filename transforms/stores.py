@@ -258,6 +258,13 @@ def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
     return StorageError(f"can't {what} {uri}: {type(error).__name__}{word}", f"check the address: {_ADDRESS[kind]}")
 
 
+def password_in_address(scheme: str) -> StorageError:
+    """For `s3://key:secret@bucket`, which would be told, and written, wherever the address is."""
+    kind = KINDS.get(scheme)
+    hint = f"leave it out, and set {_CREDENTIALS[kind]}" if kind else "leave it out"
+    return StorageError(f"an address of {scheme}:// holds a password", hint)
+
+
 def no_account(uri: str) -> StorageError:
     """For a client that could not be made."""
     hint = f"set {_CREDENTIALS[KINDS[uri.partition('://')[0]]]}"

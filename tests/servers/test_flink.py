@@ -174,18 +174,22 @@ def test_more_workers_than_slots_are_told(store, cluster):
 
 
 def test_a_lost_machine_changes_no_byte(store, cluster, expected):
-    before = cluster.failures()
-    process = start(store, *run_arguments("s3://data/killed", *SMALL_UNITS, beam=cluster.beam_options()))
-    done = wait_for_some(store, "data/killed", process)
-    cluster.kill_task_manager(0)
-    (folder,) = store.filesystem().ls("data/killed/work", detail=False)
-    units = len(json.loads(store.filesystem().cat_file(f"{folder}/plan.json"))["units"])
-    assert done < milled(store, "data/killed") + 1 <= units, "the kill came too late"
-    cluster.start_task_manager()
-    end(process)
+    for attempt in range(3):  # on a busy machine the kill may come when all is read
+        output, before = f"data/killed-{attempt}", cluster.failures()
+        process = start(store, *run_arguments(f"s3://{output}", *SMALL_UNITS, beam=cluster.beam_options()))
+        wait_for_some(store, output, process)
+        cluster.kill_task_manager(0)
+        (folder,) = store.filesystem().ls(f"{output}/work", detail=False)
+        units = len(json.loads(store.filesystem().cat_file(f"{folder}/plan.json"))["units"])
+        in_time = milled(store, output) < units
+        cluster.start_task_manager()
+        end(process)
+        assert digests_of(store, output) == expected
+        if in_time:
+            break
+    assert in_time, "each kill came too late"
     assert cluster.failures() > before
-    assert digests_of(store, "data/killed") == expected
-    end(start(store, "verify", "s3://data/killed"))
+    end(start(store, "verify", f"s3://{output}"))
 
 
 def test_a_store_alone_makes_the_same_bytes_after_a_kill(store, expected):
