@@ -502,7 +502,8 @@ def test_custom_patterns_and_deny_lists() -> None:
 
 
 DENIED = RedactOptions(
-    entities=("PROJECT",), custom=(CustomRecognizer(name="PROJECT", deny=("Blue  Moon", "北京", "กรุงเทพ", "Acme")),)
+    entities=("PROJECT",),
+    custom=(CustomRecognizer(name="PROJECT", deny=("Blue  Moon", "北京", "กรุงเทพ", "Acme", "O'Neil", "D’Arcy")),),
 )
 
 
@@ -514,7 +515,10 @@ DENIED = RedactOptions(
         ("我在北京工作, 北京大学", ["北京", "北京"]),
         ("อยู่กรุงเทพมหานคร", ["กรุงเทพ"]),
         ("กรุงเทพ\u0e34", []),  # another syllable: a vowel follows above the last letter
-        ("在Acme工作, Acmes, _Acme", ["Acme"]),
+        ("在Acme工作, Acmes, _Acme", ["Acme", "Acme"]),
+        ("acme_plan.docx, my_acme2, v2_Acme_3", ["acme", "Acme"]),
+        ("blue_moon-v2.pdf, Blue-Moon, blue/moon", ["blue_moon", "Blue-Moon"]),
+        ("O’Neil, o'neil, O`NEIL, ONeil, O Neil; D'Arcy, dʼarcy", ["O’Neil", "o'neil", "O`NEIL", "D'Arcy", "dʼarcy"]),
         ("Acme公司, sAcme", ["Acme"]),
     ],
 )

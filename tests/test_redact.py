@@ -240,13 +240,33 @@ def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> Non
 def test_denied_words_have_one_number_in_all_spellings() -> None:
     options = RedactOptions(
         custom=(
-            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed")),
+            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed", "O'Neil")),
             CustomRecognizer(name="CODE", pattern="[Zz]9"),
         )
     )
-    assert said("Blue Moon, zed", "blue\n moon ZED z9 Z9", options=options) == [
-        "<PLAN_1>, <PLAN_2>",
-        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2>",
+    assert said("Blue Moon, zed, O'Neil", "blue\n moon ZED z9 Z9 blue_moon_v2 O’NEIL O&#39;Neil", options=options) == [
+        "<PLAN_1>, <PLAN_2>, <PLAN_3>",
+        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2> <PLAN_1>_v2 <PLAN_3> <PLAN_3>",
+    ]
+
+
+def test_denied_words_go_from_the_names_of_files_and_keys() -> None:
+    options = RedactOptions(custom=(CustomRecognizer(name="PLAN", deny=("Bluebird",)),))
+    (row,) = redacted(
+        {
+            "messages": [message("user", "see bluebird_plan.docx and project_bluebird, not bluebirds")],
+            "metadata": canonical({"Bluebird_plan": {"my_bluebird": 1}}),
+        },
+        options=options,
+    )
+    assert row["messages"][0]["content"] == "see <PLAN_1>_plan.docx and project_<PLAN_1>, not bluebirds"
+    assert row["metadata"] == canonical({"<PLAN_1>_plan": {"my_<PLAN_1>": 1}})
+
+
+def test_a_short_value_goes_from_the_names_of_files_too() -> None:
+    assert said("from 8.8.8.8", "log_8.8.8.8_old.txt, log8.8.8.8") == [
+        "from <IP_ADDRESS_1>",
+        "log_<IP_ADDRESS_1>_old.txt, log8.8.8.8",
     ]
 
 
@@ -304,6 +324,60 @@ def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
     assert row["messages"][0]["content"] == "my account is <US_BANK_NUMBER_1>"
     assert row["messages"][1]["content"] == "<US_BANK_NUMBER_1> it is, not 123456789"
     assert row["metadata"] == '{"ref":"<US_BANK_NUMBER_1>","s":"x12345678"}'
+
+
+@pytest.mark.parametrize(
+    ("found", "spellings", "entity"),
+    [
+        ("+1 212 555 0199", "12125550199, +1.212.555.0199, 1 (212) 555 0199", "PHONE_NUMBER"),
+        ("(212) 555-0199", "order 2125550199, order (212)5550199", "PHONE_NUMBER"),
+        ("+49 30 901820", "4930901820, order 49-30-901820", "PHONE_NUMBER"),
+        ("536-22-1234", "536221234, 536.22.1234, ssn_536221234, line\\n536221234", "US_SSN"),
+        (
+            "4111 1111 1111 1111",
+            "order 4111111111111111, scan_4111111111111111, order 4111 11111111-1111",
+            "CREDIT_CARD",
+        ),
+    ],
+)
+def test_a_number_goes_in_other_spellings_too(found: str, spellings: str, entity: str) -> None:
+    first, second = said(f"It is {found}.", f"{spellings};")
+    assert first == f"It is <{entity}_1>."
+    assert re.sub(f"<{entity}_1>", "", second) == re.sub(r"\+?\(?[0-9][0-9 ().\-]+[0-9]", "", f"{spellings};")
+
+
+def test_a_number_within_another_stays() -> None:
+    others = ["x536221234", "536221234x", "5362212345", "1536221234", "536221 23", "5362\n21234", "536,221,234"]
+    assert said("SSN 536-22-1234", *others) == ["SSN <US_SSN_1>", *others]
+
+
+def test_short_numbers_go_as_they_are_spelled_alone() -> None:
+    assert said("PIN: 4711, password: 47124712", "4-7-1-1 and 4712-4712") == [
+        "PIN: <PIN_1>, password: <PASSWORD_1>",
+        "4-7-1-1 and 4712-4712",
+    ]
+
+
+def test_a_number_goes_from_json_that_nothing_else_is_found_in() -> None:
+    metadata = {"n": [1, 536221234], "text": "a 53622 1234"}
+    assert redacted({"messages": [message("user", "hi")], "metadata": canonical(metadata)})[0]["metadata"] == canonical(
+        metadata
+    )
+    (row,) = redacted({"messages": [message("user", "SSN 536-22-1234")], "metadata": canonical(metadata)})
+    assert row["metadata"] == canonical({"n": [1, "<US_SSN_1>"], "text": "a <US_SSN_1>"})
+
+
+def test_many_spellings_of_many_numbers() -> None:
+    cards = [f"4111 11{number:02} 1111 11" for number in range(100)]
+    valid = [f"{card}{end:02}" for card in cards for end in range(100) if _luhn(f"{card}{end:02}")][:300]
+    first, second = said(" ".join(valid), ", ".join(f"order {card.replace(' ', '')}" for card in valid))
+    assert not re.search("[0-9]{5}", first + second)
+    assert re.findall("<.*?>", first) == re.findall("<.*?>", second)
+
+
+def _luhn(card: str) -> bool:
+    digits = [int(digit) for digit in card if digit != " "][::-1]
+    return sum(digits[::2] + [digit * 2 % 10 + digit // 5 for digit in digits[1::2]]) % 10 == 0
 
 
 def test_overlapping_findings_go_as_one_span() -> None:

@@ -13,6 +13,7 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 
 from __future__ import annotations
 
+import bisect
 import functools
 import gc
 import itertools
@@ -39,6 +40,7 @@ from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
 from transforms.placeholders import (
+    Digits,
     Finding,
     Numbering,
     Placeholders,
@@ -48,17 +50,19 @@ from transforms.placeholders import (
     Words,
     canonical_value,
     merge_findings,
+    spelled_alike,
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
 from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_within
 from transforms.secrets import find_all_secrets, secret_sources
-from transforms.shadow import Shadow, shadow_of, shadow_sources, undisguised
+from transforms.shadow import Shadow, escapes, shadow_of, shadow_sources, undisguised
 
 _ALLOCATED = (
     100_000  # objects beyond those given back that set a collection going: findings refer to each other in no ring
 )
 _SHORT = 16  # characters of texts whose gate and outcome are remembered: most are left between two findings
+_QUOTES = ('"', "'")
 _AT_ONCE = 1 << 20  # 1 Mi: characters of texts that are looked through together
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
@@ -377,8 +381,8 @@ class Redactor:
         templates = self._settle(record.slots, known, record.fired, record.turns)
         self._join_turns(templates, record.turns)
         if record.unread:
-            values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
-            if any(raw in text for text in record.unread for raw in values):
+            values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
+            if values and _says(record.unread, values, Digits(values.values())):
                 return None
         return templates
 
@@ -466,9 +470,9 @@ class Redactor:
         return None
 
     def _canonical(self, entity: str, said: str) -> str:
-        """What is the same in all spellings of a value: of denied words, in any case and white space."""
+        """What is the same in all spellings of a value."""
         if entity in self._denied:
-            return " ".join(said.split()).casefold()
+            return spelled_alike(said)
         return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
@@ -583,9 +587,11 @@ class Redactor:
         if shadows:
             seen = self._look(self._fired([shadow.text for shadow in shadows.values()]))
             for text, shadow in shadows.items():
+                hidden = []
                 for one in seen[shadow.text]:
                     start, end = shadow.source(one.start, one.end)
-                    found[text].append(one._replace(start=start, end=end))
+                    hidden.append(one._replace(start=start, end=end))
+                found[text] = _well_read(text, found[text], hidden) + hidden
         return found
 
     def _may_differ(self, text: str, fired: int) -> bool:
@@ -609,15 +615,16 @@ class Redactor:
         found = self._analyzer.find_all(texts)
         own, secrets = len(self._analyzer.sources), (1 << self._disguise) - 1
         for text, one in find_all_secrets({text: (fired & secrets) >> own for text, fired in texts.items()}):
-            found[text].append(one)
+            found[text].append(_before_quote(text, one))
         return found
 
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
-        least = min(map(len, values))
+        digits = Digits(values.values())
+        least = min(digits.least, *map(len, values))
         kept = {piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least}
         few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
-        if not kept or (few and not _says(kept, values)):
+        if not kept or (few and not _says(kept, values, digits)):
             return templates
         finders = [
             Words(words, whole=whole, spelled=False)
@@ -628,27 +635,28 @@ class Redactor:
             if words
         ]
         return [
-            tuple(self._without(template, slot.key, finders, values))
+            tuple(self._without(template, slot.key, finders, digits, values))
             for template, slot in zip(templates, slots, strict=True)
         ]
 
     def _without(
-        self, template: Template, key: str, finders: Iterable[Words], values: dict[str, Removed]
+        self, template: Template, key: str, finders: Iterable[Words], digits: Digits, values: dict[str, Removed]
     ) -> Iterator[str | Removed]:
-        least = min(map(len, values))
+        least = min(digits.least, *map(len, values))
         for index, piece in enumerate(template):
             if isinstance(piece, Removed) or len(piece) < least or self._placeholders.taken(piece):
                 yield piece
                 continue
-            spans = sorted({span for finder in finders for span in finder.spans(piece)})
+            spans = {(start, end, values[piece[start:end]]) for finder in finders for start, end in finder.spans(piece)}
+            spans.update(digits.said(piece))
             position = 0
             prefix = "" if index else as_context(key)
-            for start, end in spans:
+            for start, end, removed in sorted(spans, key=lambda span: (span[0], -span[1], span[2])):
                 if start < position:
                     continue
                 if start > position:
                     yield from self._redact_one(_Part(piece[position:start], key, "" if position else prefix))
-                yield values[piece[start:end]]
+                yield removed
                 position = end
             if not position:
                 yield piece
@@ -674,6 +682,44 @@ def _clipped(findings: Iterable[Finding], skip: int) -> list[Finding]:
     return merge_findings(findings)
 
 
+def _before_quote(text: str, one: Finding) -> Finding:
+    """The finding without the backslashes of a quote that follows: in JSON within a text they are the quote's."""
+    if text[one.end : one.end + 1] not in _QUOTES or text[one.end - 1] != "\\":
+        return one
+    return one._replace(end=one.start + len(text[one.start : one.end].rstrip("\\")))
+
+
+def _well_read(text: str, found: list[Finding], hidden: Sequence[Finding]) -> list[Finding]:
+    r"""What is `found` in a text, less what takes its escapes for part of a value, as the shadow (`hidden`) tells.
+
+    Of `\njane@example.com` the `n` is no part of the address. What lies within an escape is nothing. Where both find
+    something and the one in the text holds an escape, the shadow is right, unless the value is in quotes.
+    """
+    spans = escapes(text) if found else []
+    if not spans:
+        return found
+    ends = [end for _, end in spans]
+    starts = sorted(one.start for one in hidden)
+    reach = list(itertools.accumulate((one.end for one in sorted(hidden)), max))
+
+    def misread(one: Finding) -> bool:
+        place = bisect.bisect_right(ends, one.start)
+        if place == len(spans) or spans[place][0] >= one.end:
+            return False
+        if spans[place][0] <= one.start and one.end <= spans[place][1]:
+            return True
+        before = bisect.bisect_left(starts, one.end)
+        return before > 0 and reach[before - 1] > one.start and not _quoted(text, one)
+
+    return [one for one in found if not misread(one)]
+
+
+def _quoted(text: str, one: Finding) -> bool:
+    """The finding is all that stands between two quotes, which may be escaped."""
+    quote = text[one.start - 1 : one.start]
+    return quote in _QUOTES and text[one.end : one.end + 4].lstrip("\\").startswith(quote)
+
+
 def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
     """What may hold the parts of one value: the end of the first of the slots, the beginning of the last, all of others.
 
@@ -692,10 +738,10 @@ def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
     return said[::-1]
 
 
-def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:
-    """A value may stand in a piece."""
+def _says(pieces: Iterable[str], values: Iterable[str], digits: Digits) -> bool:
+    """A value may stand in a piece as it was spelled, or does in its digits."""
     said = "\n".join(pieces)
-    return any(value in said for value in values)
+    return any(value in said for value in values) or digits.are_in(said)
 
 
 def _tells(raw: str) -> bool:
