@@ -19,6 +19,7 @@ from pipeline.plan import Plan, load_plan, plan_uri
 from pipeline.report import build_report
 from pipeline.snapshots import SCHEMA_VERSION, Dataset, add_accounts, kept, total
 from transforms.once import Work
+from transforms.options import DedupeOptions
 from transforms.reasons import MEANING, SPLITS, Reason
 from transforms.storage import Storage, join
 from transforms.write import Written, file_digest
@@ -199,6 +200,8 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
         warnings.append("redaction was off: personal data and secrets are in the dataset")
     if not plan.config["dedupe"]["near"]:
         warnings.append("near-duplicates were not looked for: look-alikes may be in several splits")
+    else:
+        warnings += _blind_bands(DedupeOptions.model_validate(plan.config["dedupe"]))
     if plan.secret_missing:
         warnings.append(
             "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values and craft texts that pass for duplicates"
@@ -210,6 +213,28 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
             f"nothing was compared with the nights before: {nights} of them are kept, {LEAST_HISTORY} are wanted"
         )
     return warnings
+
+
+LEAST_FOUND = 0.95  # of pairs just as alike as `dedupe.leak_threshold`
+
+
+def _blind_bands(options: DedupeOptions) -> list[str]:
+    """A warning where the bands miss many look-alikes, with the most rows that would not."""
+    found = options.found(options.leak_threshold)
+    if found >= LEAST_FOUND:
+        return []
+    others = (
+        options.model_copy(update={"rows": rows, "bands": options.num_perm // rows})
+        for rows in range(options.rows, 0, -1)
+    )
+    better = next((one for one in others if one.found(one.leak_threshold) >= LEAST_FOUND), None)
+    hint = (
+        f"; {better.bands} bands of {better.rows} rows find {better.found(better.leak_threshold):.0%}" if better else ""
+    )
+    return [
+        f"bands find {found:.0%} of pairs as alike as dedupe.leak_threshold = {options.leak_threshold:g}: "
+        f"look-alikes may be in several splits{hint}"
+    ]
 
 
 def gate_breaches(

@@ -77,10 +77,16 @@ def tune_dedupe(config: Config, size: int, page: str | None, say: Say) -> dict[s
     """What each threshold would keep and drop among about `size` lines; writes the page where one is named."""
     target = _page_target(page)
     sample = read_sample(config, size, say)
+    if not sample.records.num_rows:
+        raise UsageError(
+            f"none of the {sample.lines:,} lines that were read is a sound record",
+            "a trial says why: corpusmill run … --limit 1000",
+        )
     distinct = first_of_each(sample)
     count, options, keys = distinct.records.num_rows, config.dedupe, load_keys(config.split.salt)
     edges = find_edges(distinct.records, options, keys)
-    outcomes = {one: outcome_at(edges, distinct.records.column("id"), one) for one in THRESHOLDS}
+    thresholds = sorted({*THRESHOLDS, *(one for one in (options.threshold,) if one >= LEAST)})
+    outcomes = {one: outcome_at(edges, distinct.records.column("id"), one) for one in thresholds}
     similarity = edges.column("similarity").to_numpy()
     values = {
         "inputs": sample.inputs,
@@ -96,13 +102,16 @@ def tune_dedupe(config: Config, size: int, page: str | None, say: Say) -> dict[s
                 "pairs": int((similarity >= np.float32(one)).sum()),
                 "dropped": len(outcome.above.a),
                 "kept": count - len(outcome.above.a),
-                "found": 1 - (1 - one**options.rows) ** options.bands,
+                "found": options.found(one),
             }
             for one, outcome in outcomes.items()
         ],
     }
     if target is not None:
-        target.write_text(tune_page(values, distinct, outcomes, options.shingle, keys), encoding="utf-8")
+        try:
+            target.write_text(tune_page(values, distinct, outcomes, options.shingle, keys), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--html {page}: no file can be written there ({error.strerror})") from None
         values["html"] = str(target)
     return values
 

@@ -85,6 +85,18 @@ def test_mistakes_are_told(logs, tmp_path, capsys):
         assert told in said.err
 
 
+def test_a_threshold_of_ones_own_has_a_row(logs, capsys):
+    code, said = tune(capsys, "--input", logs, "--json", "--set", "dedupe.threshold=0.83")
+    assert code == 0
+    assert [one["threshold"] for one in json.loads(said.out)["thresholds"]] == sorted({*THRESHOLDS, 0.83})
+
+
+def test_an_input_without_a_sound_line_is_told(tmp_path, capsys):
+    code, said = tune(capsys, "--input", write_lines(tmp_path / "bad.jsonl", [{"nothing": 1}] * 3))
+    assert code == 2
+    assert "none of the 3 lines" in said.err
+
+
 def test_every_input_gives_a_share_of_the_sample(tmp_path):
     for name, count in (("a", 3), ("b", 40), ("c", 40)):
         write_lines(tmp_path / f"{name}.jsonl", [chat(f"{name} {number}", "Yes.") for number in range(count)])

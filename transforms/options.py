@@ -198,6 +198,16 @@ class DedupeOptions(Options):
         description="which duplicate to keep: metadata paths, the larger value first, or the smaller with a leading -",
     )
 
+    def found(self, similarity: float) -> float:
+        """The expected share of pairs of a Jaccard index that share a band, 1 - (1 - s^rows)^bands.
+
+        After Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, section 3.4.2.
+
+        >>> round(DedupeOptions().found(0.8), 4)
+        0.9999
+        """
+        return float(1 - (1 - similarity**self.rows) ** self.bands)
+
     @model_validator(mode="after")
     def _fits(self) -> DedupeOptions:
         if self.bands * self.rows > self.num_perm:
