@@ -20,6 +20,7 @@ GRAM = 5  # characters
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _TOKEN = regex.compile(rf"(?V1)[{_ALONE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_ALONE}]]+")
 _GAP = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
+_BESIDE_ALONE = regex.compile(rf"(?<=[{_ALONE}]) | (?=[{_ALONE}])")
 
 
 def body_of(messages: Iterable[Mapping[str, Any]]) -> str:
@@ -42,8 +43,9 @@ def shingles_of(text: str) -> set[tuple[str, ...]]:
 
 
 def grams_of(text: str) -> set[str]:
-    """The set of 5-grams of the letters, marks and numbers, with one space where anything else stood."""
-    spelt = _GAP.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip(" ")
+    """The set of 5-grams of the letters, marks and numbers, with one space where anything else stood, but for beside
+    characters of scripts without spaces."""
+    spelt = _BESIDE_ALONE.sub("", _GAP.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip(" "))
     if not spelt:
         return set()
     return {spelt[place : place + GRAM] for place in range(max(1, len(spelt) - GRAM + 1))}

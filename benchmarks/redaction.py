@@ -44,6 +44,8 @@ HOSTILE = {
     "a@b.a@b.": "a@b.",
     "e-mails": "ab{n}@cd.com ",
     "phones": "212-{high}-{low:04} ",
+    "+ phones": "+1 212-{high}-{low:04}\n",
+    "diffstat": "+{n} -{low}\n",
     "numbers": "{n} ",
     "decimals": "{n}.",
     "cards": "4111 1111 1111 1111 ",

@@ -69,13 +69,15 @@ class Base:
     """What is published before the run: the snapshot it starts from, nothing for the first.
 
     `index`, `suppressed` and `guards` are paths of files in the dataset's folder; the counts are records in the
-    splits. `guards` hold records that a rebuild must not come near: those of eval.
+    splits. `guards` hold records that a rebuild must not come near: those of eval. `frozen_eval` are its files, in Parquet,
+    where nobody joins it any more.
     """
 
     index: tuple[str, ...] = ()
     index_bytes: int = 0
     suppressed: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
+    frozen_eval: tuple[str, ...] = ()
     train: int = 0
     val: int = 0
     eval: int = 0
@@ -359,6 +361,7 @@ def mill_options(config: Config, keys: Keys, plan: Plan, output: str, work: str)
         bool(plan.base.index),
         tuple(join(output, path) for path in plan.base.suppressed),
         benchmarks_uri(work) if plan.benchmarks else None,
+        tuple(join(output, path) for path in plan.base.frozen_eval if config.split.group_by),
     )
 
 

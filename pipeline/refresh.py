@@ -151,17 +151,19 @@ def base_of(dataset: Dataset, manifest: Mapping[str, Any], config: Config, date:
         find_decided(Index(dataset.storage, dataset.root, parts_of(paths))) if rebuild else (DECIDED.empty_table(), [])
     )
     train, val, _ = counts if rebuild else (accounting[split] for split in SPLITS)
+    frozen, parquet = split["eval_frozen"] or full, any(one["kind"] == "parquet" for one in manifest["files"])
     return Base(
         paths,
         sum(one["bytes"] for one in index),
         tuple(one["path"] for one in manifest["files"] if one["kind"].startswith("suppressed")),
         guards=_eval_files(manifest) if rebuild else (),
+        frozen_eval=_eval_files(manifest) if frozen and parquet else (),
         train=train,
         val=val,
         eval=accounting[Outcome.EVAL],
         eval_end=split["eval_end"],
-        frozen=split["eval_frozen"] or full,
-        parquet=any(one["kind"] == "parquet" for one in manifest["files"]),
+        frozen=frozen,
+        parquet=parquet,
         decided=decided.num_rows > 0,
         small={one["path"]: one["rows"] for one in index if one["bytes"] < SMALL_BYTES},
         left=left_index(dataset, manifest),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ from transforms.options import DedupeOptions, RedactOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
 from transforms.schema import DATA, RECORDS
-from transforms.shingles import Ragged, jaccard, shingle_texts
+from transforms.shingles import BRIDGE, SHORT, Ragged, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import bodies
 from transforms.surrogates import without_surrogates
 from transforms.write import file_digest
@@ -371,24 +371,21 @@ def _check_leaks(
     held = _held_out(dataset, manifest, options, sample)
     if not len(held.splits):
         return
-    flat = held.bands.ravel()
-    order = np.argsort(flat, kind="stable")
-    flat, owners = flat[order], np.repeat(np.arange(len(held.splits)), held.bands.shape[1])[order]
-    silent = np.isin(flat, _silent_bands(options))
-    flat, owners = flat[~silent], owners[~silent]
+    places = [_places_of_bands(bands, silent) for bands, silent in zip(held.bands, _silent_bands(options), strict=True)]
     strong, weak = 0, set()
-    for split, shingles, bands in _prints(dataset, manifest, options, SPLITS):
-        for other, mine in sorted(_meetings(bands, flat, owners)):
-            if held.splits[other] == split:
-                continue
-            alike = jaccard(
-                held.shingles.values[held.shingles.offsets[other] : held.shingles.offsets[other + 1]],
-                shingles.values[shingles.offsets[mine] : shingles.offsets[mine + 1]],
-            )
-            if alike >= options.threshold:
-                strong += 1
-            elif alike >= options.leak_threshold:
-                weak.add(other)
+    for split, prints in _prints(dataset, manifest, options, SPLITS):
+        for measure, (flat, owners) in enumerate(places):
+            for other, mine in sorted(_meetings(prints.bands[measure], flat, owners)):
+                if held.splits[other] == split:
+                    continue
+                in_words = len(_set(held.sets[WORDS], other)) > 0 and len(_set(prints.sets[WORDS], mine)) > 0
+                if in_words != (measure == WORDS):
+                    continue
+                alike = jaccard(_set(held.sets[measure], other), _set(prints.sets[measure], mine))
+                if alike >= options.threshold:
+                    strong += 1
+                elif alike >= options.leak_threshold:
+                    weak.add(other)
     if strong:
         yield f"{strong} pairs across splits are near-duplicates (Jaccard at least {options.threshold:g})"
     if len(weak) > LEAK_SHARE * len(held.splits):
@@ -398,40 +395,52 @@ def _check_leaks(
         )
 
 
-@dataclass
-class _HeldOut:
+WORDS, GRAMS = 0, 1  # what two records are compared by: their words where both have them, else their grams
+
+
+class _Prints(NamedTuple):
+    """Of N records the sets that they are compared by, empty where one has none, and uint64[N, bands] of each kind."""
+
+    sets: tuple[Ragged, Ragged]
+    bands: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
+
+
+class _HeldOut(NamedTuple):
     splits: list[str]
-    shingles: Ragged
-    bands: npt.NDArray[np.uint64]
+    sets: tuple[Ragged, Ragged]
+    bands: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
+
+
+def _set(sets: Ragged, row: int) -> npt.NDArray[np.uint64]:
+    return sets.values[sets.offsets[row] : sets.offsets[row + 1]]
 
 
 def _held_out(dataset: Dataset, manifest: Mapping[str, Any], options: DedupeOptions, sample: int | None) -> _HeldOut:
     """Fingerprints of val and eval records, about half of `sample` of each at most, the newest first."""
     splits: list[str] = []
-    parts: list[Ragged] = []
-    bands = []
+    parts: list[_Prints] = []
     for held in (Outcome.EVAL, Outcome.VAL):
         room = None if sample is None else len(splits) + sample // 2
-        for split, shingles, hashes in _prints(dataset, manifest, options, (held,)):
-            splits += [split] * len(hashes)
-            parts.append(shingles)
-            bands.append(hashes)
+        for split, prints in _prints(dataset, manifest, options, (held,)):
+            splits += [split] * len(prints.bands[WORDS])
+            parts.append(prints)
             if room is not None and len(splits) >= room:
                 break
-    if not parts:
-        return _HeldOut(
-            [], Ragged(np.zeros(1, np.int64), np.empty(0, np.uint64)), np.empty((0, options.bands), np.uint64)
-        )
+    parts = parts or [_print([], options)]
+    words, grams = (_joined([part.sets[measure] for part in parts]) for measure in (WORDS, GRAMS))
+    in_words, in_grams = (np.concatenate([part.bands[measure] for part in parts]) for measure in (WORDS, GRAMS))
+    return _HeldOut(splits, (words, grams), (in_words, in_grams))
+
+
+def _joined(parts: Sequence[Ragged]) -> Ragged:
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    return _HeldOut(splits, Ragged(offsets, np.concatenate([part.values for part in parts])), np.concatenate(bands))
+    return Ragged(np.concatenate(([0], np.cumsum(lengths))), np.concatenate([part.values for part in parts]))
 
 
 def _prints(
     dataset: Dataset, manifest: Mapping[str, Any], options: DedupeOptions, splits: tuple[str, ...]
-) -> Iterator[tuple[str, Ragged, npt.NDArray[np.uint64]]]:
-    """(split, shingles, bands) of the rows of each shard."""
-    permuted = permutations(options.num_perm, _KEYS)
+) -> Iterator[tuple[str, _Prints]]:
+    """The split and the fingerprints of the rows of each shard, some thousand at a time."""
     files = [one for one in data_files(manifest) if one["rows"]]
     for split in splits:
         for one in files:
@@ -439,18 +448,39 @@ def _prints(
                 continue
             content = dataset.storage.read(dataset.uri(one["path"]))
             for texts in _texts(content, one["kind"]):
-                shingles = shingle_texts(texts, options.shingle, _KEYS)
-                yield (
-                    split,
-                    shingles,
-                    band_hashes(sign(shingles, permuted), band_keys(options.bands, options.rows, _KEYS)),
-                )
+                yield split, _print(texts, options)
 
 
-def _silent_bands(options: DedupeOptions) -> npt.NDArray[np.uint64]:
+def _print(texts: Sequence[str], options: DedupeOptions) -> _Prints:
+    """Short texts are compared by grams alone, long ones by words alone, those between by either."""
+    lengths = [len(tokenize(text)) for text in texts]
+    words = shingle_texts(
+        [text if length >= SHORT else "" for text, length in zip(texts, lengths, strict=True)], options.shingle, _KEYS
+    )
+    grams = gram_texts([text if length < BRIDGE else "" for text, length in zip(texts, lengths, strict=True)], _KEYS)
+    return _Prints((words, grams), (_bands(words, options), _bands(grams, options)))
+
+
+def _bands(sets: Ragged, options: DedupeOptions) -> npt.NDArray[np.uint64]:
+    signatures = sign(sets, permutations(options.num_perm, _KEYS))
+    return band_hashes(signatures, band_keys(options.bands, options.rows, _KEYS))
+
+
+def _silent_bands(options: DedupeOptions) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """The band hashes of records that say nothing, which resemble nobody."""
-    nothing = sign(Ragged(np.zeros(2, np.int64), np.empty(0, np.uint64)), permutations(options.num_perm, _KEYS))
-    return band_hashes(nothing, band_keys(options.bands, options.rows, _KEYS)).ravel()
+    in_words, in_grams = _print([""], options).bands
+    return in_words.ravel(), in_grams.ravel()
+
+
+def _places_of_bands(
+    bands: npt.NDArray[np.uint64], silent: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The bands of records that say something, sorted, and the row of each."""
+    flat = bands.ravel()
+    order = np.argsort(flat, kind="stable")
+    flat, owners = flat[order], np.repeat(np.arange(len(bands)), bands.shape[1])[order]
+    heard = ~np.isin(flat, silent)
+    return flat[heard], owners[heard]
 
 
 def _texts(content: bytes, kind: str) -> Iterator[list[str]]:

@@ -165,10 +165,10 @@ def explain(fate: Mapping[str, Any]) -> str:
         said = "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
         if fate["kept_id"] is None:
             return said
-        if not _is_near(fate):
+        if reasons == [Drop.SUPERSEDED]:
             return f"{said}: {fate['kept_id']} stands in its place"
         named = f"{fate['kept_id']} (similarity {fate['similarity']:.3f})"
-        if fate["repeats"]:
+        if fate["repeats"] or not _is_near(fate):
             return f"left out ({reasons[0]}): it is a near-duplicate of {named}, which was left out"
         return f"left out ({reasons[0]}): it resembles {named}, which was put in {_NEAR[reasons[0]]}"
     if outcome == Outcome.DUPLICATE:

@@ -173,6 +173,22 @@ def test_datasketchs_own_format():
     assert prints.bands[:25].tolist() == prints.bands[50:].tolist()
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("请问怎么退款在订单页申请", "请问，怎么退款？在订单页，申请。"),
+        ("ありがとうございます", "ありがとう ございます。"),
+        ("ขอบคุณมากครับ", "ขอบคุณ, มาก ครับ!"),
+        ("東京 Tower 2020", "東京Tower，2020"),
+        ("thanks a lot", "Thanks, a lot!"),
+    ],
+)
+def test_short_texts_are_the_same_whatever_their_punctuation(one, other):
+    assert spell(one) == spell(other)
+    prints = fingerprint_texts(pa.array([one, other], pa.string()), OPTIONS, KEYS)
+    assert row_of(prints.grams, 0) == row_of(prints.grams, 1) != []
+
+
 def test_what_says_nothing_resembles_nobody():
     prints = fingerprint_texts(pa.array(["", "…!?", "\n\n", None, " "]), OPTIONS, KEYS)
     assert len(prints.bands) == len(prints.words.values) == len(prints.grams.values) == 0

@@ -46,7 +46,9 @@ def written(text: str, region: str) -> bool:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return False
-    possible = text[0] == "+" and phonenumbers.is_possible_number(number)
+    digits = re.sub(r"\D", "", text)
+    named = any(int(digits[:end]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE for end in (1, 2, 3) if digits[:1] != "0")
+    possible = text[0] == "+" and named and phonenumbers.is_possible_number(number)
     fiction = (number.country_code, number.national_number // 1000) == (44, 7700900)
     return possible or fiction or phonenumbers.is_valid_number(number)
 
@@ -101,8 +103,8 @@ def test_numbers_after_a_sign_are_told_as_by_a_parse(seed: int) -> None:
         text = "+" + "".join(one + chooser.choice(" -./()") * (chooser.random() < 0.1) for one in code + digits)
         assert (_verified(text, region), valid_number(text, region)) == by_parse(text, region), (text, region)
         assert is_written(text, region) == written(text, region), (text, region)
-        told += _signed(text) is not None
-        valid += bool(_signed(text))
+        told += _signed(text, region) is not None
+        valid += bool(_signed(text, region))
     assert told > 200
     assert valid > 50
 

@@ -19,6 +19,7 @@ from pipeline import refresh
 from pipeline.errors import OvertakenError, RunFailed, UsageError
 from pipeline.history import list_snapshots
 from pipeline.snapshots import Dataset
+from pipeline.verify import _check_leaks
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill, rows
 from transforms.index import SCHEMAS, Index, parts_of
@@ -204,6 +205,32 @@ def test_near_copies_of_what_is_published_are_left_out(nights):
     assert {f"near_{before[one['kept_id']]}" for one in like if one["kept_id"] in before} == {"near_eval", "near_val"}
     assert all(one["reasons"] == [f"near_{after[one['kept_id']]}"] and one["similarity"] >= 0.69 for one in like)
     assert before.items() <= after.items()
+
+
+def test_what_a_user_of_eval_repeats_stays_where_others_say_it(tmp_path):
+    """Exact and near copies, in one night, of what users say whose groups are in a frozen eval."""
+    chooser, out = random.Random(8), tmp_path / "out"
+    eval_ = ["split.eval=0.2", "split.val=0.2", "split.min_val=1", "split.eval_records=20"]
+    options = [*GROUPED, *(flag for one in eval_ for flag in ("--set", one))]
+    records = [said(chooser, user) for user in range(100)]
+    first = write_lines(tmp_path / "1.jsonl", records)
+    assert mill("run", "--input", first, "--output", out, *options) == 0
+    held = {row["messages"][0]["content"] for row in rows(out, "eval")}
+    users = [user for user, one in enumerate(records) if one["messages"][0]["content"] in held]
+    assert len(users) == 20
+    second, free = [], 500
+    for user in users:
+        exact, near = said(chooser, user), said(chooser, user)
+        second += [exact, {**exact, "user_id": free}, near, like(near, chooser, free + 1)]
+        free += 2
+    logs = write_lines(tmp_path / "2.jsonl", second)
+    assert mill("run", "--input", logs, "--output", out, *options) == 0
+    told = sorted(fates(out, 2), key=lambda one: one["line"])
+    kept = [one["outcome"] in ("train", "val") for one in told]
+    assert kept == [False, True] * (2 * len(users))
+    barred = [one["reasons"] for one in told[::2]]
+    assert barred == [["exact"], ["group_in_eval"]] * len(users)
+    assert mill("verify", out) == 0
 
 
 def test_no_held_out_newcomer_resembles_published_train_in_a_crowd(tmp_path):
@@ -700,3 +727,21 @@ def test_a_rebuild_by_a_lower_leak_threshold_takes_look_alikes_apart(tmp_path):
     assert gone["val"] > 0
     assert not gone["eval"]
     assert mill("verify", out) == 0
+
+
+def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
+    """As the dataset does: no near-duplicate of it is one in words alone, and none is missed for being short."""
+    chooser = random.Random(4)
+    names = [["".join(chooser.choices("bcdfghklmnprstvz", k=14)) for _ in range(4)] for _ in range(300)]
+    pairs = [(" ".join(one), " ".join([*one[:3], f"{one[3][:-1]}q"])) for one in names]
+    alike = write_lines(tmp_path / "alike.jsonl", [chat(said, said[:4]) for pair in pairs for said in pair])
+    cut = ["split.val=0.3", "split.eval=0.3", "split.min_val=1"]
+    options = [*FAST, *(flag for one in cut for flag in ("--set", one))]
+    blind = ["--set", "dedupe.near=false"]
+    assert mill("run", "--input", alike, "--output", tmp_path / "blind", *options, *blind) == 0
+    dataset = Dataset(Storage(), str(tmp_path / "blind"))
+    manifest_ = dataset.manifest()
+    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None))
+    assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
+    assert mill("verify", tmp_path / "out") == 0
+    capsys.readouterr()

@@ -100,6 +100,18 @@ def test_what_resembles_published_val_or_eval_is_left_out(like, reason):
     assert (told["fate"], told["kept_id"], told["similarity"]) == (drop_code(reason), one_id(77), 0.75)
 
 
+def test_a_copy_by_somebody_else_does_not_go_for_a_groups_sake():
+    rows = facts([{"id": 9, "group": 6}, {"id": 9, "group": 7}, {"id": 9, "group": 6}])
+    for verdicts, split in (([verdict(9, like=LIKE_TRAIN)], VAL), ([], EVAL)):
+        settled = settle_records(
+            rows, pa.Table.from_pylist(verdicts, VERDICTS), KEYS,
+            exact=True, owned=owners([(6, split, None)]), eval_open=False,
+        )  # fmt: skip
+        told = [(one["line"], one["fate"], one["kept_id"]) for one in settled.rows.to_pylist()]
+        assert told == [(1, OPEN, None), (0, DUPLICATE, one_id(9)), (2, DUPLICATE, one_id(9))]
+        assert settled.fallen.num_rows == 0
+
+
 def test_copies_of_what_is_left_out_name_whom_that_resembles():
     verdicts = pa.Table.from_pylist([verdict(9, like=LIKE_VAL)], VERDICTS)
     rows = settle_records(facts([{"id": 9}, {"id": 9}]), verdicts, KEYS, exact=True).rows.to_pylist()

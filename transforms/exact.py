@@ -29,13 +29,17 @@ FACTS = pa.schema(
 )
 
 
-def elect_records(facts: pa.Table, *, exact: bool) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+def elect_records(
+    facts: pa.Table, *, exact: bool, barred: npt.NDArray[np.bool_] | None = None
+) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """FACTS sorted by key and id, the elected one of each id first; bool[N] which are elected.
 
-    Without `exact` every record is elected.
+    Without `exact` every record is elected. One that is `barred` (bool[N]) is where all of its id are.
     """
-    order = ["key", "id", "rank", "tie", "writer", "line"]
-    facts = facts.sort_by([(name, "ascending") for name in order]).combine_chunks()
+    last = np.zeros(facts.num_rows, np.int8) if barred is None else barred.astype(np.int8)
+    order = ["key", "id", "last", "rank", "tie", "writer", "line"]
+    facts = facts.append_column("last", pa.array(last)).sort_by([(name, "ascending") for name in order])
+    facts = facts.drop_columns("last").combine_chunks()
     if not exact:
         return facts, np.ones(facts.num_rows, bool)
     return facts, first_of_each(facts.column("id"))

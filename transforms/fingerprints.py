@@ -239,7 +239,8 @@ def _tokens(
 def _spelling(
     content: npt.NDArray[np.uint8], place: int, end: int, tables: Letters, out: npt.NDArray[np.uint64], count: int
 ) -> int:
-    """Appends the code points that a message's grams are cut from, a space before what follows anything else."""
+    """Appends the code points that a message's grams are cut from, a space before a word that follows anything else, but for
+    a character that stands alone."""
     gap = True
     while place < end:
         point, place = _point(content, place)
@@ -253,9 +254,11 @@ def _spelling(
             part = tables.several[one] if several else code
             kind = part >> np.uint32(KIND_SHIFT)
             if kind in (WORD, SINGLE):
-                if gap and count:
-                    out[count] = np.uint64(32)
-                    count += 1
+                if gap and count and kind == WORD:
+                    before = tables.codes[signed(out[count - 1])]
+                    if before >> np.uint32(KIND_SHIFT) == WORD:
+                        out[count] = np.uint64(32)
+                        count += 1
                 out[count] = np.uint64(part & np.uint32(POINT_MASK))
                 count += 1
                 gap = False

@@ -30,7 +30,7 @@ from transforms.runs import Runs, RunWriter, segment_of
 from transforms.schema import PLACE, REASONS
 from transforms.sign import SIGNED, fingerprint_records, identify_sources, is_sound, sign_records
 from transforms.storage import Storage
-from transforms.suppress import forgotten, is_suppressed, leave_out_groups, load_suppressed, with_reasons
+from transforms.suppress import forgotten, is_suppressed, leave_out_groups, load_groups, load_suppressed, with_reasons
 from transforms.surrogates import write_surrogates
 from transforms.validate import validate_records
 from transforms.verify import SKETCHES, sketch_rows
@@ -78,6 +78,7 @@ class MillOptions:
     refresh: bool = False  # there is something published that records may belong to
     suppressed: tuple[str, ...] = ()  # URIs of lists of groups that are forgotten
     benchmarks: str | None = None  # URI of what `decontaminate` looks for
+    frozen_eval: tuple[str, ...] = ()  # URIs of files whose groups get no more records
 
     def cut(self, kind: str) -> int:
         """The segments of a kind of run, as later stages read it."""
@@ -142,6 +143,7 @@ def _mill_blocks(
     examples: dict[str, int] = {}  # the first line of each reason
     measures: Counter[str] = Counter()
     suppressed = load_suppressed(storage, options.suppressed)
+    barred = load_groups(storage, options.frozen_eval)
     hasher = Hasher(options.dedupe, options.keys)
     benchmarks = load_benchmarks(storage, options.benchmarks, hasher) if options.benchmarks else None
     contamination = Contamination(benchmarks.items if benchmarks else ())
@@ -197,7 +199,7 @@ def _mill_blocks(
                     signed, said = signed.filter(pc.invert(again)), said.filter(pc.invert(again))
                 stage = "Sign"
                 measures.update(measure_records(signed.column("messages"), signed.column("n_chars")))
-                _write_signed(signed, said, source.number, options, writers, bands)
+                _write_signed(signed, said, barred, source.number, options, writers, bands)
                 stage = "Quarantine"
                 rejected = records.filter(pc.invert(sound))
                 for line, reasons in zip(
@@ -245,12 +247,16 @@ def _check_unchanged(source: UnitSource, storage: Storage) -> None:
 def _write_signed(
     signed: pa.RecordBatch,
     said: pa.RecordBatch,
+    barred: pa.Array,
     writer: int,
     options: MillOptions,
     writers: dict[str, RunWriter],
     bands: BandRows,
 ) -> None:
-    """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form."""
+    """Texts and facts of all records; sketches and bands of each distinct one, of what is `said` in placeholder form.
+
+    Those of `barred` groups have none: they will be left out, and nobody shall give way to them.
+    """
     keys = signed.column("key").to_numpy()
     numbers = pa.array(np.full(len(keys), writer, np.int32))
     for kind, schema in (("texts", TEXTS), ("facts", FACTS)):
@@ -262,7 +268,7 @@ def _write_signed(
         writers["claims"].append(claims, segment_of(row_keys("claims", claims), options.unit_cut("claims")))
     if not options.dedupe.near:
         return
-    prints = fingerprint_records(said, options.dedupe, options.keys, _is_first_of_its_id(signed))
+    prints = fingerprint_records(said, options.dedupe, options.keys, _is_first_of_its_id(signed, barred))
     ids = id_words(signed.column("id"))[:, 0]
     sketches = sketch_rows(signed, prints)
     writers["sketches"].append(sketches, segment_of(row_keys("sketches", sketches), options.unit_cut("sketches")))
@@ -289,12 +295,15 @@ def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordB
     return pa.RecordBatch.from_arrays(columns, schema=CLAIMS)
 
 
-def _is_first_of_its_id(signed: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    """bool[N]: whether a row is the first of its id by rank and tie."""
-    order = pc.sort_indices(signed, sort_keys=[(name, "ascending") for name in ("id", "rank", "tie")]).to_numpy()
+def _is_first_of_its_id(signed: pa.RecordBatch, barred: pa.Array) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether a row is the first of its id by rank and tie, of those whose group is not barred."""
+    out = pc.is_in(signed.column("group"), value_set=barred, skip_nulls=True)
+    keys = [(name, "ascending") for name in ("out", "id", "rank", "tie")]
+    order = pc.sort_indices(signed.append_column("out", out.cast(pa.int8())), sort_keys=keys).to_numpy()
     words = id_words(signed.column("id"))[order]
     first = np.ones(len(order), bool)
     first[order[1:]] = (words[1:] != words[:-1]).any(axis=1)
+    first[out.to_numpy(zero_copy_only=False)] = False
     return first
 
 

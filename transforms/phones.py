@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 import phonenumbers
 from phonenumbers import phonenumbermatcher as upstream
@@ -240,7 +240,7 @@ class _Region:
         code = _code_of(digits, end)
         if code == self._coded:
             return self._home.fullmatch(digits, end) is not None
-        return bool(code) and _abroad_patterns(int(code))[0].fullmatch(digits, end + len(code)) is not None
+        return bool(code) and _abroad(int(code)).perhaps.fullmatch(digits, end + len(code)) is not None
 
     def may_be_british(self, digits: bytes) -> bool:
         """Without a plus sign, as numbers of this or another country."""
@@ -266,42 +266,51 @@ class _Region:
         return self._needing.fullmatch(_plain_digits(candidate)) is not None
 
 
+class _Abroad(NamedTuple):
+    """What digits after a country's code are like: of numbers, which may have prefixes there that need not stand; of those
+    that certainly are valid as they stand; that begin with such a prefix; how many those of a possible number are."""
+
+    perhaps: re.Pattern[bytes]
+    sure: re.Pattern[bytes]
+    prefixed: re.Pattern[bytes]
+    possible: frozenset[int]
+
+
 @functools.cache
-def _abroad_patterns(code: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """What numbers of a country are like after its code, which may have prefixes there that need not stand; and what those
-    are like that certainly are valid as they stand."""
+def _abroad(code: int) -> _Abroad:
     main = phonenumbers.region_code_for_country_code(code)
     metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, main)
     if metadata is None or getattr(metadata, "national_prefix_transform_rule", None):
-        return _of_digits(".*"), _of_digits("(?!)")
+        return _Abroad(_of_digits(".*"), _of_digits("(?!)"), _of_digits(""), frozenset())
     prefix = getattr(metadata, "national_prefix_for_parsing", None) or "(?!)"
-    return (
+    general = metadata.general_desc
+    return _Abroad(
         _of_digits(f"(?:{prefix}){{0,2}}{_national(code)}"),
         _of_digits(f"(?!(?:{prefix})|0)(?:{_valid_in(code)})"),
+        _of_digits(prefix),
+        frozenset((*general.possible_length, *general.possible_length_local_only)),
     )
 
 
 def _code_of(digits: bytes, start: int = 0) -> bytes:
     """The country's code that digits begin with; none where there is no such country."""
+    if digits[start : start + 1] == b"0":
+        return b""
     codes = (digits[start:end] for end in range(start + 1, start + 4))
-    return (
-        next((code for code in codes if int(code or 0) in _COUNTRIES), b"")
-        if digits[start : start + 1] != b"0"
-        else b""
-    )
+    return next((code for code in codes if int(code or 0) in _COUNTRIES), b"")
 
 
-def _signed(text: str) -> bytes | None:
+def _signed(text: str, region: str | None) -> bytes | None:
     """The digits of a valid number with its country's code, from a plain candidate after a plus sign; none where it is no
     number; None where a parse must tell."""
     digits = _plain_digits(text[1:])
     code = _code_of(digits)
-    if not code:
-        return None
-    perhaps, sure = _abroad_patterns(int(code))
-    if perhaps.fullmatch(digits, len(code)) is None:
+    if not code:  # then a parse reads it without the sign
+        return b"" if region and len(digits) >= _LEAST_VIABLE and _region(region).told(digits) == "" else None
+    abroad = _abroad(int(code))
+    if abroad.perhaps.fullmatch(digits, len(code)) is None:
         return b""
-    return digits if sure.fullmatch(digits, len(code)) else None
+    return digits if abroad.sure.fullmatch(digits, len(code)) else None
 
 
 _COUNTRIES = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
@@ -370,7 +379,7 @@ def valid_number(text: str, region: str | None) -> str | None:
     >>> valid_number("(212) 555-0199", "US"), valid_number("212-555-01", "US")
     ('+12125550199', None)
     """
-    if text.startswith("+") and (signed := _signed(text)) is not None:
+    if text.startswith("+") and (signed := _signed(text, region)) is not None:
         return f"+{signed.decode()}" if signed else None
     one = None if region is None else _region(region)
     national = None if one is None else one.national(text)
@@ -403,8 +412,8 @@ def _is_written(text: str, digits: bytes, region: str) -> bool:
     if not coded and not (fiction and _region(region).may_be_british(digits)):
         national = _region(region).told(digits)
         return bool(national) if national is not None else _valid_by_parse(text, region) is not None
-    if coded and _signed(text):
-        return True
+    if coded and (told := _is_possible(_plain_digits(_in_ascii(text[1:])), text, region)) is not None:
+        return told
     number = _parsed(text, region)
     if number is None:
         return False
@@ -413,6 +422,23 @@ def _is_written(text: str, digits: bytes, region: str) -> bool:
     return phonenumbers.is_valid_number(number) or (
         number.country_code == 44 and _IS_FICTION.fullmatch(b"%d" % number.national_number) is not None
     )
+
+
+def _is_possible(digits: bytes, text: str, region: str) -> bool | None:
+    """After a plus sign: the country named has numbers of as many digits, or, where none is, the number is valid without
+    the sign; None where a parse must tell."""
+    if len(digits) < _LEAST_VIABLE:
+        return None
+    code = _code_of(digits)
+    if not code:
+        return _region(region).told(digits) != "" and _valid_by_parse(text, region) is not None
+    abroad = _abroad(int(code))
+    if abroad.prefixed.match(digits, len(code)):
+        return None
+    return len(digits) - len(code) in abroad.possible
+
+
+_LEAST_VIABLE = 3  # digits of what a parse takes for a number at all
 
 
 def longest_written(text: str, groups: Sequence[tuple[int, int]], start: int, regions: tuple[str, ...]) -> int:
@@ -453,7 +479,7 @@ def _parsed(candidate: str, region: str) -> Any:
 
 def _verified(candidate: str, region: str) -> bool:
     """The matcher takes `candidate` for a number, whatever stands around it."""
-    if candidate.startswith("+") and (signed := _signed(candidate)) is not None:
+    if candidate.startswith("+") and (signed := _signed(candidate, region)) is not None:
         return bool(signed) and _well_written(candidate)
     national = _region(region).national(candidate)
     if national == "":

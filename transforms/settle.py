@@ -13,6 +13,8 @@ The first that holds decides:
 
 Copies of a record that is left out are left out with it, and so are its near-duplicates, once that is known of all
 (`follow_dropped`): what repeats a record goes where that goes, and nobody is the duplicate of a record that is not there.
+Where it is its group that leaves a record out, copies of other groups are elected before it, and near-duplicates did not
+give way to it (`mill` signs no record of a group in a frozen eval).
 So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
@@ -121,7 +123,7 @@ def settle_records(
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned
-    facts, elected = elect_records(facts, exact=exact)
+    facts, elected = elect_records(facts, exact=exact, barred=_barred(facts, verdicts, owned, eval_open=eval_open))
     ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
@@ -133,9 +135,8 @@ def settle_records(
     like_id, like_similarity = (verdicts.column(name).take(place) for name in ("like_id", "like_similarity"))
     group_split = _split_of(groups, pa.concat_tables([owned, left.owned]))
     bound = bind_left(facts, (known.fates == OPEN) & (known.splits == OPEN), group_split, like, left)
-    like_id = pc.if_else(
-        pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16))
-    )  # else it is bound by itself
+    # Else it is bound by itself, and resembles nobody of that split.
+    like_id = pc.if_else(pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16)))
     like = like | bound.like
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), like_id)
@@ -258,6 +259,15 @@ def _known(
     fates[np.asarray(pc.is_valid(replaced_by).to_numpy(), bool)] = drop_code(Drop.SUPERSEDED)
     same = pc.if_else(pc.is_valid(by_id), facts.column("id"), sources.column("id").take(by_source))
     return _Known(fates, pc.coalesce(replaced_by, same), np.where(is_copy, OPEN, there).astype(np.int8))
+
+
+def _barred(facts: pa.Table, verdicts: pa.Table, owned: pa.Table, *, eval_open: bool) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether a record's group leaves it out, whatever becomes of others that say the same."""
+    splits = _split_of(facts.column("group"), owned)
+    like = verdicts.column("like").take(pc.index_in(facts.column("id"), value_set=verdicts.column("id")))
+    torn = np.asarray(pc.fill_null(like, 0).to_numpy(), np.int8) & LIKE_TRAIN > 0
+    barred = torn & np.isin(splits, (VAL, EVAL))
+    return barred if eval_open else barred | (splits == EVAL)
 
 
 def _split_of(groups: pa.ChunkedArray, owned: pa.Table) -> npt.NDArray[np.int8]:

@@ -34,6 +34,7 @@ GRAM = 5  # characters
 
 _TOKEN = regex.compile(rf"(?V1)[{ALONE}]|[[{LETTER}]--[{ALONE}]]+")
 _GAP = regex.compile(rf"[^{LETTER}{ALONE}]+")
+_BESIDE = regex.compile(rf"(?<=[{ALONE}]) | (?=[{ALONE}])")
 _WORD = (1 << 64) - 1
 
 
@@ -77,12 +78,12 @@ def tokenize(text: str) -> list[str]:
 
 
 def spell(text: str) -> str:
-    """What grams are cut from.
+    """What grams are cut from: a space between words, none beside a character of a script that puts none.
 
-    >>> spell("Yes — OK, 東京!")
-    'yes ok 東京'
+    >>> spell("Yes — OK, 東京, です!")
+    'yes ok東京です'
     """
-    spelt: str = _GAP.sub(" ", fold(text)).strip(" ")
+    spelt: str = _BESIDE.sub("", _GAP.sub(" ", fold(text)).strip(" "))
     return spelt
 
 

@@ -40,6 +40,16 @@ def load_suppressed(storage: Storage, uris: tuple[str, ...]) -> Suppressed:
     return Suppressed(*(pa.chunked_array(found, pa.binary(16)).unique() for found in chunks.values()))
 
 
+@functools.lru_cache(maxsize=4)
+def load_groups(storage: Storage, uris: tuple[str, ...]) -> pa.Array:
+    """The groups of the records in files of a dataset, Parquet, each once; read once a worker."""
+    found = []
+    for uri in uris:
+        with storage.open(uri) as stream:
+            found += pq.ParquetFile(stream).read(["group"]).column("group").unique().drop_null().to_pylist()
+    return pa.array([bytes.fromhex(one) for one in sorted(set(found))], pa.binary(16))
+
+
 def is_suppressed(signed: pa.RecordBatch, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
     """bool[N]: which records say what a forgotten record of eval said: nobody else's copy of it comes into a split."""
     if not len(suppressed):
