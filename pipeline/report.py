@@ -30,7 +30,7 @@ MEASURED = (
     ("identifiers of ten other countries, each switched on", 1.0, 1.0),
     ("SSNs, numbers of bank accounts, licences and passports, with words that say so", 1.0, 1.0),
     ("secrets with a prefix or form of their own", 1.0, 1.0),
-    ("secrets by their keyword: passwords, bearer tokens and others", 1.0, 0.979),
+    ("secrets by their keyword: passwords, bearer tokens and others", 1.0, 0.986),
 )
 MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the inputs file have all
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_redact import OPTIONS, batch, message, redacted
-from transforms.adjacent import adjacent_parts, may_join, same_speaker
+from transforms.adjacent import adjacent_parts, answer_to, may_answer, may_join, same_speaker
 from transforms.redact import redact_records
 
 
@@ -77,6 +77,50 @@ def test_parts_that_make_no_value_stay(first: str, second: str) -> None:
     assert turns(("user", first), ("user", second)) == [first, second]
 
 
+@pytest.mark.parametrize(
+    ("asked", "answer", "left"),
+    [
+        ("What is your SSN?", "536228726", "<US_SSN_1>"),
+        ("Thanks! Please provide your account number.", "it's 123456789012, thanks", "it's <US_BANK_NUMBER_1>, thanks"),
+        ("Your passport number, please?!", "123456789.", "<US_PASSPORT_1>."),
+        ("What is your PIN?", "4821", "<PIN_1>"),
+        ("Enter the PIN of the card:", "Sure, 4821", "Sure, <PIN_1>"),
+        ("What is your password?", "Hunter2!x", "<PASSWORD_1>"),
+        ("**Could you tell me your password please?**", "`hunter2`", "`<PASSWORD_1>`"),
+        ("您的密码是什么？", "hunter2", "<PASSWORD_1>"),
+    ],
+)
+def test_an_answer_is_told_by_the_question(asked: str, answer: str, left: str) -> None:
+    assert turns(("assistant", asked), ("user", answer)) == [asked, left]
+    assert turns(("user", answer), ("assistant", asked)) == [answer, asked]
+    assert turns(("user", asked), ("user", answer)) == [asked, answer]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("What is your password?", "Berlin"),
+        ("What is your password?", "yes"),
+        ("What is your password?", "Done!"),
+        ("What is your password?", "none/unknown"),
+        ("What is your password?", "2024-01-15"),
+        ("What is your password?", "I lost it 3 days ago"),
+        ("When did you reset your password?", "yesterday2"),
+        ("What is your PIN? Or have you lost it?", "4821"),
+        ("I have your PIN now.", "4821"),
+        ("What is your order number?", "123456789012"),
+        ("How many do you need?", "536228726"),
+    ],
+)
+def test_answers_that_are_no_values_stay(asked: str, answer: str) -> None:
+    assert turns(("assistant", asked), ("user", answer)) == [asked, answer]
+
+
+def test_an_answer_goes_wherever_else_it_is_said() -> None:
+    said = [("assistant", "What is your password?"), ("user", "Hunter2!x"), ("assistant", "So it is Hunter2!x.")]
+    assert turns(*said)[1:] == ["<PASSWORD_1>", "So it is <PASSWORD_1>."]
+
+
 def test_speakers_are_not_mixed() -> None:
     said = [("user", "my number is 212-867"), ("assistant", "5309"), ("assistant", "what is it?")]
     assert turns(*said) == [content for _, content in said]
@@ -94,6 +138,7 @@ def test_joined_turns_settle() -> None:
 PARTS = [
     "my number is 212-867", "5309", "5309.", "GB82 WEST 1234", "5698 7654 32", "jane@", "example.com", "@example.com!",
     "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n", "jane@example\n", "jane@\n", "ghp_aB3dE6gH9jK2mN5p", "Q8sT1vW4yZ7bC0eF3hJ6", "212", "867", "sk_live_...", ".doe@example.com\nthanks", "@example.com\nthanks",
+    "What is your SSN?", "536228726", "your PIN, please?!\n", "ok, 4821.", "Send me your password *", "Hunter2!x", "密码：",
 ]  # fmt: skip
 
 
@@ -111,6 +156,10 @@ def test_the_search_by_columns_misses_nothing(rows: list[list[tuple[str, str]]])
         chains = same_speaker([(role, place) for place, (role, _) in enumerate(filled)])
         if any(any(adjacent_parts(*(filled[place][1] for place in chain))) for chain in chains):
             assert may
+    answers = may_answer(records.column("messages"))
+    for said, may in zip(rows, answers, strict=True):
+        filled = [text for _, text in said if text]
+        assert may or not any(map(answer_to, filled, filled[1:]))
     assert redact_records(records, OPTIONS).records.equals(
         redact_records(records, OPTIONS.model_copy(update={"exact": True})).records
     )

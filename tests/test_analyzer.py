@@ -85,6 +85,19 @@ POSITIVE = [
     ("driver's license D12345678", "US_DRIVER_LICENSE", "D12345678"),
     ("my NHS number is 943 476 5919", "UK_NHS", "943 476 5919"),
     ("NI number QQ123456C no, AB123456C", "UK_NINO", "AB123456C"),
+    ("https://example.com/?a=b&email=jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("see example.com/home/jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("user_email=jane@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("bounce+jane=example.com@example.org", "EMAIL_ADDRESS", "bounce+jane=example.com@example.org"),
+    ("r&d@example.com: hello", "EMAIL_ADDRESS", "r&d@example.com"),
+    ("jane@example.com:files/x, git@example.com", "EMAIL_ADDRESS", "jane@example.com"),
+    ("(4155552671)", "PHONE_NUMBER", "4155552671"),
+    ('{"userPhone":4155552671}', "PHONE_NUMBER", "4155552671"),
+    ("see http://203.0.113.7/x", "IP_ADDRESS", "203.0.113.7"),
+    ("ip/203.0.113.7, /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.7"),
+    ("see /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.8"),
+    ('"browserVersion":"124.0.0.0","ip":"203.0.113.7"', "IP_ADDRESS", "203.0.113.7"),
+    ("mac-00-1A-2B-3C-4D-5E", "MAC_ADDRESS", "00-1A-2B-3C-4D-5E"),
 ]
 
 NEGATIVE = [
@@ -100,6 +113,7 @@ NEGATIVE = [
     "275.43397884615385",
     "95808 + 3036165596 = 3036261404",
     "28980-18480=10500",
+    "10)**(-4342944813)",
     "2147483647, INT_MIN = -2147483648",
     "from +1980-02-29 on",
     "see section 1.2.3.4, sections 1.2.3.4 and 1.2.3.5; chapter no. 3.10.2.1",
@@ -116,6 +130,12 @@ NEGATIVE = [
     "https://example.com/a/b?c=d",
     "123e4567-e89b-12d3-a456-426614174000",
     "@app.route('/') and x @ y",
+    "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36 Edg/124.0.0.0",
+    '"browser_version":"124.0.0.0", "browserVersion": "124.0.0.0", Server: nginx/1.25.3.1',
+    "SHA1 Fingerprint=AF:A2:8B:C0:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:E2:70",
+    "MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48, AF-A2-8B-C0-11-22-33-44",
+    "git clone git@example.com:foo/bar.git or git+https://git@example.com/foo",
+    '{"heapSizeLimit": 4345298944, \\"heapTotal\\": 4345298944, "orderNumber":"4345298944"}',
 ]
 
 
@@ -357,6 +377,20 @@ def test_windows_find_what_the_whole_text_holds(analyzer: Analyzer, exact: Analy
     assert merge_findings(analyzer.find(text)) == merge_findings(exact.find(text))
 
 
+colons = st.sampled_from(
+    ["::", ":", "1", "fe80:", ":a1", "2001:db8::7", " ", "\n", "\x0b", "\x1c", "%eth0", "/64", ".5", "std::", "x"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(colons, max_size=12).map("".join))
+@example("a::\x0bfe80::1%eth0 ::1")
+def test_windows_of_words_find_what_the_whole_text_holds(analyzer: Analyzer, text: str) -> None:
+    (known,) = (one for one in analyzer._known if one.entity == "IP_ADDRESS")
+    for compiled in known._compiled:
+        assert list(compiled.spans(text)) == [match.span() for match in compiled._plain.finditer(text)]
+
+
 @pytest.mark.parametrize("offset", range(LONG - 30, LONG + 30, 7))
 def test_a_value_across_the_edge_of_a_window(analyzer: Analyzer, offset: int) -> None:
     text = "x" * offset + " jane@example.com " + "y" * LONG * 2
@@ -468,7 +502,8 @@ def test_custom_patterns_and_deny_lists() -> None:
 
 
 DENIED = RedactOptions(
-    entities=("PROJECT",), custom=(CustomRecognizer(name="PROJECT", deny=("Blue  Moon", "北京", "กรุงเทพ", "Acme")),)
+    entities=("PROJECT",),
+    custom=(CustomRecognizer(name="PROJECT", deny=("Blue  Moon", "北京", "กรุงเทพ", "Acme", "O'Neil", "D’Arcy")),),
 )
 
 
@@ -480,7 +515,10 @@ DENIED = RedactOptions(
         ("我在北京工作, 北京大学", ["北京", "北京"]),
         ("อยู่กรุงเทพมหานคร", ["กรุงเทพ"]),
         ("กรุงเทพ\u0e34", []),  # another syllable: a vowel follows above the last letter
-        ("在Acme工作, Acmes, _Acme", ["Acme"]),
+        ("在Acme工作, Acmes, _Acme", ["Acme", "Acme"]),
+        ("acme_plan.docx, my_acme2, v2_Acme_3", ["acme", "Acme"]),
+        ("blue_moon-v2.pdf, Blue-Moon, blue/moon", ["blue_moon", "Blue-Moon"]),
+        ("O’Neil, o'neil, O`NEIL, ONeil, O Neil; D'Arcy, dʼarcy", ["O’Neil", "o'neil", "O`NEIL", "D'Arcy", "dʼarcy"]),
         ("Acme公司, sAcme", ["Acme"]),
     ],
 )

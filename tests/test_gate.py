@@ -170,6 +170,16 @@ def test_rules_for_secrets_behind_the_gate() -> None:
         assert sorted(find_secrets(text, made.scan_str(text))) == sorted(find_secrets(text)), text
 
 
+def test_many_texts_are_scanned_as_each_is_alone() -> None:
+    analyzer = Analyzer(RedactOptions())
+    made = Gate(analyzer.sources)
+    maker = Maker(Random(3), [analyzer])
+    texts = [maker.text() for _ in range(60)]
+    assert {text.isascii() for text in texts} == {True, False}
+    assert made.scan_strs(texts) == [made.scan_str(text) for text in texts]
+    assert made.scan_strs([]) == []
+
+
 numbers = st.lists(
     st.sampled_from(
         [*VALUES[:6], *MARKS, "0", "00 44", "011", "ext. 5", "x12", ";ext=9", "3/10/2011", "2012-01-02 08:00"]

@@ -191,6 +191,18 @@ def test_dates_are_of_ascii_digits_alone() -> None:
     assert list(map(len, found.values())) == [0, 1, 4, 10]
 
 
+@pytest.mark.parametrize("mark", ["x", "X", " ext. "])
+def test_extensions_are_of_ascii_digits_alone(mark: str) -> None:
+    """As phonenumbers takes them where it looks at what follows an `x`; digits of the number may be any."""
+    number, extension = "1 838 572 6932", "3698"
+    other = dict(zip(b"0123456789", SCRIPTS[1], strict=True))
+    spans = {}
+    for said in (f"{number}{mark}{extension}", f"{number}{mark}{extension.translate(other)}", number.translate(other)):
+        spans[said] = [(one.start, one.end) for one in phonenumbers.PhoneNumberMatcher(said, "US", leniency=1)]
+        assert PhoneFinder(["US"]).spans(said) == spans[said]
+    assert list(map(len, spans.values())) == [1, 0, 1]
+
+
 def test_windows_hold_whole_candidates() -> None:
     text = "3 to 12 kg: 212-555-0199 ext. 5, then 44 (20) 7946\n0958 and v2"
     windows = [text[start:end] for start, end in phone_windows(text, ("US", "GB"))]

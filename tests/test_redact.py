@@ -140,10 +140,19 @@ def test_rows_do_not_depend_on_their_batch(left: list[dict[str, Any]], right: li
     assert sum((part.entities for part in parts), parts[0].entities.__class__()) == whole.entities
 
 
+quiet = st.sampled_from(
+    [None, "", "no JSON", "{}", canonical({"days": 3}), canonical({"note": "x 4711"}), '{"b":1,"a":1}']
+)
+turns = st.builds(
+    message,
+    st.sampled_from(["user", "assistant", "tool", ""]),
+    strings | st.just("my pin is 4711"),
+    reasoning=st.sampled_from([None, None, "4711 of <PIN_1>", "because"]),
+    tool_calls=st.none() | st.lists(st.none() | st.builds(call, quiet), max_size=2),
+)
 talk = st.fixed_dictionaries(
     {
-        "messages": st.none()
-        | st.lists(st.builds(message, st.sampled_from(["user", "assistant", "tool", ""]), strings), max_size=4),
+        "messages": st.none() | st.lists(turns, max_size=4),
         "tools": st.none() | st.sampled_from([canonical([]), canonical([{"says": PLANTED[0]}])]),
         "metadata": st.dictionaries(st.sampled_from("ab"), scalars, max_size=2).map(canonical),
         "n_redactions": st.sampled_from([None, 0, 3]),
@@ -159,10 +168,18 @@ def test_contents_in_their_column_become_what_rows_made_anew_become(many: list[d
     by_column = redact_records(records, OPTIONS)
     by_column.records.validate(full=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redact, "only_contents", lambda some: np.zeros(some.num_rows, np.bool_))
+        patch.setattr(redact, "as_they_are", lambda some: np.zeros(some.num_rows, np.bool_))
         anew = redact_records(records, OPTIONS)
     assert anew.records.to_pylist() == by_column.records.to_pylist()
     assert anew.entities == by_column.entities
+
+
+def test_a_value_of_contents_that_arguments_say_too_goes_from_both() -> None:
+    asked, silent = (message("user", "my pin is 4711", tool_calls=[call(one)]) for one in ('{"q":"x 4711"}', '{"q":1}'))
+    one, other = redacted({"messages": [asked]}, {"messages": [silent]})
+    arguments = [row["messages"][0]["tool_calls"][0]["function"]["arguments"] for row in (one, other)]
+    assert arguments == ['{"q":"x <PIN_1>"}', '{"q":1}']
+    assert one["messages"][0]["content"] == other["messages"][0]["content"] == "my pin is <PIN_1>"
 
 
 def test_a_value_of_contents_that_json_says_too_goes_from_both() -> None:
@@ -223,13 +240,33 @@ def test_the_same_value_has_the_same_placeholder_through_a_conversation() -> Non
 def test_denied_words_have_one_number_in_all_spellings() -> None:
     options = RedactOptions(
         custom=(
-            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed")),
+            CustomRecognizer(name="PLAN", deny=("Blue Moon", "Zed", "O'Neil")),
             CustomRecognizer(name="CODE", pattern="[Zz]9"),
         )
     )
-    assert said("Blue Moon, zed", "blue\n moon ZED z9 Z9", options=options) == [
-        "<PLAN_1>, <PLAN_2>",
-        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2>",
+    assert said("Blue Moon, zed, O'Neil", "blue\n moon ZED z9 Z9 blue_moon_v2 O’NEIL O&#39;Neil", options=options) == [
+        "<PLAN_1>, <PLAN_2>, <PLAN_3>",
+        "<PLAN_1> <PLAN_2> <CODE_1> <CODE_2> <PLAN_1>_v2 <PLAN_3> <PLAN_3>",
+    ]
+
+
+def test_denied_words_go_from_the_names_of_files_and_keys() -> None:
+    options = RedactOptions(custom=(CustomRecognizer(name="PLAN", deny=("Bluebird",)),))
+    (row,) = redacted(
+        {
+            "messages": [message("user", "see bluebird_plan.docx and project_bluebird, not bluebirds")],
+            "metadata": canonical({"Bluebird_plan": {"my_bluebird": 1}}),
+        },
+        options=options,
+    )
+    assert row["messages"][0]["content"] == "see <PLAN_1>_plan.docx and project_<PLAN_1>, not bluebirds"
+    assert row["metadata"] == canonical({"<PLAN_1>_plan": {"my_<PLAN_1>": 1}})
+
+
+def test_a_short_value_goes_from_the_names_of_files_too() -> None:
+    assert said("from 8.8.8.8", "log_8.8.8.8_old.txt, log8.8.8.8") == [
+        "from <IP_ADDRESS_1>",
+        "log_<IP_ADDRESS_1>_old.txt, log8.8.8.8",
     ]
 
 
@@ -289,6 +326,60 @@ def test_a_value_found_once_goes_wherever_else_it_is_said() -> None:
     assert row["metadata"] == '{"ref":"<US_BANK_NUMBER_1>","s":"x12345678"}'
 
 
+@pytest.mark.parametrize(
+    ("found", "spellings", "entity"),
+    [
+        ("+1 212 555 0199", "12125550199, +1.212.555.0199, 1 (212) 555 0199", "PHONE_NUMBER"),
+        ("(212) 555-0199", "order 2125550199, order (212)5550199", "PHONE_NUMBER"),
+        ("+49 30 901820", "4930901820, order 49-30-901820", "PHONE_NUMBER"),
+        ("536-22-1234", "536221234, 536.22.1234, ssn_536221234, line\\n536221234", "US_SSN"),
+        (
+            "4111 1111 1111 1111",
+            "order 4111111111111111, scan_4111111111111111, order 4111 11111111-1111",
+            "CREDIT_CARD",
+        ),
+    ],
+)
+def test_a_number_goes_in_other_spellings_too(found: str, spellings: str, entity: str) -> None:
+    first, second = said(f"It is {found}.", f"{spellings};")
+    assert first == f"It is <{entity}_1>."
+    assert re.sub(f"<{entity}_1>", "", second) == re.sub(r"\+?\(?[0-9][0-9 ().\-]+[0-9]", "", f"{spellings};")
+
+
+def test_a_number_within_another_stays() -> None:
+    others = ["x536221234", "536221234x", "5362212345", "1536221234", "536221 23", "5362\n21234", "536,221,234"]
+    assert said("SSN 536-22-1234", *others) == ["SSN <US_SSN_1>", *others]
+
+
+def test_short_numbers_go_as_they_are_spelled_alone() -> None:
+    assert said("PIN: 4711, password: 47124712", "4-7-1-1 and 4712-4712") == [
+        "PIN: <PIN_1>, password: <PASSWORD_1>",
+        "4-7-1-1 and 4712-4712",
+    ]
+
+
+def test_a_number_goes_from_json_that_nothing_else_is_found_in() -> None:
+    metadata = {"n": [1, 536221234], "text": "a 53622 1234"}
+    assert redacted({"messages": [message("user", "hi")], "metadata": canonical(metadata)})[0]["metadata"] == canonical(
+        metadata
+    )
+    (row,) = redacted({"messages": [message("user", "SSN 536-22-1234")], "metadata": canonical(metadata)})
+    assert row["metadata"] == canonical({"n": [1, "<US_SSN_1>"], "text": "a <US_SSN_1>"})
+
+
+def test_many_spellings_of_many_numbers() -> None:
+    cards = [f"4111 11{number:02} 1111 11" for number in range(100)]
+    valid = [f"{card}{end:02}" for card in cards for end in range(100) if _luhn(f"{card}{end:02}")][:300]
+    first, second = said(" ".join(valid), ", ".join(f"order {card.replace(' ', '')}" for card in valid))
+    assert not re.search("[0-9]{5}", first + second)
+    assert re.findall("<.*?>", first) == re.findall("<.*?>", second)
+
+
+def _luhn(card: str) -> bool:
+    digits = [int(digit) for digit in card if digit != " "][::-1]
+    return sum(digits[::2] + [digit * 2 % 10 + digit // 5 for digit in digits[1::2]]) % 10 == 0
+
+
 def test_overlapping_findings_go_as_one_span() -> None:
     (content,) = said("see https://bob:hunter2@example.com/x")
     assert content == "see https://<URL_CREDENTIALS_1>@example.com/x"  # not the e-mail that password and host look like
@@ -335,6 +426,20 @@ def test_the_key_is_context_for_its_value() -> None:
         "order": "536228726x",
         "id": 2125550199,
     }
+
+
+def test_a_setting_is_told_by_the_name_beside_it() -> None:
+    settings = [
+        {"name": "DB_PASSWORD", "value": "correcthorse"},
+        {"Key": "ssn", "Value": "536228726"},
+        {"key": "ssn", "value": 536228726},
+        {"name": "colour", "value": "correct"},
+        {"name": ["password"], "value": "horse"},
+    ]
+    (row,) = redacted({"messages": [], "metadata": canonical({"env": settings})})
+    assert [one.get("value", one.get("Value")) for one in orjson.loads(row["metadata"])["env"]] == [
+        *("<PASSWORD_1>", "<US_SSN_1>", "<US_SSN_1>", "correct", "horse"),
+    ]
 
 
 def test_tool_call_ids_stay_consistent() -> None:
@@ -412,11 +517,11 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
     """Has every text looked into by `scan`."""
     redactor = redactor_for(OPTIONS)
     monkeypatch.setattr(redactor, "_scan", lambda texts: {text: scan(text) for text in texts})
-    monkeypatch.setattr(redactor, "_fired", lambda _: 1)
+    monkeypatch.setattr(redactor, "_fired", lambda texts: dict.fromkeys(texts, 1))
 
     def all_of(records: pa.RecordBatch, _: object) -> Screened:
         some = np.ones(records.num_rows, np.bool_)
-        return Screened(some, some, [1] * len(records.column("messages").flatten()))
+        return Screened(some, some, some, [1] * len(records.column("messages").flatten()))
 
     monkeypatch.setattr(redactor, "screen", all_of)
 

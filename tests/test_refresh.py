@@ -660,6 +660,24 @@ def test_a_correction_that_holds_an_item_of_a_benchmark_is_refused(tmp_path, cap
     assert "1 records corrected" in capsys.readouterr().err
 
 
+def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
+    """As the dataset does: no near-duplicate of it is one in words alone, and none is missed for being short."""
+    chooser = random.Random(4)
+    names = [["".join(chooser.choices("bcdfghklmnprstvz", k=14)) for _ in range(4)] for _ in range(300)]
+    pairs = [(" ".join(one), " ".join([*one[:3], f"{one[3][:-1]}q"])) for one in names]
+    alike = write_lines(tmp_path / "alike.jsonl", [chat(said, said[:4]) for pair in pairs for said in pair])
+    cut = ["split.val=0.3", "split.eval=0.3", "split.min_val=1"]
+    options = [*FAST, *(flag for one in cut for flag in ("--set", one))]
+    blind = ["--set", "dedupe.near=false"]
+    assert mill("run", "--input", alike, "--output", tmp_path / "blind", *options, *blind) == 0
+    dataset = Dataset(Storage(), str(tmp_path / "blind"))
+    manifest_ = dataset.manifest()
+    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None))
+    assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
+    assert mill("verify", tmp_path / "out") == 0
+    capsys.readouterr()
+
+
 def index_rows(output: Path, number: int) -> dict[str, list[str]]:
     """All rows of the index of a snapshot by kind, sorted; each owner once."""
     found: dict[str, list[str]] = {}
@@ -727,21 +745,3 @@ def test_a_rebuild_by_a_lower_leak_threshold_takes_look_alikes_apart(tmp_path):
     assert gone["val"] > 0
     assert not gone["eval"]
     assert mill("verify", out) == 0
-
-
-def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
-    """As the dataset does: no near-duplicate of it is one in words alone, and none is missed for being short."""
-    chooser = random.Random(4)
-    names = [["".join(chooser.choices("bcdfghklmnprstvz", k=14)) for _ in range(4)] for _ in range(300)]
-    pairs = [(" ".join(one), " ".join([*one[:3], f"{one[3][:-1]}q"])) for one in names]
-    alike = write_lines(tmp_path / "alike.jsonl", [chat(said, said[:4]) for pair in pairs for said in pair])
-    cut = ["split.val=0.3", "split.eval=0.3", "split.min_val=1"]
-    options = [*FAST, *(flag for one in cut for flag in ("--set", one))]
-    blind = ["--set", "dedupe.near=false"]
-    assert mill("run", "--input", alike, "--output", tmp_path / "blind", *options, *blind) == 0
-    dataset = Dataset(Storage(), str(tmp_path / "blind"))
-    manifest_ = dataset.manifest()
-    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None))
-    assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
-    assert mill("verify", tmp_path / "out") == 0
-    capsys.readouterr()

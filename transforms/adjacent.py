@@ -1,8 +1,13 @@
-"""Values that are split over two turns of one speaker, or up to four: `my number is 212-555`, then `1234`.
+"""What is a value for the turns before it: values that are split over turns, and answers to questions.
+
+Values may be split over two turns of one speaker, or up to four: `my number is 212-555`, then `1234`.
 
 The first turn must end with the one part, and the others must stand alone, the last one on the first line of its turn;
 between two turns of a speaker there may be another's. Put together, with what may have stood between them, they must be
 what the recognizers find: nothing is taken for a part that doesn't make a whole.
+
+A turn that says a value and nothing more, or nearly, is read with the last sentence of the other speaker's turn before
+it, where that asks for something: `What is your SSN?`, then `536221234`. A value of letters alone (`Berlin`, `yes`) is none.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.assigned import asks_for_secret
 from transforms.secrets import TOKEN_STARTS
 
 _TAIL = re.compile(r"(?<![0-9A-Za-z.])[+(]?[0-9A-Z][0-9A-Z ().\-]{1,40}(?<=[0-9A-Z)])(?=[\s.…\-,]{0,4}$)")
@@ -127,6 +133,37 @@ def _token(tail: str, head: str, first: bool) -> _Pair | None:
     return (start.span(1), rest.span(1), between) if start else None
 
 
+_LONGEST_ANSWER = 80  # characters
+_LIKE_VALUE = r"[0-9]|[@#$%^&*+=~!][^\n]*[0-9A-Za-z]"  # no word with a mark at its end (`done!`)
+_ANSWER = (  # in the syntax that RE2 shares
+    r"(?i)[ \t\r\n\"'`*(]{0,4}(?:(?:it'?s|it is|that'?s|that is|this is|sure|ok|okay|yes|yeah|here|here it is)[,:.!]? +){0,3}"
+    r"(?P<value>[0-9](?:[ \-]?[0-9]){3,30}|[^ \t\r\n\"'`]{4,64}?)"
+    r"[.,;:)?]{0,3}[ \t\r\n\"'`*]{0,4}(?:(?:thanks|thank you|please)[.!]?)?[ \t\r\n]{0,4}"
+)
+_ENDING = " \t\r\n\"')*_"  # after a sentence
+_ASKING = "(?i:please|tell|provide|enter|confirm|verify|need|give|share|send|type)"
+_ANSWERS, _ASKS, _IS_VALUE = map(re.compile, (_ANSWER, _ASKING, _LIKE_VALUE))
+_OF_SENTENCE = re.compile("[.?!。？！\n]")
+
+
+def answer_to(asked: str, text: str) -> tuple[str, Parts] | None:
+    """Where `text` says a value alone that the end of the turn `asked` asks for: what it says before it, and the value.
+
+    >>> answer_to("Thanks. What is your PIN?", "it's 4821.")
+    ('What is your PIN? pin: ', Parts(spans=((5, 9),), wholes=('4821',)))
+    >>> answer_to("What is your password?", "Done!")
+    """
+    answer = _ANSWERS.fullmatch(text) if len(text) <= _LONGEST_ANSWER else None
+    if answer is None or not _IS_VALUE.search(answer["value"]):
+        return None
+    asked = asked.rstrip(_ENDING)[-200:]
+    sentence = _OF_SENTENCE.split(asked.rstrip(".?!:。？！："))[-1].strip()
+    if not asked.endswith(("?", ":", "？", "：")) and not _ASKS.search(sentence):
+        return None
+    context = f"{sentence}? {asks_for_secret(sentence, answer['value'])}"
+    return context, Parts((answer.span("value"),), (answer["value"],))
+
+
 _STARTS = r"^[ \t\r\n.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[ \t\r\n.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
 _FIRST_DIGIT = r"^[^0-9]{0,40}[0-9]"
 _BEGUN = rf"(?:^|[^A-Za-z0-9]){_PREFIX}{_OF_TOKEN}*[\s.…]*$"  # RE2 reads it from the end, a word far
@@ -149,3 +186,24 @@ def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:
     counts = np.concatenate(([0], np.cumsum(part)))
     ends = np.cumsum(lengths)
     return np.asarray(counts[ends] > counts[ends - lengths], bool)
+
+
+_ASKED = rf"(?:[?:？：]|{_ASKING}[^\n]*)[{_ENDING}]*$"  # whatever `answer_to` takes for a question, and more
+
+
+def may_answer(messages: pa.ListArray) -> NDArray[np.bool_]:
+    """bool[N]: false where no turn of a conversation can be an answer to the turn before it."""
+    lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    contents = pc.fill_null(messages.flatten().field("content"), "")
+    sizes = pc.binary_length(contents).to_numpy(zero_copy_only=False)
+    said = np.flatnonzero(sizes)  # turns without content are none
+    before, places = said[:-1], said[1:]
+    short = (sizes[places] <= 4 * _LONGEST_ANSWER) & (rows[before] == rows[places])
+    for some, pattern in ((places, f"^(?:{_ANSWER})$"), (places, _LIKE_VALUE), (before, _ASKED)):
+        chosen = np.flatnonzero(short)
+        found = pc.match_substring_regex(contents.take(pa.array(some[chosen])), pattern)
+        short[chosen] = found.to_numpy(zero_copy_only=False)
+    marked = np.zeros(len(lengths), np.bool_)
+    marked[rows[places[short]]] = True
+    return marked

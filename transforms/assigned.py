@@ -1,8 +1,9 @@
-r"""Secrets told by the name before them: `password = …`, `my PIN is …`, `--api-key …`, `<password>…</password>`.
+r"""Secrets told by the name before them: `password = …`, `my PIN is …`, `--api-key …`, `<password>…</password>`; passwords
+also by the name after them (`… is my password`), and by their name in the languages that `_PASS` lists.
 
 RE2 finds the name and what links it to the value; the value is read in Python, to its closing quote or the next white
 space. Quoted, a password may be any words that are no sentence; unquoted, it must not look like an ordinary word. A key
-holds digits, or letters that make no words. What is linked loosely (by a dash, an arrow, the end of a line) must look
+holds digits, or letters that make no words. A letter of a script without spaces ends an unquoted value. What is linked loosely (by a dash, an arrow, the end of a line) must look
 more like a secret than what follows `=`.
 """
 
@@ -11,11 +12,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import re2
 
-from transforms.placeholders import Finding
+from transforms.placeholders import UNSPACED, Finding
 
 
 class SecretPattern:
@@ -28,8 +29,17 @@ class SecretPattern:
         self._characters, self._bytes = re2.compile(pattern, options), re2.compile(pattern.encode(), options)
         self.groupindex: dict[str, int] = self._characters.groupindex
 
-    def finditer(self, text: str) -> Iterator[Any]:
-        return iter(self._bytes.finditer(text.encode()) if text.isascii() else self._characters.finditer(text))
+    def spans(self, text: str) -> Iterator[list[tuple[int, int]]]:
+        """The spans of each match and of its groups."""
+        if not text.isascii():
+            for match in self._characters.finditer(text):
+                yield [match.span(group) for group in range(match.re.groups + 1)]
+            return
+        search, anywhere, encoded = self._bytes._regexp.Match, re2._Anchor.UNANCHORED, text.encode()
+        position, size = 0, len(encoded)
+        while (found := search(anywhere, encoded, position, size))[0][0] >= 0:
+            yield found
+            position = max(found[0][1], position + 1)
 
 
 # ------------------------------------------------------------------------------------------- what looks like a secret
@@ -69,7 +79,8 @@ def keylike(value: str) -> bool:
 class Assigned(NamedTuple):
     """Where a value of type `entity` may begin: at the end of `pattern`, within the `quote` that it ends with.
 
-    `loose`: what links the name and the value may link it to anything; `line`: the value is a line of its own.
+    `loose`: what links the name and the value may link it to anything; `line`: the value is a line of its own;
+    `before`: it ends where the pattern begins.
     Every match holds one of `needles`, case-folded.
     """
 
@@ -78,19 +89,27 @@ class Assigned(NamedTuple):
     pattern: SecretPattern
     loose: bool = False
     line: bool = False
+    before: bool = False
 
 
-_PASS = "password|passwd|passphrase|passcode|pwd"
+# Letters beyond ASCII in no case but their own: gates know these only.
+_PASS = (
+    "password|passwd|passphrase|passcode|pwd|passwort|kennwort|wachtwoord|mot de passe|passord|adgangskode"
+    "|contrase(?-i:[nñÑ])a|(?-i:[Пп]арол[ья]|密[码碼]|パスワード|비밀번호)|has(?-i:ł)o|l(?-i:ö)senord"
+)
 _KEYS = (
     r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
 )
 _QUOTE = r"(?P<quote>\\{0,3}[\"'`“‘])"
 _AFTER_NAME = r"[0-9]{0,2}(?:\[[0-9]{0,4}\])?[\\\"'`\])*]{0,6}"
-_LINK = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>:=|=>|==?|:)[ \t*]{{0,4}}{_QUOTE}?"
+_LINK = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>:=|=>|==?|:|(?-i:[：是为為は는은]))[ \t*]{{0,4}}{_QUOTE}?"
+# What the password is for. Of two alternatives Hyperscan keeps so little that they fire on any text beyond ASCII.
+_FOR = r"(?: (?:(?:for|to|of|on) |\()[^\n.,;:]{1,40}?)"
+_SET = "(?:set|changed|reset|updated)"
 _IS = (
-    r"(?: (?:for|to|of|on) [^\n.,;:]{1,40}?)? (?P<link>is|was|will be|should be|to)"
-    r"(?: now| currently| set to)?:?[ ]{1,2}"
+    rf"{_FOR}? (?P<link>(?:is|was|will be|should be|has been|ist|lautet|est|es)(?: now| currently)?(?: {_SET} to)?"
+    rf"|(?:{_SET} )?to):?[ ]{{1,2}}"
     r"(?P<quote>[\"'`“‘])?"
 )
 # `password: str = "…"`, `password string = "…"`
@@ -98,13 +117,17 @@ _TYPED = (
     r"[0-9]{0,2}(?:[ \t]{0,2}:[ \t]{0,2}[&*]?(?:'static )?[A-Za-z][\w.\[\]<>|? ]{0,30}|[ \t]string)"
     rf"[ \t]{{0,2}}(?P<link>=)[ \t]{{0,4}}{_QUOTE}"
 )
-_ARROW = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>(?:->|→|➜|»)[ \t]|[ \t](?:--?|–|—)[ \t])[ \t*]{{0,3}}{_QUOTE}?"
+_ARROW = rf"(?:{_AFTER_NAME}[ \t]{{0,4}}(?:(?:->|→|➜|»)|[ \t](?:--?|–|—))|{_FOR}[ \t*]{{0,4}}:)[ \t](?P<link>)[ \t*]{{0,3}}{_QUOTE}?"
 _NEXT_LINE = (
-    rf"{_AFTER_NAME}(?: is)?[ \t]?:[ \t*]{{0,4}}(?:\r?\n[ \t>]{{0,4}}(?:```[a-z]{{0,10}})?){{1,2}}"
+    rf"{_FOR}?{_AFTER_NAME}(?: is)?[ \t]?:[ \t*]{{0,4}}(?:\r?\n[ \t>]{{0,4}}(?:```[a-z]{{0,10}})?){{1,2}}"
     rf"[ \t>*]{{0,4}}(?P<link>){_QUOTE}?"
 )
 _CALL = rf"\([ \t]{{0,2}}(?:[\w.]{{1,40}},[ \t]?)?(?P<link>){_QUOTE}"
-_VALUE = rf"[\"'][ \t]{{1,4}}(?P<link>)value[ \t]?=[ \t]?{_QUOTE}"  # `<add key="Password" value="…"/>`
+# `<add key="Password" value="…"/>`, `{"name": "DB_PASSWORD", "value": "…"}`, `- name: DB_PASSWORD` and `value: …` below it
+_VALUE = (
+    r"[0-9]{0,2}[\\\"']{0,8}(?:,\s{0,40}|\s{1,40})(?P<link>)[\\\"']{0,8}value[\\\"']{0,8}[ \t]{0,2}[:=][ \t]{0,4}"
+    rf"{_QUOTE}?"
+)
 _OPTION = rf"[\"']?,?(?P<link>[ \t]{{1,2}}){_QUOTE}?"
 
 
@@ -127,10 +150,42 @@ def _named(entity: str, needles: str, name: str, whole: str) -> Iterator[Assigne
     yield _one(entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?P<link>)(?P<quote>>)")
 
 
+_PASS_NEEDLES = (
+    "pass pwd kennwort wachtwoord mot adgangskode contrase senha парол 密码 密碼 パスワード 비밀번호 hasło lösenord"
+)
 ASSIGNED = (
-    *_named("PASSWORD", "pass pwd", rf"(?:{_PASS}|(?:^|[^a-z])pass)", "pass"),
+    *_named("PASSWORD", _PASS_NEEDLES, rf"(?:{_PASS}|(?:^|[^a-z])(?:pass|senha))", "pass"),
     *_named("API_KEY", "key token secret credential", f"(?:{_KEYS})", "key"),
-    _one("PIN", "pin", r"(?i)\bpin(?: code| number)?(?: is|:| =|=| )[ ]{0,2}(?P<link>)(?P<quote>)"),
+    _one(
+        "PIN",
+        "pin",
+        r"(?i)(?:\b|_)pin(?:[ _\-]?(?:code|number))?[\\\"']{0,8}(?:(?: (?:for|to|of|on) [^\n.,;:]{1,40}?)? is|[ \t]?[:=]| )"
+        rf"[ ]{{0,2}}(?P<link>){_QUOTE}?",
+    ),
+    Assigned(
+        "PASSWORD",
+        ("password",),
+        SecretPattern(
+            r"(?i)[\"'`”’]?(?P<link>)(?P<quote>) (?:is|was|as) (?:my|the|your|our|his|her|their) "
+            r"(?:(?:new|old|current|temporary|admin|root|wifi) )?password"
+        ),
+        before=True,
+    ),
+    # Among all patterns for passwords, these two letters would make the gate's scan take twice as long.
+    _one("PASSWORD", "pw", rf"(?i)(?:^|[^a-z0-9])pw[ \t]?(?P<link>[:=])[ \t*]{{0,4}}{_QUOTE}?", loose=True),
+    # A netrc file; and what HTTP clients are given.
+    _one(
+        "PASSWORD",
+        "login",
+        rf"(?i)\blogin\s{{1,12}}\S{{1,64}}\s{{1,12}}password\s{{1,12}}\*{{0,2}}(?P<link>){_QUOTE}?",
+        loose=True,
+    ),
+    _one(
+        "PASSWORD",
+        "auth",
+        r"(?i)(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth)\([ \t]?(?:\\{0,3}[\"'][^\"'\n]{1,64}[\"']|[\w.]{1,40}),\s{0,12}"
+        rf"(?P<link>){_QUOTE}",
+    ),
     _one("PASSWORD", "password", rf"(?i)\b(?:with|encrypted|login)\s{{1,4}}password\s{{1,4}}(?P<link>){_QUOTE}"),
     _one(
         "PASSWORD",
@@ -147,67 +202,28 @@ _CLOSING = {"“": "”", "‘": "’"}
 _QUOTED = {quote: re.compile(rf"[^{_CLOSING.get(quote, quote)}\n]{{1,512}}") for quote in "\"'`“‘"}
 _QUOTED[">"] = re.compile(r"[^<\n]{1,512}(?=</)")  # the body of an element
 _ESCAPING = {quote: re.compile(rf"(?:[^\\{quote}\n]|\\[^\n]){{1,512}}(?={quote})") for quote in "\"'"}
-_UNQUOTED = re.compile(r"[^\s\"'`“”‘’;<>]{1,512}")
+_BARE = rf"[^\s\"'`“”‘’;<>{UNSPACED}，。！？；、）」』】》]{{1,512}}"
+_SETTING = re.compile(_BARE)  # to the `;` that ends it
+_UNQUOTED = re.compile(rf"(?![0-9~–\-]+[{UNSPACED}]){_BARE}(?:;(?!\w[\w .\-]{{0,40}}[=:]){_BARE}){{0,8}}")
+_ONLY_WRITTEN = re.compile(rf"[{UNSPACED}\W]+")  # `请输入密码`
 _NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
 _END_OF_LINE = re.compile(r"[\"'`]{0,3}[ \t.,]*(?:$|\r?\n)")
 _CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
 _MASK = re.compile(r"[*•.xX#_\-]+$")
 _STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
-_ORDINARY = frozenset(
-    [
-        "string",
-        "str",
-        "text",
-        "null",
-        "none",
-        "nil",
-        "true",
-        "false",
-        "undefined",
-        "required",
-        "optional",
-        "password",
-        "passwd",
-        "pwd",
-        "pass",
-        "secret",
-        "token",
-        "value",
-        "invalid",
-        "incorrect",
-        "missing",
-        "bytes",
-        "varchar",
-        "char",
-        "any",
-        "object",
-        "number",
-        "boolean",
-        "int",
-        "integer",
-        "empty",
-        "unset",
-        "yes",
-        "no",
-        "hidden",
-        "redacted",
-        "input",
-        "type",
-        "is",
-        "not",
-        "must",
-        "should",
-        "can",
-        "the",
-        "your",
-        "and",
-        "or",
-        "field",
-        "masked",
-    ]
+_ORDINARY_WORDS = (
+    "string str text null none nil true false undefined required optional password passwd pwd pass secret "
+    "token value invalid incorrect missing bytes varchar char any object number boolean int integer empty "
+    "unset yes no hidden redacted input type is not must should can the your and or field masked passwort "
+    "kennwort wachtwoord contraseña contrasena senha passord adgangskode hasło lösenord пароль erforderlich "
+    "verplicht obligatoire requis obligatorio requerido requerida obrigatório обязательно"
 )
-_SENTENCE = re.compile(r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot)\b")
+_ORDINARY = frozenset([*_ORDINARY_WORDS.split(), "mot de passe"])
+_SENTENCE = re.compile(
+    r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot|passwort|bitte|ihr|dein|contraseña"
+    r"|introdu[cz]\w+|ingresa\w*|senha|digite|mot de passe|veuillez|votre|entrez|wachtwoord|voer|пароль|введите)\b"
+)
 # What passwords are spoken of with: hashes, encodings, lengths, spans of time.
 _TECHNICAL = re.compile(
     r"(?i)(?:(?:hmac|pbkdf2)[-_]?)?(?:sha[-_]?[0-9]+|md[45]|base(?:32|58|64)|utf[-_]?(?:8|16)|argon2(?:id?)?|oauth2?)$"
@@ -225,9 +241,12 @@ _LOOSE_LEAST = 6  # characters of a value that is linked loosely
 def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
     """The values of one kind in a text."""
     link, quoted = one.pattern.groupindex["link"], one.pattern.groupindex["quote"]
-    for match in one.pattern.finditer(text):
-        start = match.end()
-        quote = text[slice(*match.span(quoted))]
+    for spans in one.pattern.spans(text):
+        if one.before:
+            yield from _find_before(one.entity, text, spans[0][0], spans[link][0])
+            continue
+        start = spans[0][1]
+        quote = text[slice(*spans[quoted])]
         value = _read(text, start, quote)
         if value is None:
             continue
@@ -235,7 +254,7 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
-        tight = text[slice(*match.span(link))] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
+        tight = text[slice(*spans[link])] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
         if _plausible(one.entity, kept, bool(quote), tight) and not (one.loose and not quote and _is_loose(kept)):
             yield Finding(start, end, one.entity, 0.8, True)
 
@@ -243,10 +262,26 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
 _CALLED = (")", ",", "(")
 
 
+def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:
+    """The value that ends at `end`, to the opening of its quotes if it is closed between there and `linked`, or a space."""
+    first = max(0, end - 128)
+    if quote := text[end:linked]:
+        start = text.rfind(_OPENED.get(quote, quote), first, end) + 1
+        value = text[start:end] if start else ""
+    else:
+        value = re.split(rf"[\s{UNSPACED}]", text[first:end])[-1].lstrip("([{*")
+        start = end - len(value)
+    if _plausible(entity, value, bool(quote), False) and _SYMBOL.search(value) and not _is_loose(value):
+        yield Finding(start, end, entity, 0.8, True)
+
+
+_OPENED = {closing: opening for opening, closing in _CLOSING.items()}
+
+
 def _read(text: str, start: int, quote: str) -> re.Match[str] | None:
     """The value that begins at `start`: to the end of its quotes, in which a quote may be escaped, or to a space."""
     if not quote:
-        return _UNQUOTED.match(text, start)
+        return (_SETTING if text[start - 1] == "=" else _UNQUOTED).match(text, start)
     escaping = _ESCAPING[quote].match(text, start) if quote in _ESCAPING else None
     return escaping or _QUOTED[quote[-1]].match(text, start)
 
@@ -277,15 +312,32 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     if entity == "API_KEY":
         return bool(_TOKEN_VALUE.match(value)) and keylike(value) and (quoted or not _CODE.match(value))
     if quoted:
-        return len(value) >= 3 and not (" " in value and _SENTENCE.search(value))
+        return len(value) >= 3 and not (" " in value and _SENTENCE.search(value)) and not _ONLY_WRITTEN.fullmatch(value)
     if len(value) < 4 or _CODE.match(value):
         return False
     return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
 
 
+# ------------------------------------------------------------------------------------------- questions
+
+_ASKED = re.compile(rf"(?i)(?P<password>{_PASS})|\b(?P<pin>pin)\b|(?P<key>\bapi[ _-]?key|\btoken)\b")
+_NOT_ASKED = re.compile(r"(?i)\b(?:when|how|why|where|did|change[ds]?|reset|forg[eo]t\w*|many|policy|characters?)\b")
+_NO_ANSWER = re.compile(r"[/.~]|\w+://|[0-9]+(?:[.,:/\-][0-9]+)+$")  # a path, an address, a date, a version
+
+
+def asks_for_secret(question: str, answer: str) -> str:
+    """What stands before a secret in place of a question for it; nothing where it asks for none, or `answer` is none.
+
+    >>> asks_for_secret("What is your PIN for the card", "4821"), asks_for_secret("When did you reset it", "4821")
+    ('pin: ', '')
+    """
+    asked = None if _NOT_ASKED.search(question) or _NO_ANSWER.match(answer) else _ASKED.search(question)
+    return "" if asked is None else f"{asked.lastgroup}: "
+
+
 # ------------------------------------------------------------------------------------------- fields of JSON
 
-_STRONG_NAME = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd)s?[0-9]*$")
+_STRONG_NAME = re.compile(rf"(?i)(?:{_PASS}|pass|(?:^|[^a-z])(?:pw|senha))s?[0-9]*$")
 _WEAK_NAME = re.compile(
     r"(?i)(?:(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master)[_\- ]?key|token|"
     r"secret|credential|apikey|authorization)s?[0-9]*$"

@@ -82,19 +82,34 @@ class Gate:
         for only_ascii in (True, False):
             self._form(only_ascii)
 
-    def scan(self, text: bytes | memoryview, *, only_ascii: bool) -> int:
-        """The sources that could fire on a UTF-8 text, which holds ASCII only where `only_ascii` says so."""
+    def scan(self, texts: Sequence[bytes | memoryview], *, only_ascii: bool) -> list[int]:
+        """The sources that could fire on each UTF-8 text, all of which hold ASCII only where `only_ascii` says so.
+
+        Each database is shown all texts before the next one is, so that it stays in the processor's cache.
+        """
         first, second, doubted, lists = self._forms.get(only_ascii) or self._form(only_ascii)
-        fired = first.scan(text)
+        always, scan = self._always, first.scan
+        fired = [always | scan(text) for text in texts]
         for one in lists:
-            fired |= one.scan(text)
-        if fired & doubted:
-            fired &= ~doubted | second.scan(text)
-        return self._always | fired
+            fired = [bits | one.scan(text) for bits, text in zip(fired, texts, strict=True)]
+        for place, bits in enumerate(fired):
+            if bits & doubted:
+                fired[place] = bits & (~doubted | always | second.scan(texts[place]))
+        return fired
 
     def scan_str(self, text: str) -> int:
-        only_ascii = text.isascii()
-        return self.scan(text.encode("utf-8", "replace"), only_ascii=only_ascii)
+        """The sources that could fire on the text."""
+        return self.scan([text.encode("utf-8", "replace")], only_ascii=text.isascii())[0]
+
+    def scan_strs(self, texts: Sequence[str]) -> list[int]:
+        """The sources that could fire on each text."""
+        fired = [0] * len(texts)
+        for only_ascii in (True, False):
+            places = [place for place, text in enumerate(texts) if text.isascii() == only_ascii]
+            encoded = [texts[place].encode("utf-8", "replace") for place in places]
+            for place, bits in zip(places, self.scan(encoded, only_ascii=only_ascii) if places else (), strict=True):
+                fired[place] = bits
+        return fired
 
     def _form(self, only_ascii: bool) -> _Form:
         form = self._forms.get(only_ascii)

@@ -204,6 +204,8 @@ class _Region:
         self._home = _of_digits(home)
         self._perhaps = _of_digits(".*" if self._transforms else f"(?:{abroad}).*|{home}")
         self.patterns = self._perhaps.pattern, self._sure.pattern
+        a_line = f"(?m)^(?:{self._perhaps.pattern.decode()})$"
+        self._a_line = linear(a_line) or _of_digits(a_line)  # RE2 has no look-around
         self._parsed_lengths = frozenset(metadata.general_desc.possible_length) if own else frozenset()
 
     def national(self, candidate: str) -> str | None:
@@ -258,8 +260,8 @@ class _Region:
     def may_hold_among(self, plain: str, mark: str) -> bool:
         """Some of the parts of a plain candidate between marks, a space or a full stop, may be a number."""
         within = _MARKS.replace(mark.encode(), b"")
-        parts = plain.encode().translate(None, within).split(mark.encode())
-        return max(map(len, parts)) >= self.least and any(map(self._perhaps.fullmatch, parts))
+        parts = plain.encode().translate(None, within).replace(mark.encode(), b"\n")
+        return self._a_line.search(parts) is not None and max(map(len, parts.split())) >= self.least
 
     def lacks_prefix(self, candidate: str) -> bool:
         """The candidate is no number as it stands: it lacks the prefix that all numbers of its shape are written with."""
@@ -649,7 +651,8 @@ def _match(text: str, start: int, candidate: str, region: str, fewest: int) -> t
     end = start + len(candidate)
     if upstream._TIME_STAMPS_SUFFIX.match(text, end) and upstream._TIME_STAMPS.search(candidate):
         return None
-    candidate = _in_ascii(candidate)  # dates above are of ASCII digits alone
+    if "x" not in candidate.lower():  # what follows it, and dates above, the matcher takes in ASCII digits alone
+        candidate = _in_ascii(candidate)
     first = _first_number(candidate, region, fewest)
     if first is None:
         return None

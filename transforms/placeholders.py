@@ -12,8 +12,9 @@ import bisect
 import functools
 import ipaddress
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import re2
@@ -220,23 +221,98 @@ class Placeholders:
         return [(entity, int(number)) for entity, _, number in found]
 
 
+_LENGTHS = range(9, 33)  # digits of values that are looked for in other spellings: fewer say the same by chance
+_BETWEEN = b" ().-"
+_GROUP, _GAP = re.compile("[0-9]+"), re.compile(rf"[{re.escape(_BETWEEN.decode())}]{{1,3}}")
+_NO_WORD = re.compile(r"(?:(?<![A-Za-z])|(?<=\\[nrt]))"), re.compile("(?![A-Za-z])")
+_NO_DIGITS = bytes(byte for byte in range(256) if not 0x30 <= byte < 0x3A)
+
+
+class Digits:
+    """Finds removed values in another spelling: their digits, however they are grouped, and none beside them."""
+
+    def __init__(self, removed: Iterable[Removed]) -> None:
+        numbers = ((one.value.removeprefix("+"), one) for one in removed)
+        self._numbers = [(value, one) for value, one in numbers if len(value) in _LENGTHS and value.isdecimal()]
+        self.least = _LENGTHS.start if self._numbers else sys.maxsize  # characters of a text that may hold one
+
+    @functools.cached_property
+    def _values(self) -> dict[bytes, Removed]:
+        """The values by their digits, as they are written and as they were spelled."""
+        values: dict[bytes, Removed] = {}
+        for value, one in self._numbers:
+            values.setdefault(value.encode(), one)
+            spelled = one.raw.encode().translate(None, _NO_DIGITS)
+            if len(spelled) in _LENGTHS:
+                values.setdefault(spelled, one)
+        return values
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._values), default=0)
+
+    def are_in(self, text: str) -> bool:
+        """Whether `said` finds any, mostly told in less time."""
+        if not self._numbers:
+            return False
+        closed = text.encode().translate(None, _BETWEEN)
+        return any(digits in closed for digits in self._values) and any(self.said(text))
+
+    def said(self, text: str) -> Iterator[tuple[int, int, Removed]]:
+        """Where the values are, without overlaps, in order, each as it is spelled there.
+
+        >>> card = Removed("CREDIT_CARD", "4111111111111111", "4111 1111 1111 1111")
+        >>> [(start, end) for start, end, _ in Digits([card]).said("4111-1111-1111-1111 14111111111111111 scan_4111111111111111")]
+        [(0, 19), (43, 59)]
+        """
+        groups = [one.span() for one in _GROUP.finditer(text)] if self._numbers else []
+        reached = 0
+        for place, (start, _) in enumerate(groups):
+            if start < reached or not _NO_WORD[0].match(text, start):
+                continue
+            found = self._from(text, groups[place : place + self._longest])
+            if found is None:
+                continue
+            end, removed = found
+            opened = text[start - 1 : start] == "(" and ")" in text[start:end]
+            start -= opened
+            start -= text[start - 1 : start] == "+"
+            yield start, end, removed._replace(raw=text[start:end])
+            reached = end
+
+    def _from(self, text: str, groups: Sequence[tuple[int, int]]) -> tuple[int, Removed] | None:
+        """The longest of the values that begins with the groups: where it ends, and which it is."""
+        found, digits, reached = None, b"", groups[0][0]
+        for start, end in groups:
+            if (digits and not _GAP.fullmatch(text, reached, start)) or len(digits) + end - start > self._longest:
+                break
+            digits, reached = digits + text[start:end].encode(), end
+            if digits in self._values and _NO_WORD[1].match(text, end):
+                found = end, self._values[digits]
+        return found
+
+
 # Letters of scripts that put no space between words.
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30fb\u30fd-\u30ff\u3400-\u9fff\uac00-\ud7ff\U00020000-\U0003ffff"
 )
-_SPACE = r"[\s\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
-_MOST_SPACE = 4  # characters of white space between the words of a phrase
-_EDGE = rf"[^\pL\pM\pN_]|[{UNSPACED}]"
+_SPACE = r"[\s_\-\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
+_MOST_SPACE = 4  # characters of white space, or that stand for it in names of files, between the words of a phrase
+_APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019\u2032\uff07"
+_EDGE = rf"[^\pL\pM\pN]|[{UNSPACED}]"
+_ESCAPED_LINE = r"\\[nrt]"  # in JSON within a text a line may end before a word so
 _IS_EDGE, _IS_UNSPACED, _IS_MARK = re2.compile(_EDGE), re2.compile(f"[{UNSPACED}]"), re2.compile(r"\pM")
+_IS_ESCAPED = re2.compile(_ESCAPED_LINE)
+_IS_APOSTROPHE, _IS_SPACE = re.compile(f"[{_APOSTROPHES}]"), re.compile(r"[\s_\-]+")
 _PART = 4096  # characters searched at once, so that what one match costs is bounded
 _AT_ONCE = 4096  # words of an automaton: RE2's grow with the words that a text begins
 
 
 class Words:
-    """Finds words or phrases; `whole` ones only where no letter, digit or underscore adjoins.
+    """Finds words or phrases; `whole` ones only where no letter or digit adjoins, but of an escaped line end.
 
-    In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, and
-    with any white space where they hold some.
+    In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, with
+    any apostrophe where they hold one, and with any white space, `_` or `-` where they hold white space.
     """
 
     def __init__(self, words: Iterable[str], *, whole: bool, spelled: bool) -> None:
@@ -256,6 +332,8 @@ class Words:
 
         >>> list(Words(["Acme", "Acme Inc"], whole=True, spelled=True).spans("ACME acme  inc, acmes"))
         [(0, 4), (5, 14)]
+        >>> list(Words(["Acme Inc"], whole=True, spelled=True).spans("my_acme-inc_plan.docx"))
+        [(3, 11)]
         >>> list(Words(["\u5317\u4eac"], whole=True, spelled=True).spans("\u6211\u5728\u5317\u4eac\u5de5\u4f5c"))
         [(2, 4)]
         """
@@ -278,11 +356,12 @@ class _Some:
         options = re2.Options()
         options.max_mem = 256 << 20  # 256 MiB: room for long lists
         options.case_sensitive = not spelled
-        gap = f"{_SPACE}{{1,{_MOST_SPACE}}}"
-        either = "|".join(gap.join(map(re2.escape, word.split(" "))) if spelled else re2.escape(word) for word in words)
+        either = "|".join(_in_any_way(word, _SPACE, re2.escape) if spelled else re2.escape(word) for word in words)
         self._whole = whole
         self._longest = max(len(word) + word.count(" ") * (_MOST_SPACE - 1) for word in words)
-        self._pattern = re2.compile(rf"(?:^|{_EDGE})({either})(?:$|{_EDGE})" if apart else f"({either})", options)
+        self._pattern = re2.compile(
+            rf"(?:^|{_EDGE}|{_ESCAPED_LINE})({either})(?:$|{_EDGE})" if apart else f"({either})", options
+        )
         # Where a match lies costs RE2 memory that grows with the words, for each text; that there is none costs none.
         options.never_capture = True
         self._any = re2.compile(either, options)
@@ -290,7 +369,7 @@ class _Some:
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         reached = 0
         for base in range(0, len(text), _PART):
-            first = max(base - 1, reached, 0)
+            first = max(base - 2, reached, 0)
             part = text[first : base + _PART + self._longest + 1]
             if self._any.search(part) is None:
                 continue
@@ -308,7 +387,8 @@ class _Some:
 
 def _is_whole(text: str, start: int, end: int) -> bool:
     """An edge on either side; a letter of a script without spaces is one, but before a mark that belongs to it."""
-    if start and not (_is_edge(text[start - 1]) or _IS_UNSPACED.match(text[start])):
+    before = text[start - 2 : start] if start > 1 else text[:start]
+    if start and not (_is_edge(text[start - 1]) or _IS_UNSPACED.match(text[start]) or _IS_ESCAPED.fullmatch(before)):
         return False
     if end == len(text):
         return True
@@ -319,6 +399,20 @@ def _is_edge(character: str) -> bool:
     return _IS_EDGE.fullmatch(character) is not None
 
 
+def _in_any_way(word: str, space: str, escape: Callable[[str], str]) -> str:
+    said = (f"[{_APOSTROPHES}]".join(map(escape, _IS_APOSTROPHE.split(part))) for part in word.split())
+    return f"{space}{{1,{_MOST_SPACE}}}".join(said)
+
+
 def spelled_pattern(word: str) -> str:
     """A pattern of Python's `re`, in any case, that is found wherever `Words` finds a word that may be `spelled` in any way."""
-    return rf"[\s\u1680]{{1,{_MOST_SPACE}}}".join(map(re.escape, word.split()))
+    return _in_any_way(word, r"[\s_\-\u1680]", re.escape)
+
+
+def spelled_alike(word: str) -> str:
+    """What is the same in all ways to spell a word.
+
+    >>> spelled_alike("O\u2019Neil  INC"), spelled_alike("o'neil_inc")
+    ("o'neil inc", "o'neil inc")
+    """
+    return _IS_SPACE.sub(" ", _IS_APOSTROPHE.sub("'", word)).casefold()

@@ -106,7 +106,7 @@ _STOP_WORDS = _words(
 
 
 _LEMMAS = 41  # tokens looked at for context, the one that a value lies in included
-_NEAR = (32, 96, 300)  # characters before a value in which they are looked for first
+_NEAR = (48, 96, 300)  # characters before a value in which they are looked for first
 _OFTEN = 8  # a text's characters over those that may be looked at for some places, before all its words are listed
 
 
@@ -290,8 +290,10 @@ _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
     "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
-    "routing aba passport"
+    "routing aba passport heap memory mem rss limit offset length duration uptime"
 )
+_FIELD = re.compile(r"([A-Za-z]\w*)[\\\"']{0,8}\s?[:=]\s?[\\\"']{0,8}\Z")  # before a bare number: `"heapSizeLimit": `
+_OF_FIELD = re.compile("(?<=[a-z0-9])(?=[A-Z])|_")
 # Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
 _NO_CARD = _words(
     "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
@@ -302,9 +304,21 @@ _NO_CARD = _words(
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
 _NO_ADDRESS = re.compile(
-    r"(?i)(?:\b(?:version|ver|v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"(?i)(?:(?:\b|_|(?<=[a-z])(?=(?-i:[A-Z])))(?:version|ver|v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
     r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
+)
+# `nginx/1.25.3.1`, `Chrome/124.0.0.0`: a product's name and version (RFC 9110, 10.1.5), but for what names a host.
+_PRODUCT = re.compile(
+    r"(?<![\w/.:@\-])(?!(?i:ip|ipv4|tcp|udp|icmp|http|host|server|addr|address|net|subnet|src|dst|source|from|to|client|dns|via)/)"
+    r"[A-Za-z][\w.+\-]{1,40}/\Z"
+)
+_PAIRS = re.compile(
+    "[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*"
+)  # a fingerprint's, eight of which have the shape of an IPv6 address
+_PAIR_BEFORE, _PAIR_AFTER = (
+    re.compile(r"(?<![^\W_])[0-9A-Fa-f]{2}[:\-]\Z"),
+    re.compile(r"[:\-][0-9A-Fa-f]{2}(?![^\W_])"),
 )
 _NAMING = re.compile("v|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§")  # each of these words in small letters holds one
 _REACH = 48  # characters before them that are looked at
@@ -337,7 +351,8 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             finding = Finding(result.start, result.end, result.entity_type, result.score)
-            result.score = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ()))).score
+            judged = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ())))
+            result.start, result.score = judged.start, judged.score
         return [result for result in raw_results if result.score > 0.0]
 
 
@@ -345,7 +360,12 @@ _SURE = ("EMAIL_ADDRESS", "IBAN_CODE", "CRYPTO")  # once their checks are passed
 
 
 def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, context: Context) -> Finding:
-    """The finding with its score where it stands: 0 where the policy takes it for something else."""
+    """The finding with its score where it stands: 0 where the policy takes it for something else.
+
+    Of an e-mail address what is none of it goes, as the path of a URL in which it is a value.
+    """
+    if finding.entity == "EMAIL_ADDRESS":
+        finding = _judge_address(finding, text)
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
     words = _words_before(artifacts, finding.start)
@@ -355,6 +375,22 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
         words = _after_other(words) if words else words
         score = _judge(finding, text, words, bool(words) and _supported(words, context))
     return finding if score == finding.score else Finding(*finding[:3], score)
+
+
+def _judge_address(finding: Finding, text: str) -> Finding:
+    start, end = finding.start, finding.end
+    if text.startswith("git@", start) and _REPOSITORY.match(text, end):
+        return finding._replace(score=0.0)
+    before = _NO_ADDRESSEE.match(text, start, text.index("@", start, end))
+    return finding._replace(start=before.end()) if before else finding
+
+
+_REPOSITORY = re.compile(r":[\w~./-]|/\w")  # git@example.com:path, ssh://git@example.com/path
+# Before an address, what its pattern takes for a part of it: a URL to a value of its query, a path, a name of a field.
+_NO_ADDRESSEE = re.compile(
+    r"(?:.*[?&][^=?&]*=|.*[?/]"
+    r"|(?i:(?:[\w.\-]{0,32}[._\-])?(?:e-?mail|mail|user|username|login|address|to|from|cc|bcc|owner|contact)=))(?=[^/?&=])"
+)
 
 
 class Context(NamedTuple):
@@ -405,11 +441,19 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     if entity == "IP_ADDRESS":
         first = max(0, start - _REACH)
         named = _NAMING.search(text[first:start].lower()) and _NO_ADDRESS.search(text, first, start)
-        return 0.0 if named else _lifted(score, supported)
+        if named or (text[start - 1 : start] == "/" and _PRODUCT.search(text, first, start)):
+            return 0.0
+        return 0.0 if _PAIRS.fullmatch(text, start, end) else _lifted(score, supported)
     value = text[start:end]
+    if entity == "MAC_ADDRESS":
+        more = _PAIR_BEFORE.search(text, max(0, start - 4), start) or _PAIR_AFTER.match(text, end)
+        return 0.0 if more else _lifted(score, supported)
     before, after = text[max(0, start - 4) : start], text[end : end + 3]
     if entity == "PHONE_NUMBER":
-        return _lifted(score, supported) if _is_phone(value, before, after, last, supported) else 0.0
+        if not _is_phone(value, before, after, last, supported):
+            return 0.0
+        other = not supported and value.isdigit() and _is_other_field(text, start)
+        return 0.0 if other else _lifted(score, supported)
     if entity == "MEDICAL_LICENSE" and not supported:
         return min(score, 0.4)  # one number in ten passes
     national = _is_national(entity)
@@ -486,6 +530,12 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
 
+def _is_other_field(text: str, start: int) -> bool:
+    """What stands before a bare number is a name, as of a field, of which a word says that it is something else."""
+    name = _FIELD.search(text, max(0, start - _REACH), start)
+    return name is not None and not _NO_PHONE.isdisjoint(_OF_FIELD.sub(" ", name.group(1)).lower().split())
+
+
 _DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
 _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
@@ -523,7 +573,7 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
                 before += 1
             if not before or reach[before - 1] <= start:
                 found += self._longest_valid(text, start, end)
-        return found
+        return [(_unopened(text, start, end), end) for start, end in found]
 
     def _matched(self, text: str) -> list[tuple[int, int]]:
         return [
@@ -537,6 +587,13 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         groups = [match.span() for match in _GROUP.finditer(text, start, end)]
         longest = longest_written(text, groups, start, tuple(self.supported_regions))
         return [(start, longest)] if longest else []
+
+
+def _unopened(text: str, start: int, end: int) -> int:
+    """Where the number starts, without a bracket that is not closed within it and what else is no digit behind that."""
+    if text[start] != "(" or text.find(")", start, end) >= 0:
+        return start
+    return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
 
 
 class _Span(NamedTuple):

@@ -3,7 +3,8 @@
 A record is flattened into *slots*, one a string, in a fixed order: the messages' fields, then tools, then metadata;
 within JSON its keys, strings and numbers. Each slot becomes a template (see `placeholders`) by passes over the text
 until nothing more is found. A value found in one slot goes wherever else the record says it. Then the numbers are
-filled in, and the record is put together again.
+filled in, and the record is put together again. Contents of a batch become templates together, pass by pass and
+recognizer by recognizer; what is not known of them by then, each by itself.
 
     text ──split at placeholders──► parts ──secrets + analyzer──► kept │ Removed │ kept ──again──► … (3 passes)
 
@@ -12,6 +13,7 @@ A record that cannot be analysed is quarantined, content and all; a time-out fai
 
 from __future__ import annotations
 
+import bisect
 import functools
 import gc
 import itertools
@@ -19,6 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
@@ -29,14 +32,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
-from transforms.adjacent import Parts, adjacent_parts, may_join, same_speaker, stands_alone
+from transforms.adjacent import Parts, adjacent_parts, answer_to, may_answer, may_join, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
-from transforms.contents import message_counts, only_contents, with_contents
+from transforms.contents import as_they_are, message_counts, more_said, says_more, with_contents
 from transforms.gate import Gate
 from transforms.named import NamedFinder, language_of
 from transforms.options import RedactOptions
 from transforms.placeholders import (
+    Digits,
     Finding,
     Numbering,
     Placeholders,
@@ -46,17 +50,19 @@ from transforms.placeholders import (
     Words,
     canonical_value,
     merge_findings,
+    spelled_alike,
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.screen import Clean, Screen, Screened, as_context, is_digest
+from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_within
 from transforms.secrets import find_all_secrets, secret_sources
-from transforms.shadow import Shadow, shadow_of, shadow_sources, undisguised
+from transforms.shadow import Shadow, escapes, shadow_of, shadow_sources, undisguised
 
 _ALLOCATED = (
     100_000  # objects beyond those given back that set a collection going: findings refer to each other in no ring
 )
 _SHORT = 16  # characters of texts whose gate and outcome are remembered: most are left between two findings
+_QUOTES = ('"', "'")
 _AT_ONCE = 1 << 20  # 1 Mi: characters of texts that are looked through together
 _CONTEXT = 64  # characters before the first part of a split value
 PASSES = 3  # rounds of redaction of a text, and of spreading values through a record
@@ -156,8 +162,10 @@ class _Batch:
         ends = np.cumsum(message_counts(messages))
         self._bounds = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
         self._screened = screened
-        plain = np.zeros(len(ends), np.bool_) if screened is None else only_contents(records) & ~screened.json
+        plain = np.zeros(len(ends), np.bool_) if screened is None else as_they_are(records) & ~screened.beside
         self._plain = plain.tolist()
+        more = self._rows(looked[(plain & says_more(messages))[looked]])
+        self._more = {place: list(more_said(row["messages"])) for place, row in more.items()}
         self._read = self._rows(looked[~plain[looked]])
         redactor.read_names(self._read.values(), kept)
         role, content, *_ = messages.flatten().flatten()
@@ -208,7 +216,7 @@ class _Batch:
             [Slot(text) for _, text in said],
             [(self._roles[at], slot) for slot, (at, _) in enumerate(said)],
             dict(enumerate(self._screened.contents[at] for at, _ in said)),
-            [texts[place] for texts in self._json if texts[place]],
+            [*(texts[place] for texts in self._json if texts[place]), *self._more.get(place, ())],
         )
         redacted = self._redactor.redact_contents(record, self._known)
         if redacted is None:
@@ -297,7 +305,8 @@ class Redactor:
         """What of the batch may hold something to redact, seen from its columns."""
         assert self._gate is not None
         screened = Screen(self._gate, self._options.secrets, 1 << self._disguise).look(records, kept)
-        return screened._replace(rows=screened.rows | may_join(records.column("messages")))
+        messages = records.column("messages")
+        return screened._replace(rows=screened.rows | may_join(messages) | may_answer(messages))
 
     def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
         """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
@@ -369,11 +378,11 @@ class Redactor:
 
     def _templates(self, record: _Record | _Contents, known: dict[Slot, Template]) -> list[Template] | None:
         """What becomes of the record's slots; None where JSON that was not read says a value that goes."""
-        templates = self._settle(record.slots, known, record.fired)
+        templates = self._settle(record.slots, known, record.fired, record.turns)
         self._join_turns(templates, record.turns)
         if record.unread:
-            values = {piece.raw for template in templates for piece in template if isinstance(piece, Removed)}
-            if any(raw in text for text in record.unread for raw in values):
+            values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
+            if values and _says(record.unread, values, Digits(values.values())):
                 return None
         return templates
 
@@ -392,7 +401,13 @@ class Redactor:
         except Exception:
             return {}
 
-    def _settle(self, slots: Sequence[Slot], known: dict[Slot, Template], fired: Mapping[int, int]) -> list[Template]:
+    def _settle(
+        self,
+        slots: Sequence[Slot],
+        known: dict[Slot, Template],
+        fired: Mapping[int, int],
+        turns: Sequence[tuple[str, int]] = (),
+    ) -> list[Template]:
         """The slots' templates, once every value found in one of them is gone from all. Raises Unstable.
 
         `fired` are what a gate says of slots, by their places; 0 where nothing is found.
@@ -404,6 +419,7 @@ class Redactor:
             if template is None:
                 template = known[slot] = self._template(slot, bits)
             templates.append(template)
+        self._answer(templates, slots, turns)
         spread: set[str] = set()
         for _ in range(PASSES):
             values = {piece.raw: piece for template in templates for piece in template if isinstance(piece, Removed)}
@@ -413,6 +429,15 @@ class Redactor:
             spread |= new.keys()
             templates = spreading
         raise Unstable
+
+    def _answer(self, templates: list[Template], slots: Sequence[Slot], turns: Sequence[tuple[str, int]]) -> None:
+        """Removes values that are such for the question before them."""
+        for (role, asked), (other, slot) in pairwise(turns):
+            if role == other or len(templates[slot]) > 1 or not isinstance(text := templates[slot][0], str):
+                continue
+            answer = answer_to(slots[asked].text, text)
+            if answer is not None and (removed := self._whole(*answer)):
+                self._remove(templates, (slot,), answer[1], removed)
 
     def _join_turns(self, templates: list[Template], turns: Sequence[tuple[str, int]]) -> None:
         """Removes values whose parts are in several turns of one speaker."""
@@ -437,7 +462,7 @@ class Redactor:
         """The value that the parts make, if any way to write it is a finding from end to end."""
         for whole in parts.wholes:
             text = context + whole
-            (findings,) = self._find({_Part(text, "", ""): self._fired(text)}).values()
+            (findings,) = self._find({_Part(text, "", ""): self._fired([text])[text]}).values()
             for finding in findings:
                 if (finding.start, finding.end) == (len(context), len(context) + len(whole)):
                     value = self._canonical(finding.entity, undisguised(whole))
@@ -445,9 +470,9 @@ class Redactor:
         return None
 
     def _canonical(self, entity: str, said: str) -> str:
-        """What is the same in all spellings of a value: of denied words, in any case and white space."""
+        """What is the same in all spellings of a value."""
         if entity in self._denied:
-            return " ".join(said.split()).casefold()
+            return spelled_alike(said)
         return canonical_value(entity, said, self._options.countries)
 
     def _template(self, slot: Slot, fired: int | None = None) -> Template:
@@ -485,7 +510,8 @@ class Redactor:
 
         `names` are what a model found in them: models read a text once, not what is left of it. Raises Unstable.
         """
-        fired = {part: self._fired(part.prefix + part.text) if bits is None else bits for part, bits in parts.items()}
+        seen = self._fired([part.prefix + part.text for part, bits in parts.items() if bits is None])
+        fired = {part: seen[part.prefix + part.text] if bits is None else bits for part, bits in parts.items()}
         looked = {part: bits for part, bits in fired.items() if bits or part.key or names or not part.text.isascii()}
         outlines: dict[_Part, list[_Part | str | Removed]] = {}
         left: dict[_Part, int | None] = {}
@@ -559,21 +585,26 @@ class Redactor:
             if self._may_differ(text, fired) and (shadow := shadow_of(text)) is not None:
                 shadows[text] = shadow
         if shadows:
-            seen = self._look({shadow.text: self._fired(shadow.text) for shadow in shadows.values()})
+            seen = self._look(self._fired([shadow.text for shadow in shadows.values()]))
             for text, shadow in shadows.items():
+                hidden = []
                 for one in seen[shadow.text]:
                     start, end = shadow.source(one.start, one.end)
-                    found[text].append(one._replace(start=start, end=end))
+                    hidden.append(one._replace(start=start, end=end))
+                found[text] = _well_read(text, found[text], hidden) + hidden
         return found
 
     def _may_differ(self, text: str, fired: int) -> bool:
         """The text may be another than its shadow."""
         return bool(fired >> self._disguise & 1) or not text.isascii()
 
-    def _fired(self, text: str) -> int:
+    def _fired(self, texts: Sequence[str]) -> dict[str, int]:
+        """What the gate says of each text."""
         if self._gate is None:
-            return self._all
-        return self._gate.scan_str(text) if len(text) > _SHORT else self._fired_short(text)
+            return dict.fromkeys(texts, self._all)
+        fired = {text: self._fired_short(text) for text in texts if len(text) <= _SHORT}
+        long = [text for text in texts if len(text) > _SHORT]
+        return fired | dict(zip(long, self._gate.scan_strs(long), strict=True)) if long else fired
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (lives as long as its worker)
     def _fired_short(self, text: str) -> int:
@@ -584,15 +615,16 @@ class Redactor:
         found = self._analyzer.find_all(texts)
         own, secrets = len(self._analyzer.sources), (1 << self._disguise) - 1
         for text, one in find_all_secrets({text: (fired & secrets) >> own for text, fired in texts.items()}):
-            found[text].append(one)
+            found[text].append(_before_quote(text, one))
         return found
 
     def _spread(self, templates: list[Template], slots: Sequence[Slot], values: dict[str, Removed]) -> list[Template]:
         """The templates with the values gone from their kept pieces too; the same list where none of them holds any."""
-        least = min(map(len, values))
+        digits = Digits(values.values())
+        least = min(digits.least, *map(len, values))
         kept = {piece for template in templates for piece in template if isinstance(piece, str) and len(piece) >= least}
         few = len(values) <= _FEW or len(values) * (sum(map(len, kept)) + _FEW) <= _LITTLE
-        if not kept or (few and not _says(kept, values)):
+        if not kept or (few and not _says(kept, values, digits)):
             return templates
         finders = [
             Words(words, whole=whole, spelled=False)
@@ -603,27 +635,28 @@ class Redactor:
             if words
         ]
         return [
-            tuple(self._without(template, slot.key, finders, values))
+            tuple(self._without(template, slot.key, finders, digits, values))
             for template, slot in zip(templates, slots, strict=True)
         ]
 
     def _without(
-        self, template: Template, key: str, finders: Iterable[Words], values: dict[str, Removed]
+        self, template: Template, key: str, finders: Iterable[Words], digits: Digits, values: dict[str, Removed]
     ) -> Iterator[str | Removed]:
-        least = min(map(len, values))
+        least = min(digits.least, *map(len, values))
         for index, piece in enumerate(template):
             if isinstance(piece, Removed) or len(piece) < least or self._placeholders.taken(piece):
                 yield piece
                 continue
-            spans = sorted({span for finder in finders for span in finder.spans(piece)})
+            spans = {(start, end, values[piece[start:end]]) for finder in finders for start, end in finder.spans(piece)}
+            spans.update(digits.said(piece))
             position = 0
             prefix = "" if index else as_context(key)
-            for start, end in spans:
+            for start, end, removed in sorted(spans, key=lambda span: (span[0], -span[1], span[2])):
                 if start < position:
                     continue
                 if start > position:
                     yield from self._redact_one(_Part(piece[position:start], key, "" if position else prefix))
-                yield values[piece[start:end]]
+                yield removed
                 position = end
             if not position:
                 yield piece
@@ -649,6 +682,44 @@ def _clipped(findings: Iterable[Finding], skip: int) -> list[Finding]:
     return merge_findings(findings)
 
 
+def _before_quote(text: str, one: Finding) -> Finding:
+    """The finding without the backslashes of a quote that follows: in JSON within a text they are the quote's."""
+    if text[one.end : one.end + 1] not in _QUOTES or text[one.end - 1] != "\\":
+        return one
+    return one._replace(end=one.start + len(text[one.start : one.end].rstrip("\\")))
+
+
+def _well_read(text: str, found: list[Finding], hidden: Sequence[Finding]) -> list[Finding]:
+    r"""What is `found` in a text, less what takes its escapes for part of a value, as the shadow (`hidden`) tells.
+
+    Of `\njane@example.com` the `n` is no part of the address. What lies within an escape is nothing. Where both find
+    something and the one in the text holds an escape, the shadow is right, unless the value is in quotes.
+    """
+    spans = escapes(text) if found else []
+    if not spans:
+        return found
+    ends = [end for _, end in spans]
+    starts = sorted(one.start for one in hidden)
+    reach = list(itertools.accumulate((one.end for one in sorted(hidden)), max))
+
+    def misread(one: Finding) -> bool:
+        place = bisect.bisect_right(ends, one.start)
+        if place == len(spans) or spans[place][0] >= one.end:
+            return False
+        if spans[place][0] <= one.start and one.end <= spans[place][1]:
+            return True
+        before = bisect.bisect_left(starts, one.end)
+        return before > 0 and reach[before - 1] > one.start and not _quoted(text, one)
+
+    return [one for one in found if not misread(one)]
+
+
+def _quoted(text: str, one: Finding) -> bool:
+    """The finding is all that stands between two quotes, which may be escaped."""
+    quote = text[one.start - 1 : one.start]
+    return quote in _QUOTES and text[one.end : one.end + 4].lstrip("\\").startswith(quote)
+
+
 def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
     """What may hold the parts of one value: the end of the first of the slots, the beginning of the last, all of others.
 
@@ -667,10 +738,10 @@ def _said(templates: Sequence[Template], slots: Sequence[int]) -> list[str]:
     return said[::-1]
 
 
-def _says(pieces: Iterable[str], values: Iterable[str]) -> bool:
-    """A value may stand in a piece."""
+def _says(pieces: Iterable[str], values: Iterable[str], digits: Digits) -> bool:
+    """A value may stand in a piece as it was spelled, or does in its digits."""
     said = "\n".join(pieces)
-    return any(value in said for value in values)
+    return any(value in said for value in values) or digits.are_in(said)
 
 
 def _tells(raw: str) -> bool:
@@ -683,9 +754,9 @@ def _removes(templates: Iterable[Template]) -> bool:
 
 
 class _Contents(NamedTuple):
-    """A row that says something in contents alone: their slots, role and slot of each, what the gate said by slot.
+    """A row with something to redact in contents alone: their slots, role and slot of each, what the gate said by slot.
 
-    `unread` is JSON that holds nothing, and is as it would be written again.
+    `unread` is what else the row says: it holds nothing, and JSON is as it would be written again.
     """
 
     slots: Sequence[Slot]
@@ -821,7 +892,7 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         while free in walked or (free != name and free in value):
             number += 1
             free = f"{seen}_{number}"
-        walked[free] = _walk_value(one, name, (*path, name), visit, kept)
+        walked[free] = _walk_value(one, key_within(value, name), (*path, name), visit, kept)
     return walked
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from transforms.assigned import names_secret
 from transforms.canonical import canonical_json
+from transforms.contents import within
 from transforms.gate import Gate
 from transforms.schema import ROLES
 from transforms.shadow import may_differ
@@ -27,19 +28,17 @@ Mask = NDArray[np.bool_]
 Path = tuple[str, ...]
 
 
+_AT_ONCE = 16  # texts of JSON that are scanned together
+
+
 class Screened(NamedTuple):
-    """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata; and the bits of the
-    sources that may fire on each of the `contents` of the M messages of all rows."""
+    """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata, `beside` bool[N] of all
+    but contents; and the bits of the sources that may fire on each of the `contents` of the M messages of all rows."""
 
     rows: Mask
     json: Mask
+    beside: Mask
     contents: Sequence[int]
-
-    def clean(self, lengths: NDArray[np.int64]) -> Iterator[Clean]:
-        """Row by row; `lengths` int64[N] are the rows' numbers of messages."""
-        ends = np.cumsum(lengths)
-        rows = zip((~self.json).tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True)
-        return (Clean(one, self.contents[start:end]) for one, start, end in rows)
 
 
 class Clean(NamedTuple):
@@ -69,10 +68,11 @@ class Screen:
         role, content, reasoning, name, calls, call_id, _ = flat.flatten()
         other = pc.if_else(pc.is_in(role, pa.array(ROLES)), None, role)
         contents = self._fired(content)
-        inside = self._calls(calls) | _any(contents)
+        more = self._calls(calls)
         for texts in (other, reasoning, name, call_id):
-            inside |= self._texts(texts)
-        return Screened(marked | _any_within(messages, inside), marked, contents)
+            more |= self._texts(texts)
+        beside = marked | within(messages, more)
+        return Screened(beside | within(messages, _any(contents)), marked, beside, contents)
 
     def _calls(self, calls: pa.ListArray) -> Mask:
         identity, kind, function = calls.flatten().flatten()
@@ -80,7 +80,7 @@ class Screen:
         inside = self._json(arguments, frozenset())
         for texts in (identity, kind, called):
             inside |= self._texts(texts)
-        return _any_within(calls, inside)
+        return within(calls, inside)
 
     def _texts(self, texts: pa.StringArray) -> Mask:
         return _any(self._fired(texts)) if texts.null_count < len(texts) else np.zeros(len(texts), np.bool_)
@@ -95,40 +95,55 @@ class Screen:
         plain = pc.fill_null(pc.string_is_ascii(texts), True).to_numpy(zero_copy_only=False)
         _, offsets, content = texts.buffers()
         starts = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
-        view, scan = memoryview(content), self._gate.scan
-        bounds = zip(places.tolist(), starts[places].tolist(), starts[places + 1].tolist(), plain[places], strict=True)
-        for place, start, end, only_ascii in bounds:
-            fired[place] = scan(view[start:end], only_ascii=only_ascii)
-            if not only_ascii and may_differ(str(view[start:end], "utf-8")):
-                fired[place] |= self._disguise
+        view = memoryview(content)
+        for only_ascii in (True, False):
+            some = places[plain[places] == only_ascii]
+            bounds = zip(starts[some].tolist(), starts[some + 1].tolist(), strict=True)
+            views = [view[start:end] for start, end in bounds]
+            seen = zip(
+                some.tolist(), views, self._gate.scan(views, only_ascii=only_ascii) if views else (), strict=True
+            )
+            for place, text, bits in seen:
+                differs = not only_ascii and may_differ(str(text, "utf-8"))
+                fired[place] = bits | self._disguise if differs else bits
         return fired
 
     def _json(self, texts: pa.StringArray, kept: frozenset[Path]) -> Mask:
         marked = np.zeros(len(texts), np.bool_)
         if texts.null_count == len(texts):
             return marked
+        said: dict[int, str] = {}
         for place, text in enumerate(texts.to_pylist()):
             if text and text != "{}":
-                marked[place] = self._json_text(text, kept)
+                strings = self._said(text, kept)
+                if strings is None:
+                    marked[place] = True
+                else:
+                    said[place] = strings
+        marked[list(said)] = list(self._hold(list(said.values())))
         return marked
 
-    def _json_text(self, text: str, kept: frozenset[Path]) -> bool:
-        try:
-            return self._json_value(text, kept)
-        except (ValueError, OverflowError, RecursionError):
-            return True  # whoever redacts the row sees to it
-
-    def _json_value(self, text: str, kept: frozenset[Path]) -> bool:
+    def _said(self, text: str, kept: frozenset[Path]) -> str | None:
+        """All that the JSON says, a line each; None where it is marked whatever the gate says of that."""
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return self._text(text)
-        if canonical_json(value) != text.encode():
-            return True  # what the parser did not see, as an earlier duplicate key, must not pass
-        slots = list(_slots(value, "", (), kept))
+            return text
+        try:
+            if canonical_json(value) != text.encode():
+                return None  # what the parser did not see, as an earlier duplicate key, must not pass
+            slots = list(_slots(value, "", (), kept))
+        except (ValueError, OverflowError, RecursionError):
+            return None  # whoever redacts the row sees to it
         if self._secrets and any(names_secret(key) for key, _ in slots):
-            return True
-        return self._text("\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots))
+            return None
+        return "\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots)
+
+    def _hold(self, texts: Sequence[str]) -> Iterator[bool]:
+        """Whether each text may hold something: some at a time, of which mostly none does."""
+        for first in range(0, len(texts), _AT_ONCE):
+            some = texts[first : first + _AT_ONCE]
+            yield from map(self._text, some) if self._text("\n".join(some)) else [False] * len(some)
 
     def _text(self, text: str) -> bool:
         return bool(self._gate.scan_str(text)) or (not text.isascii() and may_differ(text))
@@ -136,14 +151,6 @@ class Screen:
 
 def _any(fired: Sequence[int]) -> Mask:
     return np.fromiter(map(bool, fired), np.bool_, len(fired))
-
-
-def _any_within(lists: pa.ListArray, inside: Mask) -> Mask:
-    """bool[N]: a list holds something marked. `inside` are marks of its flattened values."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    total = np.concatenate([[0], np.cumsum(inside)])
-    return np.asarray(total[ends] > total[ends - lengths])
 
 
 def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[tuple[str, str]]:
@@ -155,12 +162,27 @@ def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[
         for name, one in value.items():
             if name:
                 yield "", name
-            yield from _slots(one, name, (*path, name), kept)
+            yield from _slots(one, key_within(value, name), (*path, name), kept)
     elif isinstance(value, list):
         for one in value:
             yield from _slots(one, key, (*path, ""), kept)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield key, str(int(value))
+
+
+_OF_SETTINGS = {"value": ("name", "key"), "Value": ("Name", "Key")}
+
+
+def key_within(value: dict[str, Any], name: str) -> str:
+    """The key that what `value` keeps under `name` has as context: in lists of settings the name that stands beside it.
+
+    >>> key_within({"name": "DB_PASSWORD", "value": "x"}, "value"), key_within({"name": 1, "value": 2}, "value")
+    ('DB_PASSWORD', 'value')
+    """
+    for beside in _OF_SETTINGS.get(name, ()):
+        if isinstance(value.get(beside), str):
+            return str(value[beside])
+    return name
 
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")

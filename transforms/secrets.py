@@ -38,8 +38,7 @@ class Rule:
     score: float = 1.0
 
     def spans(self, text: str) -> Iterator[Span]:
-        for match in self.pattern.finditer(text):
-            start, end = match.span(1)
+        for _, (start, end), *_ in self.pattern.spans(text):
             value = text[start:end]
             kept = _unbracketed(value)
             if kept and (self.check is None or self.check(kept)):
@@ -137,7 +136,7 @@ _TOKENS = (
     _token("API_KEY", "dckr_pat_ hvs. hvb.", r"dckr_pat_[\w\-]{20,}|hv[sb]\.[\w\-]{20,}"),  # Docker Hub, Vault
     _token("API_KEY", "lin_api_ ntn_", r"lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,}"),  # Linear, Notion
     _token("API_KEY", "secret_ sq0", r"secret_[A-Za-z0-9]{43}|sq0(?:atp|csp)-[\w\-]{22,}"),  # Notion, Square
-    _token("API_KEY", ":aa", r"[0-9]{8,10}:AA[\w\-]{33}"),  # Telegram
+    Rule("API_KEY", (":aa",), SecretPattern(rf"{_START}(?:bot)?([0-9]{{8,10}}:AA[\w\-]{{33}})")),  # Telegram
     _token("API_KEY", "age-secret-key-", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
     _token("JWT", "eyj", r"eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]{8,}){1,4}"),
     _token("PRIVATE_KEY", "ls0tls1crudj", r"LS0tLS1CRUdJ[A-Za-z0-9+/=]{20,}"),
@@ -273,7 +272,7 @@ _BODY = re.compile(
 
 def _private_keys(text: str) -> Iterator[Span]:
     """From BEGIN to END; without an END as far as base64 goes."""
-    starts = [match.span() for match in _BEGIN.finditer(text)]
+    starts = [spans[0] for spans in _BEGIN.spans(text)]
     ends = [start for start, _ in starts[1:]] + [len(text)]
     for (start, body), following in zip(starts, ends[: len(starts)], strict=True):
         end = _END.search(text, body, min(body + _KEY_BYTES, following))

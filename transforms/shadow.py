@@ -3,9 +3,10 @@ r"""A text as it would be if nobody had disguised it, with the way back: what pa
     text     ｊohn\u200b＠example．com   ２１２-５５５-０１９９   jane%40example.com   john (at) example dot com
     shadow   john@example.com          212-555-0199         jane@example.com     john@example.com
 
-Undone are: percent, JSON and HTML escapes of ASCII; full-width and other compatibility forms (Unicode's NFKC, one
-character at a time), digits of other scripts, characters without width, dashes and spaces that only look like those
-of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses.
+Undone are: percent, JSON and HTML escapes of ASCII and of line ends; full-width and other compatibility forms (Unicode's
+NFKC, one character at a time), digits of other scripts, characters without width, dashes and spaces that only look like
+those of ASCII, Cyrillic and Greek letters that pass for Latin ones within a Latin word; `(at)` and `dot` in addresses;
+underscores beside cards and US social security numbers.
 `shadow_of` says None for a text that holds none of these, which a search for what each must hold finds out cheaply.
 """
 
@@ -14,28 +15,40 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import re2
 
 from transforms.gate import Source
 
+# What stands from start to end becomes this: character by character where it is as long, else all of it.
+Edit = tuple[int, int, str]
+Span = tuple[int, int]
 
-class Shadow(NamedTuple):
-    """`text`, and where each of its characters starts and ends in the text that it is the shadow of."""
 
-    text: str
-    starts: list[int]
-    ends: list[int]
+class Shadow:
+    """`text`, and where each of its characters starts and ends in the text that it is the shadow of.
+
+    `edits` made the one of the other, one list after the other.
+    """
+
+    def __init__(self, text: str, length: int, edits: Sequence[Sequence[Edit]]) -> None:
+        self.text = text
+        self._length, self._edits = length, edits
+
+    @functools.cached_property
+    def places(self) -> tuple[list[int], list[int]]:
+        """Where the characters start, and where they end: many texts are told to hold nothing before this is asked."""
+        starts, ends = list(range(self._length)), list(range(1, self._length + 1))
+        for edits in self._edits:
+            starts, ends = _moved(starts, ends, edits)
+        return starts, ends
 
     def source(self, start: int, end: int) -> tuple[int, int]:
         """The span of the disguised text that `text[start:end]` stands for; `start` is less than `end`."""
-        return self.starts[start], self.ends[end - 1]
-
-
-# What stands from start to end becomes this: character by character where it is as long, else all of it.
-Edit = tuple[int, int, str]
+        starts, ends = self.places
+        return starts[start], ends[end - 1]
 
 
 def shadow_of(text: str) -> Shadow | None:
@@ -45,12 +58,14 @@ def shadow_of(text: str) -> Shadow | None:
     'write to john@example.com'
     >>> shadow_of("caf\u00e9 at 10")
     """
-    if not may_differ(text):
+    if not text.isascii() and not may_differ(text):  # of ASCII the edits below change what `may_differ` looks for
         return None
-    shadow = Shadow(text, list(range(len(text))), list(range(1, len(text) + 1)))
-    for edits in _EDITS:
-        shadow = _edited(shadow, edits(shadow.text))
-    return None if shadow.text == text else shadow
+    plain, made = text, []
+    for find in _EDITS:
+        if edits := list(find(plain)):
+            made.append(edits)
+            plain = _replaced(plain, edits)
+    return None if plain == text else Shadow(plain, len(text), made)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -71,30 +86,34 @@ def _replaced(text: str, edits: Iterable[Edit]) -> str:
     return "".join(parts) + text[position:] if parts else text
 
 
-def _edited(shadow: Shadow, edits: Iterable[Edit]) -> Shadow:
-    parts: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+def _moved(starts: list[int], ends: list[int], edits: Iterable[Edit]) -> tuple[list[int], list[int]]:
+    """Where characters stand, after `edits`."""
+    new_starts: list[int] = []
+    new_ends: list[int] = []
     position = 0
     for start, end, replacement in edits:
-        parts += (shadow.text[position:start], replacement)
         if len(replacement) == end - start:
-            starts += shadow.starts[position:end]
-            ends += shadow.ends[position:end]
+            new_starts += starts[position:end]
+            new_ends += ends[position:end]
         else:
-            starts += shadow.starts[position:start] + [shadow.starts[start]] * len(replacement)
-            ends += shadow.ends[position:start] + [shadow.ends[end - 1]] * len(replacement)
+            new_starts += starts[position:start] + [starts[start]] * len(replacement)
+            new_ends += ends[position:start] + [ends[end - 1]] * len(replacement)
         position = end
-    if not parts:
-        return shadow
-    return Shadow(
-        "".join(parts) + shadow.text[position:], starts + shadow.starts[position:], ends + shadow.ends[position:]
-    )
+    return new_starts + starts[position:], new_ends + ends[position:]
 
 
 # ------------------------------------------------------------------------------------------- is there anything to do
 
-_ESCAPE = r"%[2-7][0-9A-Fa-f]|\\+u00[2-7][0-9A-Fa-f]|\\+x[2-7][0-9A-Fa-f]|&#(?:[xX]0{0,4}[2-7][0-9A-Fa-f]|0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]));"
+_PERCENT = r"%(?:[2-7][0-9A-Fa-f]|0[9AaDd])"
+_ESCAPED_CODE = "(?:(?:u00|x)(?:[2-7][0-9A-Fa-f]|0[9AaDd])|[nrt])"
+_NAMED = {"quot": '"', "apos": "'", "lt": "<", "gt": ">", "amp": "&", "nbsp": " ", "commat": "@", "period": ".", "colon": ":",
+          "equals": "=", "lowbar": "_", "plus": "+", "Tab": "\t", "NewLine": "\n"}  # fmt: skip
+_HEXADECIMAL = "[xX]0{0,4}(?:[2-7][0-9A-Fa-f]|[9AaDd]|[aA]0)"
+_DECIMAL = "0{0,4}(?:9|1[03]|3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6]|160)"
+_ENTITY = rf"&(?:amp;){{0,3}}(?:#(?:{_HEXADECIMAL}|{_DECIMAL})|{'|'.join(_NAMED)});"  # `&amp;quot;` too: escaped twice
+_ESCAPE = rf"{_PERCENT}|\\{_ESCAPED_CODE}|{_ENTITY}"
+# Of the values in names of files those that are neither versions nor numbers of variables.
+_IN_NAMES = "(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{4}(?:[0-9]{12}|(?:[ -][0-9]{4}){3}))"
 _AT = r"\s{0,2}[(\[{<]\s?(?:at|@)\s?[)\]}>]\s{0,2}"
 _DOT = r"\s{0,2}[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s{0,2}"
 
@@ -115,7 +134,7 @@ class _Linear:
         return found
 
 
-_ASCII_MARK = _Linear(rf"{_ESCAPE}|(?i:{_AT}| dot [a-z])")
+_ASCII_MARK = _Linear(rf"{_ESCAPE}|_{_IN_NAMES}|{_IN_NAMES}_|(?i:{_AT}| dot [a-z])")
 
 
 def shadow_sources() -> list[Source]:
@@ -176,18 +195,41 @@ _FOREIGN = "".join(sorted(_LATIN))
 
 # ------------------------------------------------------------------------------------------- the edits
 
-_ESCAPED = re.compile(_ESCAPE)
+_BACKSLASH = rf"(?<!\\)\\++{_ESCAPED_CODE}"  # with all that stand before it, in linear time
+_ESCAPED = re.compile(f"{_PERCENT}|{_BACKSLASH}|{_ENTITY}")
+_MISREAD = re.compile(f"%0[9AaDd]|{_BACKSLASH}|{_ENTITY}")
+_LINE = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def _escapes(text: str) -> Iterator[Edit]:
     for match in _ESCAPED.finditer(text):
-        escape = match.group()
-        if escape.startswith("&#") and escape[2] not in "xX":
-            code = int(escape[2:-1])
-        else:
-            code = int(escape.rstrip(";")[-2:], 16)
-        if code != 0x7F:
-            yield (*match.span(), chr(code))
+        if (plain := _unescaped(match.group().lstrip("\\"))) != "\x7f":
+            yield (*match.span(), plain)
+
+
+@functools.lru_cache(maxsize=4096)
+def _unescaped(escape: str) -> str:
+    r"""The character that an escape stands for, given without its backslashes.
+
+    >>> [_unescaped(one) for one in ("%40", "&#64;", "&#x40;", "u0040", "&commat;", "n", "&amp;#10;")]
+    ['@', '@', '@', '@', '@', '\n', '\n']
+    """
+    if escape[0] != "&":
+        return _LINE.get(escape[-1]) or chr(int(escape[-2:], 16))
+    name = escape[:-1].rpartition(";")[2].lstrip("&")
+    if name[0] != "#":
+        return _NAMED[name]
+    code = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
+    return " " if code == 160 else chr(code)  # no-break
+
+
+def escapes(text: str) -> list[Span]:
+    r"""Where `text` holds backslash escapes and entities, which patterns may read as parts of what adjoins.
+
+    >>> escapes(r"one\ntwo&#64;three%40four")
+    [(3, 5), (8, 13)]
+    """
+    return [match.span() for match in _MISREAD.finditer(text)]
 
 
 _OTHERS = re.compile(r"[^\x00-\x7f]+")
@@ -241,6 +283,19 @@ def _look_alikes(text: str) -> Iterator[Edit]:
                     yield offset, offset + 1, _LATIN[letter]
 
 
+_JOINED = re.compile(rf"(?<![A-Za-z0-9]){_IN_NAMES}(?![A-Za-z0-9])")
+
+
+def _joins(text: str) -> Iterator[Edit]:
+    """Underscores beside values."""
+    reached = 0
+    for match in _JOINED.finditer(text) if "_" in text else ():
+        for place in (match.start() - 1, match.end()):
+            if place >= reached and text[place : place + 1] == "_":
+                yield place, place + 1, " "
+                reached = place + 1
+
+
 # A spelled address: brackets around `at`, or `at` and `dot` as words. RE2: linear on any text.
 _LABEL = "[A-Za-z0-9_+\\-]{1,64}"
 _SOME_DOT = rf"(?:{_DOT}| dot |\.)"
@@ -286,4 +341,4 @@ def _dots(text: str, start: int, end: int) -> Iterator[Edit]:
         yield (*match.span(), ".")
 
 
-_EDITS = (_escapes, _characters, _look_alikes, _spelled)
+_EDITS = (_escapes, _characters, _look_alikes, _joins, _spelled)
