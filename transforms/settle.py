@@ -135,9 +135,8 @@ def settle_records(
     like_id, like_similarity = (verdicts.column(name).take(place) for name in ("like_id", "like_similarity"))
     group_split = _split_of(groups, pa.concat_tables([owned, left.owned]))
     bound = bind_left(facts, (known.fates == OPEN) & (known.splits == OPEN), group_split, like, left)
-    like_id = pc.if_else(
-        pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16))
-    )  # else it is bound by itself
+    # Else it is bound by itself, and resembles nobody of that split.
+    like_id = pc.if_else(pa.array(like >= bound.like), like_id, pa.scalar(None, pa.binary(16)))
     like = like | bound.like
     for bit, reason in ((LIKE_EVAL, Drop.NEAR_EVAL), (LIKE_VAL, Drop.NEAR_VAL)):
         fates, kept_id = _decide(fates, kept_id, np.where(like & bit > 0, drop_code(reason), OPEN), like_id)
