@@ -5,7 +5,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.test_redact import said
@@ -54,6 +54,7 @@ def test_ordinary_texts_have_no_shadow(text: str) -> None:
 
 @settings(max_examples=300)
 @given(st.lists(st.sampled_from([text for text, _ in DISGUISED]) | st.text(max_size=6), max_size=5).map("".join))
+@example("４１１１\u3000１１１１\u3000１１１１\u3000１１１１_")
 def test_a_shadow_knows_where_it_comes_from(text: str) -> None:
     shadow = shadow_of(text)
     if shadow is None:
@@ -66,7 +67,9 @@ def test_a_shadow_knows_where_it_comes_from(text: str) -> None:
     assert ends == sorted(ends)
     for place, character in enumerate(shadow.text):
         start, end = shadow.source(place, place + 1)
-        assert end - start > 1 or undisguised(text[start:end]) == character or not text[start:end].isascii()
+        beside = (text[start:end], character) == ("_", " ")  # an underscore beside a value
+        alone = end - start == 1 and text[start:end].isascii()
+        assert not alone or beside or undisguised(text[start:end]) == character
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ class DedupeOptions(Options):
 
         After Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, section 3.4.2.
 
-        >>> round(DedupeOptions().found(0.8), 4)
-        0.9999
+        >>> round(DedupeOptions().found(0.8), 5)
+        0.99995
         """
         return float(1 - (1 - similarity**self.rows) ** self.bands)
 
