@@ -5,7 +5,8 @@ nobody, and other people's duplicates of a record that went name no record any m
 forgotten groups, as keyed digests, is a file of the snapshot that every later run obeys. What older snapshots hold
 goes with them: `corpusmill expire`.
 
-Of eval keyed digests of ids stay too, so that exact copies by others come into no split. Sketches and bands don't: who has
+Of eval and val keyed digests of ids stay too, so that exact copies by others come into no split (of val only where the
+dataset's key is there: without it people are forgotten all the same). Sketches and bands don't: who has
 the key could confirm with them a guess at what was said. So near-copies by others are not known any more.
 """
 
@@ -37,8 +38,8 @@ from transforms.schema import LINEAGE
 from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 
-# Lists of what is forgotten, by the kind of their file: groups, and the keyed digests of records that were in eval, whose
-# copies, which others bring, would come into train.
+# Lists of what is forgotten, by the kind of their file: groups, and the keyed digests of records that were in eval or val,
+# whose copies, which others bring, would come into train.
 SUPPRESSED = {
     kind: pa.schema([pa.field(name, pa.binary(16), nullable=False)])
     for kind, name in (("suppressed", "group"), ("suppressed_records", "record"))
@@ -47,7 +48,7 @@ SUPPRESSED = {
 # What a certificate says that the command can't do.
 _OUTSIDE = "exports, other copies and the logs themselves"
 _NEAR_COPIES = (
-    "what others say nearly as a forgotten record of eval did: it may come into train, as only exact copies can be known "
+    "what others say nearly as a forgotten record of eval or val did: it may come into train, as only exact copies can be known "
     "without keeping what was said"
 )
 
@@ -62,6 +63,7 @@ class Gone:
     groups: set[str]
     ids: set[str] = field(default_factory=set)
     evaluated: set[str] = field(default_factory=set)  # ids and source ids of what was in eval
+    validated: set[str] = field(default_factory=set)  # the same of val
     sources: set[str] = field(default_factory=set)
     lines: Counter[str] = field(default_factory=Counter)  # by group
     others: pa.Table = field(
@@ -123,7 +125,8 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     fresh = set(wanted) - suppressed
     if rewrite.copied or fresh:
         _suppress(rewrite, "suppressed", {bytes.fromhex(one) for one in wanted})
-        _suppress(rewrite, "suppressed_records", {keys.value(bytes.fromhex(one)) for one in gone.evaluated})
+        held_out = gone.evaluated | (gone.validated if manifest["key_check"] == keys.check else set())
+        _suppress(rewrite, "suppressed_records", {keys.value(bytes.fromhex(one)) for one in held_out})
         found = search_files(rewrite, gone)
         changes = {
             "groups": sum(gone.lines[one] > 0 for one in wanted),
@@ -157,7 +160,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "search": found,
         "cost": rewrite.cost(),
         "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],
-        "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if removed["records"][Outcome.EVAL] else [])],
+        "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if gone.evaluated | gone.validated else [])],
     }
 
 
@@ -198,8 +201,11 @@ def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
                 sources = [row["source_id"]] if row["source_id"] else []
                 gone.ids.add(row["id"])
                 gone.sources.update(sources)
-                if row["outcome"] == Outcome.EVAL:  # by its source too: redacted otherwise it would have another id
+                # By its source too: redacted otherwise it would have another id.
+                if row["outcome"] == Outcome.EVAL:
                     gone.evaluated.update([row["id"], *sources])
+                elif row["outcome"] == Outcome.VAL:
+                    gone.validated.update([row["id"], *sources])
     return gone
 
 

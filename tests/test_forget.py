@@ -19,6 +19,7 @@ from pipeline.rewrite import count_changes, outcomes_of
 from pipeline.snapshots import Dataset, total
 from tests.records import WORDS, chat, write_lines
 from tests.test_run import FAST, mill
+from tests.test_run import rows as rows_of
 from transforms.canonical import canonical_json
 from transforms.hashing import Keys
 from transforms.reasons import SPLITS
@@ -347,3 +348,22 @@ def test_a_dataset_without_groups_says_what_to_do(tmp_path, capsys):
     assert mill("run", "--input", logs, "--output", tmp_path / "out", *FAST) == 0
     assert mill("forget", tmp_path / "out", "--group", "5") == 2
     assert "split.group_by" in capsys.readouterr().err
+
+
+def test_what_was_val_is_no_train_when_others_say_it(tmp_path, capsys):
+    chooser, out = random.Random(3), tmp_path / "out"
+    texts = [" ".join(chooser.choices(WORDS, k=60)) for _ in range(40)]
+    logs = [
+        write_lines(tmp_path / f"{number}.jsonl", [chat("Well?", text, user=f"u{user}") for user, text in said])
+        for number, said in enumerate((enumerate(texts), ((user + 100, text) for user, text in enumerate(texts))), 1)
+    ]
+    options = [*FAST, "--set", "split.group_by=metadata.user", "--set", "split.min_val=10"]
+    assert mill("run", "--input", logs[0], "--output", out, *options) == 0
+    groups = {row["group"] for row in rows_of(out, "val")}
+    assert len(groups) == 10
+    assert mill("forget", out, *(value for one in sorted(groups) for value in ("--group", one))) == 0
+    assert mill("run", "--input", logs[1], "--output", out, *options) == 0
+    assert mill("diff", out, "1", "3") == 0
+    assert "0 records moved" in capsys.readouterr().out
+    accounting = json.loads((out / "snapshots" / "000003.json").read_bytes())["accounting"]
+    assert accounting["dropped"]["forgotten"] == 20

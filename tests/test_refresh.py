@@ -233,6 +233,27 @@ def test_what_a_user_of_eval_repeats_stays_where_others_say_it(tmp_path):
     assert mill("verify", out) == 0
 
 
+def test_a_rebuild_divides_no_group_over_copies(tmp_path, monkeypatch):
+    """Users say the second night what others said the first; groups stay whole, with a key and without."""
+    chooser = random.Random(6)
+    records = [said(chooser, user) for user in range(40)]
+    again = [{**records[(user + 1) % 40], "user_id": user} for user in range(40)]
+    options = [*GROUPED, "--set", "split.min_val=10"]
+    for key in ("", "k" * 32):
+        monkeypatch.setenv("CORPUSMILL_KEY", key)
+        out, logs = tmp_path / f"out{len(key)}", tmp_path / f"logs{len(key)}"
+        for number, made in enumerate((records, again), 1):
+            night_ = write_lines(logs / f"{number}.jsonl", made)
+            assert mill("run", "--input", night_, "--output", out, *options) == 0
+        before = splits(out, 2)
+        every = ("run", "--input", logs / "*.jsonl", "--output", out, *options, "--rebuild")
+        assert mill(*every) == 0
+        assert mill("verify", out) == 0
+        assert mill(*every, "--set", "validate.max_chars=9000") == 0
+        assert mill("verify", out) == 0
+        assert splits(out, 3) == splits(out, 4) == before
+
+
 def test_no_held_out_newcomer_resembles_published_train_in_a_crowd(tmp_path):
     """A family by one template, the second night of which varies records of the first."""
     chooser = random.Random(5)

@@ -102,14 +102,27 @@ def test_what_resembles_published_val_or_eval_is_left_out(like, reason):
 
 def test_a_copy_by_somebody_else_does_not_go_for_a_groups_sake():
     rows = facts([{"id": 9, "group": 6}, {"id": 9, "group": 7}, {"id": 9, "group": 6}])
-    for verdicts, split in (([verdict(9, like=LIKE_TRAIN)], VAL), ([], EVAL)):
-        settled = settle_records(
-            rows, pa.Table.from_pylist(verdicts, VERDICTS), KEYS,
-            exact=True, owned=owners([(6, split, None)]), eval_open=False,
-        )  # fmt: skip
-        told = [(one["line"], one["fate"], one["kept_id"]) for one in settled.rows.to_pylist()]
-        assert told == [(1, OPEN, None), (0, DUPLICATE, one_id(9)), (2, DUPLICATE, one_id(9))]
-        assert settled.fallen.num_rows == 0
+    nobody, owned = VERDICTS.empty_table(), owners([(6, EVAL, None)])
+    settled = settle_records(rows, nobody, KEYS, exact=True, owned=owned, eval_open=False)
+    told = [(one["line"], one["fate"], one["kept_id"]) for one in settled.rows.to_pylist()]
+    assert told == [(1, OPEN, None), (0, DUPLICATE, one_id(9)), (2, DUPLICATE, one_id(9))]
+    assert settled.fallen.num_rows == 0
+
+
+def test_in_a_rebuild_of_copies_one_is_kept_whose_group_is_where_it_was_published():
+    """3 is published in train. 6 is a group of train, 7 one of val, 8 is new."""
+    nobody, owned = VERDICTS.empty_table(), owners([(6, TRAIN, None), (7, VAL, None)])
+
+    def kept(*groups: int | None) -> Any:
+        rows = facts([{"id": 3, **({} if one is None else {"group": one})} for one in groups])
+        settled = settle_records(rows, nobody, KEYS, exact=True, owned=owned, published=published([3]), rebuild=True)
+        first = settled.rows.to_pylist()[0]
+        return groups[first["line"]], first["fate"]
+
+    assert kept(7, 8, 6) == (6, TRAIN)
+    assert kept(7, 8) == (8, TRAIN)
+    assert kept(7, None) == (None, TRAIN)
+    assert kept(7) == (7, drop_code(Drop.NEAR_TRAIN))
 
 
 def test_copies_of_what_is_left_out_name_whom_that_resembles():

@@ -30,16 +30,16 @@ FACTS = pa.schema(
 
 
 def elect_records(
-    facts: pa.Table, *, exact: bool, barred: npt.NDArray[np.bool_] | None = None
+    facts: pa.Table, *, exact: bool, later: npt.NDArray[np.int8] | None = None
 ) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """FACTS sorted by key and id, the elected one of each id first; bool[N] which are elected.
 
-    Without `exact` every record is elected. One that is `barred` (bool[N]) is where all of its id are.
+    Without `exact` every record is elected. `later` int8[N] comes before rank: the least of an id is elected.
     """
-    last = np.zeros(facts.num_rows, np.int8) if barred is None else barred.astype(np.int8)
-    order = ["key", "id", "last", "rank", "tie", "writer", "line"]
-    facts = facts.append_column("last", pa.array(last)).sort_by([(name, "ascending") for name in order])
-    facts = facts.drop_columns("last").combine_chunks()
+    later = np.zeros(facts.num_rows, np.int8) if later is None else later
+    order = ["key", "id", "later", "rank", "tie", "writer", "line"]
+    facts = facts.append_column("later", pa.array(later)).sort_by([(name, "ascending") for name in order])
+    facts = facts.drop_columns("later").combine_chunks()
     if not exact:
         return facts, np.ones(facts.num_rows, bool)
     return facts, first_of_each(facts.column("id"))

@@ -105,7 +105,7 @@ MEANING: dict[Reason | Drop, str] = {
     Drop.GROUP_IN_EVAL: "its group has records in eval, which is frozen",
     Drop.DECONTAMINATED: "matches or resembles a text of the benchmarks given with --decontaminate",
     Drop.SUPERSEDED: "a human decision replaced it, or cut it",
-    Drop.FORGOTTEN: "its group was forgotten",
+    Drop.FORGOTTEN: "its group was forgotten, or it says what a forgotten record of eval or val said",
 }
 
 

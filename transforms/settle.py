@@ -13,8 +13,8 @@ The first that holds decides:
 
 Copies of a record that is left out are left out with it, and so are its near-duplicates, once that is known of all
 (`follow_dropped`): what repeats a record goes where that goes, and nobody is the duplicate of a record that is not there.
-Where it is its group that leaves a record out, copies of other groups are elected before it, and near-duplicates did not
-give way to it (`mill` signs no record of a group in a frozen eval).
+Where a group in a frozen eval leaves a record out, copies of other groups are elected before it, and near-duplicates did not
+give way to it (`mill` signs no record of such a group).
 So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
@@ -123,7 +123,8 @@ def settle_records(
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned
-    facts, elected = elect_records(facts, exact=exact, barred=_barred(facts, verdicts, owned, eval_open=eval_open))
+    later = _later(facts, published, owned, eval_open=eval_open, rebuild=rebuild)
+    facts, elected = elect_records(facts, exact=exact, later=later)
     ids, groups = facts.column("id"), facts.column("group")
     place = pc.index_in(ids, value_set=verdicts.column("id"))
     near_of = verdicts.column("kept_id").take(place)
@@ -145,6 +146,11 @@ def settle_records(
     near = np.asarray(pc.is_valid(near_of).to_numpy(), bool) & ((fates == OPEN) | copies)
     kept_id = pc.if_else(pa.array(near), near_of, kept_id)
     fates[near] = DUPLICATE
+    if rebuild:  # nobody of the group that it was published of says it any more
+        others = np.isin(known.splits, (TRAIN, VAL)) & (group_split != OPEN) & (group_split != known.splits)
+        away = np.where(known.splits == VAL, drop_code(Drop.NEAR_VAL), drop_code(Drop.NEAR_TRAIN))
+        away = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), away)
+        fates, kept_id = _decide(fates, kept_id, np.where(others, away, OPEN), None)
     for splits in (known.splits, bound.splits):
         fates, kept_id = _decide(fates, kept_id, splits, None)
     group_fate = np.where((group_split == EVAL) & (not eval_open), drop_code(Drop.GROUP_IN_EVAL), group_split)
@@ -261,13 +267,23 @@ def _known(
     return _Known(fates, pc.coalesce(replaced_by, same), np.where(is_copy, OPEN, there).astype(np.int8))
 
 
-def _barred(facts: pa.Table, verdicts: pa.Table, owned: pa.Table, *, eval_open: bool) -> npt.NDArray[np.bool_]:
-    """bool[N]: whether a record's group leaves it out, whatever becomes of others that say the same."""
+def _later(
+    facts: pa.Table, published: pa.Table, owned: pa.Table, *, eval_open: bool, rebuild: bool
+) -> npt.NDArray[np.int8]:
+    """int8[N]: which copies are elected before others: those of a group in a frozen eval last.
+
+    In a rebuild who is of a group in the split that it was published in comes first, who is of a group in another last.
+    """
     splits = _split_of(facts.column("group"), owned)
-    like = verdicts.column("like").take(pc.index_in(facts.column("id"), value_set=verdicts.column("id")))
-    torn = np.asarray(pc.fill_null(like, 0).to_numpy(), np.int8) & LIKE_TRAIN > 0
-    barred = torn & np.isin(splits, (VAL, EVAL))
-    return barred if eval_open else barred | (splits == EVAL)
+    later = np.zeros(facts.num_rows, np.int8)
+    if rebuild:
+        by_id = pc.index_in(facts.column("id"), value_set=published.column("id"))
+        there = np.asarray(pc.fill_null(published.column("split").take(by_id), OPEN).to_numpy(), np.int8)
+        known = there != OPEN
+        later[known] = np.select([splits == there, splits == OPEN], [0, 1], 2)[known]
+    if not eval_open:
+        later[splits == EVAL] = 3
+    return later
 
 
 def _split_of(groups: pa.ChunkedArray, owned: pa.Table) -> npt.NDArray[np.int8]:

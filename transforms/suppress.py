@@ -1,6 +1,6 @@
 """Suppress: records of people who were forgotten go no further than Parse, and leave nothing but their line's place.
 
-What somebody else says as they did in eval leaves no more: what was once in eval is never in train or val.
+What somebody else says as they did in eval or val leaves no more: what was once there is in no other split later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTENT = ("messages", "tools", "metadata", "group")
 
 
 class Suppressed(NamedTuple):
-    """What is forgotten: digests of groups, and keyed digests of the ids and source ids of records that were in eval."""
+    """What is forgotten: digests of groups, and keyed digests of the ids and source ids of records that were in eval or val."""
 
     groups: pa.Array
     records: pa.Array
@@ -51,7 +51,7 @@ def load_groups(storage: Storage, uris: tuple[str, ...]) -> pa.Array:
 
 
 def is_suppressed(signed: pa.RecordBatch, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
-    """bool[N]: which records say what a forgotten record of eval said: nobody else's copy of it comes into a split."""
+    """bool[N]: which records say what a forgotten record of eval or val said: nobody else's copy of it comes into a split."""
     if not len(suppressed):
         return pa.array(np.zeros(signed.num_rows, bool))
     digests = [
