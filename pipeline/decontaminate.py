@@ -159,13 +159,13 @@ def _first_place(plan: Plan, units: Sequence[Mapping[str, Any]], lines: Sequence
     return None
 
 
-def benchmark_warnings(before: Mapping[str, Any], benchmarks: Sequence[BenchmarkFile]) -> list[str]:
+def benchmark_warnings(before: Mapping[str, Any], benchmarks: Sequence[BenchmarkFile], *, rebuild: bool) -> list[str]:
     """What to say where a run on a dataset looks for other benchmarks than the last one."""
     known = {one["digest"] for one in before.get("benchmarks", [])}
     new = [one for one in benchmarks if one.digest not in known]
     gone = known - {one.digest for one in benchmarks}
     warnings = []
-    if new:
+    if new and not rebuild:
         warnings.append(
             f"{len(new)} benchmarks are new: they are looked for in new records only; --rebuild looks in all but eval"
         )

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.expire import remove_uncommitted
+from pipeline.refresh import told_key
 from pipeline.rewrite import Entry, Rewrite, is_among, line_digests, read_columns
 from pipeline.shared_refs import bands_of, index_rows, sharing_refs
 from pipeline.snapshots import Dataset
@@ -169,9 +170,10 @@ def _readings(values: Sequence[str], manifest: Mapping[str, Any], keys: Keys) ->
     if manifest["key_check"] == keys.check:
         return [groups_of(value, keys) for value in values]
     if not all(_HEX_ID.fullmatch(value) for value in values):
+        how, hint = told_key(manifest, keys) or ("", "")
         raise UsageError(
-            "the dataset was made with another secret key (CORPUSMILL_KEY), without which raw groups can't be looked up",
-            "set the key that it was made with, or give the groups' digests as the data files show them",
+            f"the dataset {how}: raw groups can't be looked up",
+            f"{hint}; or give the groups' digests as the data files show them",
         )
     return [[value] for value in values]
 

@@ -141,7 +141,7 @@ def _prepare_next(
     start, warnings = start_refresh(
         config, dataset, files, keys, date=asked.date, accept=asked.accept, rebuild=asked.rebuild
     )
-    for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks)]:
+    for warning in [*warnings, *benchmark_warnings(dataset.manifest(), benchmarks, rebuild=asked.rebuild)]:
         say(f"warning: {warning}")
     if asked.rebuild and is_rebuilt(config, dataset, start, keys, [one.digest for one in benchmarks]):
         dataset.derive()
