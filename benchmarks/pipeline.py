@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,9 +61,10 @@ def run_once(corpus: Path, output: Path, workers: int, redact: bool, extra: list
 def _size(folder: Path) -> int:
     """Bytes of the files below a folder that others write and remove."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # what goes meanwhile is passed over
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
