@@ -66,7 +66,6 @@ from transforms.search import (
     HELD,
     SEATS,
     bar_newcomers,
-    best_drops,
     hold_out,
     in_sample,
     resolve_held,
@@ -76,7 +75,7 @@ from transforms.search import (
     seats_of,
 )
 from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, follow_known, settle_records
-from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, choose_cut
+from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, best_drops, choose_cut
 from transforms.storage import Storage, join
 from transforms.told import add_told, tell_clusters
 from transforms.verify import (
@@ -274,7 +273,7 @@ class Tasks:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
             right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
-            edges = drop_implied(compare_pairs(pairs, left, right, self.job.options.dedupe.leak_threshold))
+            edges = drop_implied(compare_pairs(pairs, left, right, self._leak_threshold))
             if not self.job.plan.shape.is_parted:
                 return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
             leads = self._runs("leads").table(_segments(kinds["leads"]))

@@ -40,10 +40,10 @@ from transforms.hashing import Keys
 from transforms.kept import gather_kept
 from transforms.options import DedupeOptions
 from transforms.runs import segment_of
-from transforms.search import bar_newcomers, best_drops, hold_out, resolve_held, search_segment, seats_of
+from transforms.search import bar_newcomers, hold_out, resolve_held, search_segment, seats_of
 from transforms.shingles import SHORT, gram_texts, jaccard, shingle_texts, tokenize
 from transforms.sign import fingerprint_records, sign_records
-from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut
+from transforms.split import DROPS, EVAL, TRAIN, VAL, Cut, best_drops
 from transforms.verify import (
     SKETCHES,
     attach_sketches,

@@ -122,16 +122,6 @@ def bar_newcomers(newcomers: pa.Table, crowds: pa.Table, sketches: pa.Table, thr
     return _drops(newcomers, peers, _search(newcomers, peers, np.arange(peers.num_rows), threshold))
 
 
-def best_drops(drops: pa.Table) -> pa.Table:
-    """DROPS, of several of an id the one that resembles most, by the smallest `kept_id` among equals."""
-    keys = [("id", "ascending"), ("similarity", "descending"), ("kept_id", "ascending")]
-    drops = drops.sort_by(keys).combine_chunks()
-    ids = id_words(drops.column("id"))
-    first = np.ones(len(ids), bool)
-    first[1:] = (ids[1:] != ids[:-1]).any(axis=1)
-    return drops.filter(pa.array(first))
-
-
 class Found(NamedTuple):
     """DROPS, and what a search tells of itself."""
 
@@ -173,22 +163,13 @@ def hold_out(crowds: pa.Table, seats: pa.Table, sketches: pa.Table, cut: Cut, sa
     """
     splits = _splits_of(sketches, seats, cut)
     held = splits > TRAIN
-    mine = sketch_refs(sketches)
-    refs, bands = crowds.column("ref").to_numpy(), crowds.column("band").to_numpy()
-    first, last = np.searchsorted(refs, mine, "left"), np.searchsorted(refs, mine, "right")
+    in_crowd = np.isin(sketch_refs(sketches), crowds.column("ref").to_numpy())
     sampled = np.zeros(len(held), bool)
     new = np.flatnonzero(held & (sketches.column("published").to_numpy() < 0))
     sampled[new[in_sample(id_words(sketches.column("id"))[new, 0], sample)]] = True
-    rows = np.flatnonzero((held & (first < last)) | sampled)
-    counts = (last - first)[rows]
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    places = ranges(first[rows], last[rows])
-    chosen = sketches.take(pa.array(rows))
-    columns = {
-        "split": pa.array(splits[rows]),
-        "sampled": pa.array(sampled[rows]),
-        "bands": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(bands[places])),
-    }
+    rows = np.flatnonzero((held & in_crowd) | sampled)
+    chosen = _with_bands(sketches.take(pa.array(rows)), crowds)
+    columns = {"split": pa.array(splits[rows]), "sampled": pa.array(sampled[rows])}
     return pa.table(
         [columns[name] if name in columns else chosen.column(name) for name in HELD.names], schema=HELD
     ).combine_chunks()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.exact import among_ids, id_words, ids_of
+from transforms.exact import among_ids, first_of_each, id_words
 from transforms.hashing import Keys
 from transforms.options import SplitOptions
 from transforms.reasons import SPLITS, Drop
@@ -121,42 +121,35 @@ def choose_cut(
     return Cut(eval_end, max(ends[1], eval_end), tuple(passed), wanted_val > third, settled.frozen)
 
 
+def best_drops(drops: pa.Table) -> pa.Table:
+    """DROPS, sorted by id, of several of an id the one that resembles most, by the smallest `kept_id` among equals."""
+    keys = [("id", "ascending"), ("similarity", "descending"), ("kept_id", "ascending")]
+    drops = drops.sort_by(keys).combine_chunks()
+    return drops.filter(pa.array(first_of_each(drops.column("id")))).combine_chunks()
+
+
 def drop_lookalikes(
     cross: pa.Table,
     codes: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]],
     split: int,
     gone: npt.NDArray[np.uint64] | None = None,
 ) -> pa.Table:
-    """DROPS, sorted by id: records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
+    """`best_drops` of records that resemble one in `split`, EVAL or VAL, from a split that gives way to it.
 
-    Each names the one that it resembles most, by the smallest id among equals.
     `cross` holds `cluster.CROSS` edges, `codes` int8[N] the splits of either end, -1 for none. The records in `gone`
     uint64[N, 2] are dropped already: they cost nobody else their place.
     """
-    ids = [id_words(cross.column(side)) for side in "ab"]
-    lost = [among_ids(one, np.empty((0, 2), np.uint64) if gone is None else gone) for one in ids]
-    found, others, sizes, similarity = [], [], [], []
+    nobody = np.empty((0, 2), np.uint64)
+    lost = [among_ids(id_words(cross.column(side)), nobody if gone is None else gone) for side in "ab"]
+    reason = (Drop.NEAR_EVAL if split == EVAL else Drop.NEAR_VAL).value
+    found = []
     for own, other in ((0, 1), (1, 0)):
         near = (codes[other] == split) & (codes[own] >= 0) & (codes[own] < split) & ~lost[own] & ~lost[other]
-        found.append(ids[own][near])
-        others.append(ids[other][near])
-        sizes.append(cross.column(f"n_bytes_{'ab'[own]}").to_numpy()[near])
-        similarity.append(cross.column("similarity").to_numpy()[near])
-    words, met, alike = np.concatenate(found), np.concatenate(others), np.concatenate(similarity)
-    order = np.lexsort((met[:, 1], met[:, 0], -alike, words[:, 1], words[:, 0]))
-    words = words[order]
-    is_first = np.ones(len(words), bool)
-    is_first[1:] = (words[1:] != words[:-1]).any(axis=1)
-    first = order[is_first]
-    reason = (Drop.NEAR_EVAL if split == EVAL else Drop.NEAR_VAL).value
-    columns = [
-        ids_of(words[is_first]),
-        pa.array([reason] * len(first), pa.string()),
-        pa.array(np.concatenate(sizes)[first]),
-        ids_of(met[first]),
-        pa.array(alike[first]),
-    ]
-    return pa.table(columns, schema=DROPS)
+        rows = cross.filter(pa.array(near))
+        columns = [rows.column("ab"[own]), pa.array([reason] * rows.num_rows, pa.string())]
+        columns += [rows.column(name) for name in (f"n_bytes_{'ab'[own]}", "ab"[other], "similarity")]
+        found.append(pa.table(columns, schema=DROPS))
+    return best_drops(pa.concat_tables(found))
 
 
 def _share(fraction: float, total: int) -> int:
