@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import re2
 
+from transforms.linear import matches
 from transforms.placeholders import UNSPACED, Finding
 
 
@@ -35,11 +36,7 @@ class SecretPattern:
             for match in self._characters.finditer(text):
                 yield [match.span(group) for group in range(match.re.groups + 1)]
             return
-        search, anywhere, encoded = self._bytes._regexp.Match, re2._Anchor.UNANCHORED, text.encode()
-        position, size = 0, len(encoded)
-        while (found := search(anywhere, encoded, position, size))[0][0] >= 0:
-            yield found
-            position = max(found[0][1], position + 1)
+        yield from matches(self._bytes, text.encode())
 
 
 # ------------------------------------------------------------------------------------------- what looks like a secret

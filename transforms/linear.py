@@ -22,13 +22,16 @@ def linear(pattern: str, flags: int = 0) -> Any:
         return None
 
 
-def spans(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
-    """Those of `finditer`, without the objects that it makes of each match: these cost as much as the search."""
+def matches(pattern: Any, text: bytes) -> Iterator[list[tuple[int, int]]]:
+    """The spans of each match of `finditer` and of its groups, without the objects that it makes: these cost as much as the
+    search."""
     search, anywhere, size = pattern._regexp.Match, re2._Anchor.UNANCHORED, len(text)
     position = 0
-    while position <= size:
-        start, end = search(anywhere, text, position, size)[0]
-        if start < 0:
-            return
-        yield start, end
-        position = end if end > position else position + 1
+    while position <= size and (found := search(anywhere, text, position, size))[0][0] >= 0:
+        yield found
+        position = max(found[0][1], position + 1)
+
+
+def spans(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
+    """The spans of each match."""
+    return (found[0] for found in matches(pattern, text))
