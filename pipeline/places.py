@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterator
 
 from pipeline.errors import CorpusmillError, UsageError
-from transforms.storage import Storage
+from transforms.storage import Storage, without_password
 from transforms.stores import KINDS, in_words
 
 _MISTYPED = re.compile(r"(\w+):(?!//[^/])")
-_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
 def absolute(uri: str) -> str:
@@ -36,5 +35,5 @@ def usable(uri: str, what: str = "use") -> Iterator[None]:
         raise
     except Exception as error:
         told = in_words(error, uri, what)
-        shown = _PASSWORD.sub("://…@", uri)
+        shown = without_password(uri)
         raise UsageError(f"{told} ({shown})" if uri not in str(told) else str(told), told.hint) from None

@@ -73,6 +73,18 @@ def scheme_of(uri: str) -> str:
     return "" if not separator or scheme in ("file", "local") else scheme
 
 
+_PASSWORD = re.compile(r"(?<=://)[^/]*:[^/]*@")
+
+
+def without_password(uri: str) -> str:
+    """`s3://…@bucket/key` of `s3://key:secret@bucket/key`.
+
+    >>> without_password("s3://key:secret@bucket/a"), without_password("az://logs@account/a:b@c")
+    ('s3://…@bucket/a', 'az://logs@account/a:b@c')
+    """
+    return _PASSWORD.sub("…@", uri)
+
+
 def join(base: str, *parts: str) -> str:
     """`base/part/part`; an empty part is left out.
 
@@ -93,7 +105,7 @@ class Storage:
         """The fsspec file system of `uri` and the path in it. Raises MissingExtra, StorageError."""
         scheme = scheme_of(uri)
         kind = KINDS.get(scheme)
-        if scheme and ":" in _authority(uri).removeprefix(f"{scheme}://").rpartition("@")[0]:
+        if scheme and without_password(uri) != uri:
             raise password_in_address(scheme)
         try:
             options = client_options(kind, self.endpoint, self.profile)
