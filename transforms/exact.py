@@ -36,16 +36,15 @@ def elect_records(
 
     Without `exact` every record is elected. `later` int8[N] comes before rank: the least of an id is elected.
     """
-    later = np.zeros(facts.num_rows, np.int8) if later is None else later
-    order = ["key", "id", "later", "rank", "tie", "writer", "line"]
-    facts = facts.append_column("later", pa.array(later)).sort_by([(name, "ascending") for name in order])
-    facts = facts.drop_columns("later").combine_chunks()
+    order = ["key", "id", *(["later"] if later is not None else []), "rank", "tie", "writer", "line"]
+    rows = facts if later is None else facts.append_column("later", pa.array(later))
+    facts = rows.sort_by([(name, "ascending") for name in order]).select(facts.column_names).combine_chunks()
     if not exact:
         return facts, np.ones(facts.num_rows, bool)
     return facts, first_of_each(facts.column("id"))
 
 
-def first_of_each(ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+def first_of_each(ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
     """bool[N]: whether an id differs from the one before it."""
     words = id_words(ids)
     first = np.ones(len(words), bool)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from transforms.bands import PACKED, BandRows, orders_of, refs_of
 from transforms.decontaminate import Contamination, Hasher, load_benchmarks
-from transforms.exact import FACTS, id_words
+from transforms.exact import FACTS, first_of_each, id_words
 from transforms.hashing import Keys, record_id
 from transforms.measure import measure_records
 from transforms.options import DedupeOptions, ReadOptions, RedactOptions, ValidateOptions
@@ -297,13 +297,13 @@ def _claims(signed: pa.RecordBatch, by_key: npt.NDArray[np.int64]) -> pa.RecordB
 
 def _is_first_of_its_id(signed: pa.RecordBatch, barred: pa.Array) -> npt.NDArray[np.bool_]:
     """bool[N]: whether a row is the first of its id by rank and tie, of those whose group is not barred."""
-    out = pc.is_in(signed.column("group"), value_set=barred, skip_nulls=True)
-    keys = [(name, "ascending") for name in ("out", "id", "rank", "tie")]
-    order = pc.sort_indices(signed.append_column("out", out.cast(pa.int8())), sort_keys=keys).to_numpy()
-    words = id_words(signed.column("id"))[order]
-    first = np.ones(len(order), bool)
-    first[order[1:]] = (words[1:] != words[:-1]).any(axis=1)
-    first[out.to_numpy(zero_copy_only=False)] = False
+    free = pc.invert(pc.is_in(signed.column("group"), value_set=barred, skip_nulls=True))
+    names = ["id", "rank", "tie"]
+    rows = signed.select(names).filter(free)
+    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in names])
+    first = np.zeros(signed.num_rows, bool)
+    places = np.flatnonzero(free.to_numpy(zero_copy_only=False))[order.to_numpy()]
+    first[places] = first_of_each(rows.column("id").take(order))
     return first
 
 

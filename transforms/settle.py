@@ -18,7 +18,7 @@ give way to it (`mill` signs no record of such a group).
 So where a record is published already under another id, by its source, they are duplicates of that one (`follow_known`).
 
 A rebuild reads again what is published. There only eval is there already; a record that was in train or val goes
-where it was, if it is kept. So does one that was published until somebody went back over its snapshot (`transforms.left`).
+where it was, if it is kept, of copies one whose group is there (`_later`). So does one that was published until somebody went back over its snapshot (`transforms.left`).
 """
 
 from __future__ import annotations
@@ -269,11 +269,13 @@ def _known(
 
 def _later(
     facts: pa.Table, published: pa.Table, owned: pa.Table, *, eval_open: bool, rebuild: bool
-) -> npt.NDArray[np.int8]:
-    """int8[N]: which copies are elected before others: those of a group in a frozen eval last.
+) -> npt.NDArray[np.int8] | None:
+    """int8[N]: which copies are elected before others: those of a group in a frozen eval last; None where none is.
 
     In a rebuild who is of a group in the split that it was published in comes first, who is of a group in another last.
     """
+    if eval_open and not rebuild:
+        return None
     splits = _split_of(facts.column("group"), owned)
     later = np.zeros(facts.num_rows, np.int8)
     if rebuild:
