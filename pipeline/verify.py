@@ -32,7 +32,7 @@ from transforms.options import DedupeOptions, RedactOptions
 from transforms.reasons import SPLITS, Outcome
 from transforms.redact import redact_records
 from transforms.schema import DATA, RECORDS
-from transforms.shingles import BRIDGE, SHORT, Ragged, gram_texts, jaccard, shingle_texts, tokenize
+from transforms.shingles import BRIDGE, SHORT, Ragged, gram_texts, jaccard, shingle_tokens, tokenize
 from transforms.sign import bodies
 from transforms.surrogates import without_surrogates
 from transforms.write import file_digest
@@ -453,11 +453,10 @@ def _prints(
 
 def _print(texts: Sequence[str], options: DedupeOptions) -> _Prints:
     """Short texts are compared by grams alone, long ones by words alone, those between by either."""
-    lengths = [len(tokenize(text)) for text in texts]
-    words = shingle_texts(
-        [text if length >= SHORT else "" for text, length in zip(texts, lengths, strict=True)], options.shingle, _KEYS
-    )
-    grams = gram_texts([text if length < BRIDGE else "" for text, length in zip(texts, lengths, strict=True)], _KEYS)
+    tokens = [tokenize(text) for text in texts]
+    words = shingle_tokens([one if len(one) >= SHORT else [] for one in tokens], options.shingle, _KEYS)
+    short = [text if len(one) < BRIDGE else "" for text, one in zip(texts, tokens, strict=True)]
+    grams = gram_texts(short, _KEYS)
     return _Prints((words, grams), (_bands(words, options), _bands(grams, options)))
 
 

@@ -98,7 +98,11 @@ def token_hash(token: str, shingle: ShingleKeys) -> int:
 
 def shingle_texts(texts: Sequence[str], size: int, keys: Keys) -> Ragged:
     """Sorted, distinct hashes of the shingles of each text."""
-    tokens = [tokenize(text) for text in texts]
+    return shingle_tokens([tokenize(text) for text in texts], size, keys)
+
+
+def shingle_tokens(tokens: Sequence[Sequence[str]], size: int, keys: Keys) -> Ragged:
+    """The same of texts that are tokenized already."""
     shingle = shingle_keys(size, keys)
     flat = [token for one in tokens for token in one]
     known = {token: token_hash(token, shingle) for token in dict.fromkeys(flat)}
