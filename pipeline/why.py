@@ -24,7 +24,8 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     """The lineage rows of an id, or of a line given as SHARD:LINE, with the snapshot that took the line in.
 
     Of an id its own lines come first, then those that gave way to it, `MOST` at most in all; a kept record
-    says in `gave_way` how many did, one that is left out in `repeats` whether the record that it names is so too. Raises UsageError, which says why, where there is no row.
+    says in `gave_way` how many did, one that is left out in `repeats` whether the record that it names is so too. Raises
+    UsageError, which says why, where there is no row.
     """
     manifest = dataset.manifest()
     by_id = bool(_ID.fullmatch(what))

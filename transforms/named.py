@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,7 +114,7 @@ def language_of(metadata: str | None) -> str | None:
     return language[:2].lower() if isinstance(language, str) else None
 
 
-def find_names(model: Model, texts: Iterable[str], entities: frozenset[str]) -> dict[str, list[Finding] | None]:
+def find_names(model: Model, texts: Iterable[str], entities: frozenset[str]) -> Mapping[str, list[Finding] | None]:
     """The findings in each distinct text, by text, None where the model fails on it; a label that is no known entity type
     is none."""
     ordered = sorted(set(texts), key=_by_length)
@@ -135,20 +135,19 @@ def _alone(model: Model, text: str, entities: frozenset[str]) -> list[Finding] |
         return None
 
 
-def _find(model: Model, texts: Sequence[str], entities: frozenset[str]) -> dict[str, list[Finding] | None]:
+def _find(model: Model, texts: Sequence[str], entities: frozenset[str]) -> dict[str, list[Finding]]:
     """Raises whatever the model does, or ValueError where what it says is no place in a text."""
-    found: dict[str, list[Finding] | None] = {}
+    found: dict[str, list[Finding]] = {text: [] for text in texts}
     parts = [(text, start, end) for text in texts for start, end in _parts(text)]
     results = model.find([text[start:end] for text, start, end in parts])
     for (text, offset, size), spans in zip(parts, results, strict=True):
-        mine = found.setdefault(text, [])
         for start, end, label, score in spans:
             if not 0 <= operator.index(start) <= operator.index(end) <= size - offset:
                 raise ValueError("a model's span is not within its text")
             entity = _ENTITIES.get(label.upper().replace("_", " "))
             first, last = _trimmed(text, offset + start, offset + end)
-            if entity in entities and first < last and mine is not None:
-                mine.append(Finding(first, last, entity, round(score, 2)))
+            if entity in entities and first < last:
+                found[text].append(Finding(first, last, entity, round(score, 2)))
     return found
 
 
