@@ -51,7 +51,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
     guards = root | "Guards" >> beam.Create(range(len(job.plan.guards)), reshuffle=False) | _map("Guard", tasks.guard)
     sketches = {"sketches": runs, "eval_sketches": guards}
     found = {"bands": runs, "eval_bands": guards} | _task("Candidates", tasks.candidates)
-    attached = {"pairs": found, "calls": found, **sketches} | _task("Attach", tasks.attach)
+    attached = {"pairs": found, "calls": found, "crowds": found, **sketches} | _task("Attach", tasks.attach)
     by_follower = {"met": attached, "sides": attached, "leads": attached, "crowds": found, "heads": found}
     verified = {**by_follower, **sketches} | _task("Verify", tasks.verify)
 
@@ -65,14 +65,14 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         | "Add counts" >> beam.CombinePerKey(tasks.add_counts)
     )
     cut = root | _once("Cut", tasks.cut, AsIter(counts), AsIter(sizes))
-    members = {"crowds": found, "seats": settled, **sketches}
-    held = members | _task("Hold", tasks.hold, AsSingleton(cut))
+    in_crowds = {"crowds": found, "sketches": runs}
+    held = {**in_crowds, "peers": attached, "seats": settled} | _task("Hold", tasks.hold, AsSingleton(cut))
     held_out = AsIter(held | _references("held"))
     barred = []
     if job.plan.base.index:
         newcomers = root | _once("Newcomers", tasks.newcomers, held_out)
-        in_crowds = {"crowds": found, **sketches} | _task("Bar", tasks.bar, AsSingleton(newcomers))
-        barred.append(AsIter(in_crowds | _references("barred")))
+        asked = {**in_crowds, "peers": attached} | _task("Bar", tasks.bar, AsSingleton(newcomers))
+        barred.append(AsIter(asked | _references("barred")))
     resolved = cut | "Resolve" >> beam.Map(
         tasks.resolve,
         held_out,
@@ -80,7 +80,7 @@ def build(root: beam.Pipeline, job: Job, units: Iterable[int]) -> None:
         AsIter(settled | _references("torn")),
         *barred,
     ).with_output_types(dict)
-    searched = members | _task("Search", tasks.search, AsSingleton(resolved))
+    searched = {**in_crowds, "seats": settled} | _task("Search", tasks.search, AsSingleton(resolved))
     left = {"followers": settled, "fallen": settled, "known": settled, "drops": (resolved, searched)}
     followed = left | _task("Follow", tasks.follow)
     told = searched | _map("Told", tasks.told)

@@ -99,7 +99,7 @@ _TOLD = ("dropped", "dropped_bytes", "unsearched", "sampled", "recalled")  # wha
 _BY_SEGMENT = ("drops", "renamed")  # runs by segments of keys, each of which spans several of texts
 REGROUPED = 1 << 24  # writers of regrouped runs count from here: no run has so many units or shards
 _RUNS = {"eval_bands": BANDS, "eval_sketches": SKETCHES, "refs": REFS, "owned": OWNERS, "left": OWNERS, **PUBLISHED_RUNS,
-         "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "leads": REFS, "edges": EDGES,
+         "pairs": PAIRS, "crowds": CROWDS, "heads": HEADS, "calls": PAIRS, "met": PAIRS, "sides": SKETCHES, "peers": SKETCHES, "leads": REFS, "edges": EDGES,
          "forests": LABELS, "labels": LABELS, "routed": EDGES, "verdicts": VERDICTS,
          "cross": CROSS, "settled": SETTLED, "seats": SEATS, "torn": TORN, "followers": FOLLOWERS, "fallen": DROPS, "known": FOLLOWERS, "held": HELD, "newcomers": HELD, "barred": DROPS, "guards": HELD,
          "drops": DROPS, "renamed": FOLLOWERS}  # fmt: skip
@@ -236,7 +236,8 @@ class Tasks:
         return self._once("candidates", segment, make, segment)
 
     def attach(self, group: Grouped) -> Result:
-        """Distinct pairs whose leader is in the segment, and the sketches of the leaders, by the follower."""
+        """Distinct pairs whose leader is in the segment, and the sketches of the leaders, by the follower; the sketches of
+        the segment's published records in crowds, so that of the index sketches are read once."""
         segment, kinds = group
 
         def make() -> Result:
@@ -244,19 +245,21 @@ class Tasks:
             called = self._runs("calls").read(_segments(kinds["calls"]))
             pairs = pairs_of(pair_words(batch) for _, batch in found)
             wanted = pairs_of([pair_words(pairs), *(pair_words(batch) for _, batch in called)])
-            if wanted.num_rows == 0:
-                return {"runs": {}}
-            sketches = self._sketches(segment, kinds, wanted.column("a").to_numpy())
-            sides, targets = attach_sketches(wanted, sketches, self.job.options.segments)
-            keys = _by_segment(targets, self.job.options.segments)
-            runs = {
-                "met": self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy())),
-                "sides": self._write("sides", segment, sides, keys),
-            }
-            if self.job.plan.shape.is_parted:
+            leaders = wanted.column("a").to_numpy()
+            crowded = self._runs("crowds").table(_segments(kinds["crowds"])).column("ref").to_numpy()
+            published = self._published_sketches(segment, kinds, np.concatenate([leaders, crowded]))
+            peers = published.filter(pa.array(np.isin(sketch_refs(published), crowded)))
+            runs = {"peers": self._write("peers", segment, peers)}
+            if wanted.num_rows:
+                sketches = self._sketches(segment, kinds, leaders, published)
+                sides, targets = attach_sketches(wanted, sketches, self.job.options.segments)
+                keys = _by_segment(targets, self.job.options.segments)
+                runs["met"] = self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy()))
+                runs["sides"] = self._write("sides", segment, sides, keys)
+            if wanted.num_rows and self.job.plan.shape.is_parted:
                 leads = pa.table([pc.unique(wanted.column("a"))], schema=REFS)
                 runs["leads"] = self._write("leads", segment, leads)
-            return {"runs": runs, "first": {"leads": segment}}
+            return {"runs": runs, "first": {"leads": segment, "peers": segment}}
 
         return self._once("attach", segment, make, segment)
 
@@ -272,7 +275,8 @@ class Tasks:
             if pairs.num_rows == 0:
                 return {"runs": {}}
             left = elect_sketches(self._runs("sides").table(_segments(kinds["sides"])))
-            right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), ())  # published records follow nobody
+            published = self._published_sketches(segment, kinds, ())  # which follow nobody
+            right = self._sketches(segment, kinds, pairs.column("b").to_numpy(), published)
             edges = drop_implied(compare_pairs(pairs, left, right, self._leak_threshold))
             if not self.job.plan.shape.is_parted:
                 return {"runs": {"edges": self._write("edges", segment, edges)}, "pairs": pairs.num_rows}
@@ -453,8 +457,8 @@ class Tasks:
             sample = sample_of(segment, self.job.options.segments)
             seated = seats.column("word").to_numpy()[splits > TRAIN]
             some = refs_of(seated[in_sample(seated, 2 * sample)])
-            crowded = crowds.column("ref").to_numpy()
-            sketches = self._sketches(segment, kinds, np.concatenate([crowded, some]), crowded)
+            wanted = np.concatenate([crowds.column("ref").to_numpy(), some])
+            sketches = self._sketches(segment, kinds, wanted, self._runs("peers").table(_segments(kinds["peers"])))
             held = hold_out(crowds, seats, sketches, cut_of(cut), sample)
             return {"runs": {"held": self._write("held", segment, held)}}
 
@@ -482,8 +486,9 @@ class Tasks:
             crowds = crowds.filter(pa.array(is_in_sorted(crowds.column("band").to_numpy(), bands))).combine_chunks()
             if crowds.num_rows == 0:
                 return {"runs": {}}
-            refs = crowds.column("ref").to_numpy()
-            drops = bar_newcomers(askers, crowds, self._sketches(segment, kinds, refs, refs), self._leak_threshold)
+            peers = self._runs("peers").table(_segments(kinds["peers"]))
+            sketches = self._sketches(segment, kinds, crowds.column("ref").to_numpy(), peers)
+            drops = bar_newcomers(askers, crowds, sketches, self._leak_threshold)
             return {"runs": {"barred": self._write("barred", segment, drops)}}
 
         return self._once("bar", segment, make, segment)
@@ -863,25 +868,27 @@ class Tasks:
         segment: int,
         kinds: Kinds,
         refs: npt.NDArray[np.uint32] | None = None,
-        of_published: npt.ArrayLike | None = None,
+        published: pa.Table | None = None,
     ) -> pa.Table:
-        """The elected sketches of a segment of ids that the refs name; without refs all new ones. Of published records
-        only those that `of_published` names, where it is given."""
+        """The elected sketches of a segment of ids that the refs name, new ones and those among `published`; without refs
+        all new ones."""
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
-        if refs is None:
+        if refs is None or published is None:
             return elect_sketches(pa.Table.from_batches(new, SKETCHES))
-        wanted = distinct(refs)
-        known = wanted if of_published is None else distinct(np.asarray(of_published, np.uint32))
-        count = self.job.options.segments
-        published = self._published("sketches", segment, count, kinds, _by_ref(known), 32).to_batches()
-        chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in (*published, *new)]
+        wanted, count, plan = distinct(refs), self.job.options.segments, self.job.plan
+        both = (*published.to_batches(), *new)
+        chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in both]
         sketches = pa.Table.from_batches(chosen, SKETCHES)
-        plan = self.job.plan
         for index in (self.job.left if plan.base.left else None, self.job.index if plan.is_rebuild else None):
             if index is not None:
                 before = index.read("sketches", segment, count, _by_ref(wanted), 32)
                 sketches = mark_earlier(sketches, newest_of(before, "id"))
         return elect_sketches(mark_sketches(sketches, is_replaced(self._decided)))
+
+    def _published_sketches(self, segment: int, kinds: Kinds, refs: npt.ArrayLike) -> pa.Table:
+        """The sketches of what is published before the run that the refs name, or to a rebuild all of eval's."""
+        wanted = _by_ref(distinct(np.asarray(refs, np.uint32)))
+        return self._published("sketches", segment, self.job.options.segments, kinds, wanted, 32)
 
     def _written(self, kind: str, stage: str, tasks: Iterable[int]) -> Iterator[pa.RecordBatch]:
         """All that some tasks of a stage wrote of a kind, those that are done.

@@ -20,6 +20,7 @@ SMALL = {
     "known",
     "renamed",
     "crowds",
+    "peers",
     "heads",
     "calls",
     "torn",
