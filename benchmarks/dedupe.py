@@ -169,6 +169,7 @@ def print_results(results: Iterable[dict[str, Any]]) -> None:
         "disk B/record",
         "edges/record",
         "kept",
+        "drops below 0.8",
         "wrong drops",
         "missed",
     )
@@ -242,6 +243,8 @@ def main() -> None:
         print_results(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
+    if any("failed" in one for one in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from transforms.storage import Storage
 
 KEYS = Keys("benchmark")
 UNIT_RECORDS = 65_536
+_NOBODY = pa.array([], pa.binary(16))  # no group is left out
 BYTES_EACH = 1200  # of a line, by which a plan cuts segments
 
 
@@ -68,7 +69,8 @@ def run_engine(corpus: Path, work: Path) -> tuple[dict[str, Any], npt.NDArray[np
     signed, reading = _sign(corpus, options, storage, str(work))
     cpu["sign"] = signed.pop()
     found = timed("candidates", lambda: _each(tasks.candidates, bands=signed))
-    attached = timed("attach", lambda: _each(tasks.attach, pairs=found, calls=found, sketches=signed))
+    kinds = {"pairs": found, "calls": found, "crowds": found, "sketches": signed}
+    attached = timed("attach", lambda: _each(tasks.attach, **kinds))
     kinds = {"met": attached, "sides": attached, "crowds": found, "heads": found, "sketches": signed}
     verified = timed("verify", lambda: _each(tasks.verify, **kinds))
     edges = [(number, reference) for result in verified for number, reference in _references(result, "edges")]
@@ -129,7 +131,7 @@ def _sign(corpus: Path, options: MillOptions, storage: Storage, work: str) -> tu
             signed = signed_records(reader.get_batch(number))
             now = time.process_time()
             reading += now - start
-            _write_signed(signed, signed, unit, options, writers, rows)
+            _write_signed(signed, signed, _NOBODY, unit, options, writers, rows)
             start = time.process_time()
             spent += start - now
         now = time.process_time()
