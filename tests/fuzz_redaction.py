@@ -28,7 +28,7 @@ from transforms.schema import RECORDS
 
 CUSTOM = (
     CustomRecognizer(name="EMPLOYEE", pattern=r"(?i)\bemp[- ]?\d{5}\b"),
-    CustomRecognizer(name="PROJECT", deny=("Blue Kiss", "C++", "ısık", "x")),
+    CustomRecognizer(name="PROJECT", deny=("Blue Kiss", "C++", "ısık", "x", "Öl Straße")),
 )
 OPTIONS = (
     RedactOptions(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import itertools
 import logging
@@ -42,6 +43,7 @@ from transforms.policy import (
     curated_recognizers,
 )
 from transforms.presidio import predefined_recognizers
+from transforms.redact import Redactor
 
 LONG = 4096  # characters of a text that is long for a message
 
@@ -482,6 +484,29 @@ def test_numbers_of_companies_and_vehicles_are_nobodys_identity() -> None:
     turkish = Analyzer(RedactOptions(countries=("TR",)))
     assert found(turkish, "between 12 and 2023, 34 ABC 123") == []
     assert found(turkish, "plate: 34 ABC 123") == [("TR_LICENSE_PLATE", "34 ABC 123")]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("M\u00fcller", "Mu\u0308ller M\u00fcller MU\u0308LLER"),
+        ("Mu\u0308ller", "Mu\u0308ller M\u00fcller M\u00dcLLER"),
+        ("Jos\u00e9 Garc\u00eda", "Jose\u0301_Garci\u0301a JOS\u00c9-GARC\u00cdA"),
+        ("Strau\u00df", "Strau\u00df STRAUSS strauss"),
+        ("STRAUSS", "Strau\u00df Strauss"),
+        ("\u0130zmir", "\u0130ZMIR izmir Izmir"),
+    ],
+)
+def test_denied_words_are_found_however_their_letters_are_written(word, said):
+    options = RedactOptions(entities=("VIP",), custom=(CustomRecognizer(name="VIP", deny=(word,)),))
+    for exact in (False, True):
+        redacted = Redactor(options.model_copy(update={"exact": exact})).redact_text(said)
+        assert set(redacted.split()) == {"<VIP_1>"}, exact
+
+
+def test_a_denied_word_is_none_before_a_mark_of_its_last_letter():
+    options = RedactOptions(entities=("VIP",), custom=(CustomRecognizer(name="VIP", deny=("Jose",)),))
+    assert Redactor(options).redact_text("Jose\u0301 Jos\u00e9") == "Jose\u0301 Jos\u00e9"
 
 
 def test_custom_patterns_and_deny_lists() -> None:

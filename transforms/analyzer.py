@@ -29,7 +29,7 @@ from transforms.gate import Gate, Source
 from transforms.linear import linear, spans
 from transforms.options import CustomRecognizer, RedactOptions
 from transforms.phones import PhoneFinder, phone_patterns
-from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, are_apart, spelled_pattern
+from transforms.placeholders import UNSPACED, Finding, RedactionTimeout, Words, are_apart, spelled_patterns
 from transforms.policy import (
     ALONE,
     CONTEXT_ONLY,
@@ -327,7 +327,8 @@ class _Custom:
 
     def source(self) -> Source:
         if self._custom.deny:
-            return Source(tuple((spelled_pattern(word), re.IGNORECASE) for word in self._custom.deny))
+            patterns = (one for word in self._custom.deny for one in spelled_patterns(word))
+            return Source(tuple((pattern, re.IGNORECASE) for pattern in patterns))
         return Source(((self._custom.pattern or "", 0),))
 
     def find(self, text: str) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import functools
 import ipaddress
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -312,12 +313,13 @@ class Words:
     """Finds words or phrases; `whole` ones only where no letter or digit adjoins, but of an escaped line end.
 
     In scripts without spaces between words, words are whole wherever they stand. `spelled` in any way: in any case, with
-    any apostrophe where they hold one, and with any white space, `_` or `-` where they hold white space.
+    letters and their marks as one character or several, with any apostrophe where they hold one, and with any white space,
+    `_` or `-` where they hold white space.
     """
 
     def __init__(self, words: Iterable[str], *, whole: bool, spelled: bool) -> None:
         if spelled:
-            words = (" ".join(word.split()) for word in words)
+            words = (form for word in words for form in _forms(" ".join(word.split())))
         ordered = sorted(set(words), key=lambda word: (-len(word), word))
         within = [word for word in ordered if _IS_UNSPACED.search(word[0] + word[-1]) is not None] if whole else []
         apart = [word for word in ordered if word not in set(within)] if within else ordered
@@ -336,6 +338,8 @@ class Words:
         [(3, 11)]
         >>> list(Words(["\u5317\u4eac"], whole=True, spelled=True).spans("\u6211\u5728\u5317\u4eac\u5de5\u4f5c"))
         [(2, 4)]
+        >>> list(Words(["Stra\u00dfe", "M\u00fcller"], whole=True, spelled=True).spans("STRASSE, Mu\u0308ller, Muller"))
+        [(0, 7), (9, 16)]
         """
         if len(self._some) == 1:
             yield from self._some[0].spans(text)
@@ -404,9 +408,18 @@ def _in_any_way(word: str, space: str, escape: Callable[[str], str]) -> str:
     return f"{space}{{1,{_MOST_SPACE}}}".join(said)
 
 
-def spelled_pattern(word: str) -> str:
-    """A pattern of Python's `re`, in any case, that is found wherever `Words` finds a word that may be `spelled` in any way."""
-    return _in_any_way(word, r"[\s_\-\u1680]", re.escape)
+def _forms(word: str) -> Iterable[str]:
+    """The word as engines that fold letters one by one find it in any case, with letters and marks composed, and apart;
+    `\u00df` and `ss` are the same, and the Turkish `\u0130` is `i` too."""
+    folded = word.casefold()
+    said = (word, folded, folded.replace("ss", "\u00df"), word.upper(), word.replace("\u0130", "I"))
+    forms = (unicodedata.normalize(form, one) for one in said for form in ("NFC", "NFD"))
+    return {one.lower() if one.isascii() else one: one for one in (word, *forms)}.values()
+
+
+def spelled_patterns(word: str) -> tuple[str, ...]:
+    """Patterns of Python's `re`, in any case, one of which is found wherever `Words` finds a word `spelled` in any way."""
+    return tuple(_in_any_way(form, r"[\s_\-\u1680]", re.escape) for form in _forms(word))
 
 
 def spelled_alike(word: str) -> str:
@@ -414,5 +427,8 @@ def spelled_alike(word: str) -> str:
 
     >>> spelled_alike("O\u2019Neil  INC"), spelled_alike("o'neil_inc")
     ("o'neil inc", "o'neil inc")
+    >>> spelled_alike("Mu\u0308ller Stra\u00dfe") == spelled_alike("M\u00dcLLER STRASSE")
+    True
     """
-    return _IS_SPACE.sub(" ", _IS_APOSTROPHE.sub("'", word)).casefold()
+    folded = _IS_SPACE.sub(" ", _IS_APOSTROPHE.sub("'", word.replace("\u0130", "I"))).casefold()
+    return unicodedata.normalize("NFC", folded)
