@@ -122,7 +122,7 @@ def commit_run(
                 "versions": plan.versions,
                 "schema_version": SCHEMA_VERSION,
                 "key_check": plan.key_check,
-                "left": parent.get("left", []) if parent else [],
+                "left": _left(plan, parent),
                 "warnings": warnings_of(plan, summary["cut"], len(before)),
             }
         )
@@ -159,6 +159,13 @@ def work_elsewhere(dataset: Dataset, plan_id: str) -> list[str]:
     except FileNotFoundError:
         return []
     return [found] if found.endswith(f"/{plan_id}") else []
+
+
+def _left(plan: Plan, parent: Mapping[str, Any] | None) -> list[int]:
+    """Snapshots whose records keep their splits when they come in again: those gone back over, and what a rebuild rebuilt."""
+    if parent is None:
+        return []
+    return [*parent.get("left", []), *([parent["snapshot"]] if plan.is_rebuild else [])]
 
 
 def remove_left_work(dataset: Dataset, number: int) -> None:

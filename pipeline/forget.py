@@ -39,18 +39,18 @@ from transforms.schema import LINEAGE
 from transforms.storage import join
 from transforms.strict_json import Refused, loads_fast
 
-# Lists of what is forgotten, by the kind of their file: groups, and the keyed digests of records that were in eval or val,
-# whose copies, which others bring, would come into train.
+# Lists of what is forgotten, by the kind of their file: groups, and the keyed digests of records, whose copies by others would
+# come into another split: of those in eval or val they are left out, of those in train they go to train.
 SUPPRESSED = {
     kind: pa.schema([pa.field(name, pa.binary(16), nullable=False)])
-    for kind, name in (("suppressed", "group"), ("suppressed_records", "record"))
+    for kind, name in (("suppressed", "group"), ("suppressed_records", "record"), ("suppressed_trained", "trained"))
 }
 
 # What a certificate says that the command can't do.
 _OUTSIDE = "exports, other copies and the logs themselves"
 _NEAR_COPIES = (
-    "what others say nearly as a forgotten record of eval or val did: it may come into train, as only exact copies can be known "
-    "without keeping what was said"
+    "what others will say nearly as a forgotten record of eval or val did: it may come into train, as only exact copies, and "
+    "near ones that had come before, can be known without keeping what was said"
 )
 
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
@@ -63,8 +63,8 @@ class Gone:
 
     groups: set[str]
     ids: set[str] = field(default_factory=set)
-    evaluated: set[str] = field(default_factory=set)  # ids and source ids of what was in eval
-    validated: set[str] = field(default_factory=set)  # the same of val
+    # Ids and source ids of what was in each split, and of others' near-duplicates of it.
+    said: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     sources: set[str] = field(default_factory=set)
     lines: Counter[str] = field(default_factory=Counter)  # by group
     others: pa.Table = field(
@@ -115,7 +115,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     gone = find_lines(rewrite, set(wanted))
     if manifest["key_check"] != keys.check and not all(gone.lines[value] for value in values):
         raise _other_key(dataset)
-    if gone.evaluated and manifest["key_check"] != keys.check:
+    if gone.said[Outcome.EVAL] and manifest["key_check"] != keys.check:
         raise _other_key(dataset)
     others = sharing_refs(rewrite, gone.ids)
     if others and manifest["key_check"] != keys.check:
@@ -126,8 +126,11 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     fresh = set(wanted) - suppressed
     if rewrite.copied or fresh:
         _suppress(rewrite, "suppressed", {bytes.fromhex(one) for one in wanted})
-        held_out = gone.evaluated | (gone.validated if manifest["key_check"] == keys.check else set())
-        _suppress(rewrite, "suppressed_records", {keys.value(bytes.fromhex(one)) for one in held_out})
+        if manifest["key_check"] == keys.check:
+            held_out = gone.said[Outcome.EVAL] | gone.said[Outcome.VAL]
+            trained = gone.said[Outcome.TRAIN] - held_out
+            for kind, said in (("suppressed_records", held_out), ("suppressed_trained", trained)):
+                _suppress(rewrite, kind, {keys.value(bytes.fromhex(one)) for one in said})
         found = search_files(rewrite, gone)
         changes = {
             "groups": sum(gone.lines[one] > 0 for one in wanted),
@@ -161,7 +164,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "search": found,
         "cost": rewrite.cost(),
         "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],
-        "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if gone.evaluated | gone.validated else [])],
+        "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if gone.said[Outcome.EVAL] | gone.said[Outcome.VAL] else [])],
     }
 
 
@@ -193,7 +196,7 @@ def _numbers(dataset: Dataset) -> list[int]:
 
 def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
     """What the lineage knows of groups."""
-    gone = Gone(groups)
+    gone, split_of = Gone(groups), dict[str, str]()
     for entry in rewrite.of_kind("lineage"):
         rows = read_columns(rewrite.dataset, entry, ["outcome", "reasons", "id", "source_id", "group"])
         for row in rows.filter(pa.array(is_among(rows.column("group"), groups))).to_pylist():
@@ -203,11 +206,15 @@ def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:
                 sources = [row["source_id"]] if row["source_id"] else []
                 gone.ids.add(row["id"])
                 gone.sources.update(sources)
-                # By its source too: redacted otherwise it would have another id.
-                if row["outcome"] == Outcome.EVAL:
-                    gone.evaluated.update([row["id"], *sources])
-                elif row["outcome"] == Outcome.VAL:
-                    gone.validated.update([row["id"], *sources])
+                if row["outcome"] in SPLITS:  # by its source too: redacted otherwise it would have another id
+                    split_of[row["id"]] = row["outcome"]
+                    gone.said[row["outcome"]].update([row["id"], *sources])
+    # Some near-duplicates were published until they gave way to a correction.
+    for entry in rewrite.of_kind("lineage"):
+        rows = read_columns(rewrite.dataset, entry, ["outcome", "id", "source_id", "group", "kept_id"])
+        near = is_among(rows.column("kept_id"), set(split_of)) & is_among(rows.column("outcome"), [Outcome.DUPLICATE])
+        for row in rows.filter(pa.array(near & ~is_among(rows.column("group"), groups))).to_pylist():
+            gone.said[split_of[row["kept_id"]]].update(one for one in (row["id"], row["source_id"]) if one)
     return gone
 
 

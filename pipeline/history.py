@@ -190,7 +190,7 @@ def roll_back(dataset: Dataset, number: int) -> tuple[Manifest, bool]:
 
 
 def left_index(dataset: Dataset, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Paths of the index of the snapshots that were gone back over before a manifest, as far as they are kept.
+    """Paths of the index of the snapshots that were gone back over or rebuilt before a manifest, as far as they are kept.
 
     What they published keeps its split when it comes in again.
     """

@@ -77,6 +77,7 @@ from transforms.search import (
 from transforms.settle import FOLLOWERS, SETTLED, TORN, drop_torn, follow_dropped, follow_known, settle_records
 from transforms.split import BINS, DROPS, EVAL, TRAIN, Cut, best_drops, choose_cut
 from transforms.storage import Storage, join
+from transforms.suppress import is_suppressed, load_suppressed
 from transforms.told import add_told, tell_clusters
 from transforms.verify import (
     EDGES,
@@ -692,12 +693,19 @@ class Tasks:
         return rows.filter(pc.or_(pc.equal(rows.column("split"), EVAL), of_decided(kind, rows, self._decided)))
 
     def _left(self, segment: int, kinds: Kinds, facts: pa.Table) -> Left:
-        """What was published of FACTS of a segment, and of their owners, until it was gone back over."""
-        job = self.job
-        if not job.plan.base.left:
-            return NOTHING_LEFT
-        records = job.left.read("records", segment, job.options.segments, facts.column("key").to_numpy())
-        return Left(records, self._runs("left").table(_segments(kinds["left"])))
+        """What was published of FACTS of a segment, and of their owners, until it was gone back over, rebuilt or forgotten."""
+        job, left = self.job, NOTHING_LEFT
+        if job.plan.base.left:
+            records = job.left.read("records", segment, job.options.segments, facts.column("key").to_numpy())
+            left = Left(records, self._runs("left").table(_segments(kinds["left"])))
+        trained = load_suppressed(job.storage, job.options.suppressed).trained
+        if not len(trained):
+            return left
+        again = facts.filter(is_suppressed(facts, trained, job.options.keys)).select(["key", "id"])
+        split = pa.array(np.full(again.num_rows, TRAIN, np.int8))
+        rows = again.append_column(PUBLISHED.field("split"), split)
+        rows = rows.append_column(PUBLISHED.field("replaced_by"), pa.nulls(again.num_rows, pa.binary(16)))
+        return left._replace(records=pa.concat_tables([left.records, rows.cast(PUBLISHED)]))
 
     @property
     def _decided(self) -> pa.Table:

@@ -18,6 +18,7 @@ from pipeline.forget import Gone, forget_lines, groups_of, scrub_values
 from pipeline.rewrite import count_changes, outcomes_of
 from pipeline.snapshots import Dataset, total
 from tests.records import WORDS, chat, write_lines
+from tests.test_refresh import splits
 from tests.test_run import FAST, mill
 from tests.test_run import rows as rows_of
 from transforms.canonical import canonical_json
@@ -350,7 +351,8 @@ def test_a_dataset_without_groups_says_what_to_do(tmp_path, capsys):
     assert "split.group_by" in capsys.readouterr().err
 
 
-def test_what_was_val_is_no_train_when_others_say_it(tmp_path, capsys):
+@pytest.mark.parametrize(("split", "left_out"), [("val", 20), ("train", 28)])
+def test_what_somebody_forgotten_said_is_in_no_other_split_when_others_say_it(split, left_out, tmp_path, capsys):
     chooser, out = random.Random(3), tmp_path / "out"
     texts = [" ".join(chooser.choices(WORDS, k=60)) for _ in range(40)]
     logs = [
@@ -359,11 +361,46 @@ def test_what_was_val_is_no_train_when_others_say_it(tmp_path, capsys):
     ]
     options = [*FAST, "--set", "split.group_by=metadata.user", "--set", "split.min_val=10"]
     assert mill("run", "--input", logs[0], "--output", out, *options) == 0
-    groups = {row["group"] for row in rows_of(out, "val")}
-    assert len(groups) == 10
+    ids = {row["id"] for row in rows_of(out, split)}
+    groups = {row["group"] for row in rows_of(out, split)}
+    assert len(groups) == (10 if split == "val" else 28)
     assert mill("forget", out, *(value for one in sorted(groups) for value in ("--group", one))) == 0
-    assert mill("run", "--input", logs[1], "--output", out, *options) == 0
+    assert mill("run", "--input", logs[1], "--output", out, *options, "--set", "split.val=0.3") == 2
+    assert mill("run", "--input", logs[1], "--output", out, *options, "--set", "split.val=0.3", "--accept") == 0
     assert mill("diff", out, "1", "3") == 0
     assert "0 records moved" in capsys.readouterr().out
     accounting = json.loads((out / "snapshots" / "000003.json").read_bytes())["accounting"]
-    assert accounting["dropped"]["forgotten"] == 20
+    assert accounting["dropped"]["forgotten"] == left_out
+    after = splits(out, 3)
+    # Of train some are left out, as their new users would be in val.
+    assert {after.get(one) for one in ids} == ({"train", None} if split == "train" else {None})
+
+
+def test_what_gave_way_to_a_correction_that_is_forgotten_is_in_no_other_split(tmp_path):
+    """Near-duplicates that were published in train, and are again once the correction that they gave way to is forgotten."""
+    chooser, out = random.Random(5), tmp_path / "out"
+    texts = [" ".join(chooser.choices(WORDS, k=60)) for _ in range(120)]
+    records = [chat("Well?", text, **({"user": f"u{user}"} if user % 2 else {})) for user, text in enumerate(texts)]
+    options = [*FAST, "--set", "split.group_by=metadata.user", "--set", "split.min_val=0", "--set", "split.eval=0.0"]
+    assert mill("run", "--input", write_lines(tmp_path / "1.jsonl", records), "--output", out, *options) == 0
+    trained = rows_of(out, "train")
+    theirs, wrong = ([row for row in trained if bool(row["group"]) == known][:40] for known in (False, True))
+    said = [[*row["messages"][1]["content"].split()[:-1], "mended"] for row in theirs]
+    fixes = [
+        {"id": row["id"], "decision": "fix", "messages": chat("Well?", " ".join(words))["messages"]}
+        for row, words in zip(wrong, said, strict=True)
+    ]
+    assert mill("apply", out, write_lines(tmp_path / "decisions.jsonl", fixes)) == 0
+    gone = {row["id"] for row in theirs} - splits(out, 2).keys()
+    assert len(gone) > 35
+    assert mill("forget", out, *(value for row in wrong for value in ("--group", row["group"]))) == 0
+    again = [
+        one for one in records if one["messages"][1]["content"] in {row["messages"][1]["content"] for row in theirs}
+    ]
+    more = [chat("Well?", " ".join(chooser.choices(WORDS, k=60)), user=f"v{user}") for user in range(40)]
+    night = write_lines(tmp_path / "2.jsonl", [*again, *more])
+    assert mill("run", "--input", night, "--output", out, *options, "--set", "split.val=0.3", "--accept") == 0
+    after = splits(out, 4)
+    assert "val" in {split for one, split in after.items() if one not in splits(out, 1)}
+    assert {after.get(one) for one in gone} <= {"train", None}
+    assert mill("diff", out, "1", "4") == 0

@@ -107,6 +107,25 @@ def test_what_is_taken_in_again_keeps_its_split(way, gone_back, folder):
     assert mill("verify", output) == 0
 
 
+def test_what_a_rebuild_lost_keeps_its_split_when_it_is_back(gone_back, tmp_path):
+    output, logs = tmp_path / "out", gone_back / "logs"
+    assert mill_all(output, logs) == 0
+    number = Dataset(Storage(), str(output)).latest()
+    before = splits(output, number)
+    assert (
+        mill_all(output, logs, "--set", "validate.max_chars=349", "--set", "gates.max_quarantined=0.95", "--rebuild")
+        == 0
+    )
+    assert len(splits(output, number + 1)) < 0.8 * len(before)
+    assert mill_all(output, logs, "--set", "split.val=0.3", "--rebuild", "--accept") == 0
+    after = splits(output, number + 2)
+    both = before.keys() & after.keys()
+    assert len(both) > 0.9 * len(before)
+    assert {one for one in both if before[one] != after[one]} == set()
+    assert mill("diff", output, str(number), str(number + 2)) == 0
+    assert mill("verify", output) == 0
+
+
 def test_it_is_remembered_until_it_expires(gone_back, folder):
     output = folder / "out"
     dataset = Dataset(Storage(), str(output))

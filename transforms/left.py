@@ -1,4 +1,5 @@
-"""Left: what snapshots published that were gone back over since. It keeps its split when it comes in again.
+"""Left: what snapshots published that were gone back over or rebuilt since, or what was forgotten. It keeps its split when it
+comes in again.
 
     in train   goes to train, as what resembles published train does: not where its group forbids that
     in val     goes to val, unless it is of a group that is not in val or resembles published train: then it is left out

@@ -119,7 +119,7 @@ def settle_records(
     """Settles the records of one segment of keys from their FACTS and the VERDICTS on some of them.
 
     `published` is what the index has of the segment, `owned` (OWNED) of the records' groups and source ids, `decided`
-    (DECIDED) what a rebuild takes over of human decisions, `left` what was published until it was gone back over.
+    (DECIDED) what a rebuild takes over of human decisions, `left` what was published and is no more.
     """
     published = PUBLISHED.empty_table() if published is None else published
     owned = OWNED.empty_table() if owned is None else owned

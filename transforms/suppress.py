@@ -1,6 +1,7 @@
 """Suppress: records of people who were forgotten go no further than Parse, and leave nothing but their line's place.
 
-What somebody else says as they did in eval or val leaves no more: what was once there is in no other split later.
+What somebody else says as they did in eval or val leaves no more: what was once there is in no other split later. What
+somebody says as they did in train goes to train (`transforms.left`).
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ _CONTENT = ("messages", "tools", "metadata", "group")
 
 
 class Suppressed(NamedTuple):
-    """What is forgotten: digests of groups, and keyed digests of the ids and source ids of records that were in eval or val."""
+    """What is forgotten: digests of groups, and keyed digests of the ids and source ids of records that were in eval or val,
+    and of those that were in train."""
 
     groups: pa.Array
     records: pa.Array
+    trained: pa.Array
 
 
 @functools.lru_cache(maxsize=4)
 def load_suppressed(storage: Storage, uris: tuple[str, ...]) -> Suppressed:
     """The lists of what is forgotten; read once a worker."""
-    chunks: dict[str, list[pa.Array]] = {"group": [], "record": []}
+    chunks: dict[str, list[pa.Array]] = {"group": [], "record": [], "trained": []}
     for uri in uris:
         table = pq.read_table(io.BytesIO(storage.read(uri)))
         for name in table.column_names:
@@ -50,12 +53,12 @@ def load_groups(storage: Storage, uris: tuple[str, ...]) -> pa.Array:
     return pa.array([bytes.fromhex(one) for one in sorted(set(found))], pa.binary(16))
 
 
-def is_suppressed(signed: pa.RecordBatch, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
-    """bool[N]: which records say what a forgotten record of eval or val said: nobody else's copy of it comes into a split."""
+def is_suppressed(records: pa.RecordBatch | pa.Table, suppressed: pa.Array, keys: Keys) -> pa.BooleanArray:
+    """bool[N]: which of the records, with `id` and `source_id`, say what is on a list of forgotten ones."""
     if not len(suppressed):
-        return pa.array(np.zeros(signed.num_rows, bool))
+        return pa.array(np.zeros(records.num_rows, bool))
     digests = [
-        pa.array([one and keys.value(one) for one in signed.column(name).to_pylist()], pa.binary(16))
+        pa.array([one and keys.value(one) for one in records.column(name).to_pylist()], pa.binary(16))
         for name in ("id", "source_id")
     ]
     return pc.or_(*(pc.is_in(one, value_set=suppressed) for one in digests))
