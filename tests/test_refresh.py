@@ -693,7 +693,7 @@ def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
     assert mill("run", "--input", alike, "--output", tmp_path / "blind", *options, *blind) == 0
     dataset = Dataset(Storage(), str(tmp_path / "blind"))
     manifest_ = dataset.manifest()
-    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None))
+    assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None, print))
     assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
     assert mill("verify", tmp_path / "out") == 0
     capsys.readouterr()
