@@ -694,6 +694,16 @@ def test_verify_compares_short_texts_by_their_characters(tmp_path, capsys):
     dataset = Dataset(Storage(), str(tmp_path / "blind"))
     manifest_ = dataset.manifest()
     assert any("near-duplicates" in one for one in _check_leaks(dataset, manifest_, manifest_["config"], None, print))
+    # Between the two thresholds a few are told and no finding, as the search misses some; many are one.
+    between = {**manifest_["config"], "dedupe": {**manifest_["config"]["dedupe"], "threshold": 0.999}}
+    assert any(
+        "val and eval records looked at" in one for one in _check_leaks(dataset, manifest_, between, None, print)
+    )
+    few = write_lines(tmp_path / "few.jsonl", [chat(said, said[:4]) for one, pair in enumerate(pairs) for said in pair[: 1 + (one < 3)]])  # fmt: skip
+    assert mill("run", "--input", few, "--output", tmp_path / "few", *options, *blind) == 0
+    dataset, told = Dataset(Storage(), str(tmp_path / "few")), list[str]()
+    assert list(_check_leaks(dataset, dataset.manifest(), between, None, told.append)) == []
+    assert "as many as the search is known to miss" in " ".join(told)
     assert mill("run", "--input", alike, "--output", tmp_path / "out", *options) == 0
     assert mill("verify", tmp_path / "out") == 0
     capsys.readouterr()
