@@ -208,7 +208,7 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
     if not plan.config["dedupe"]["near"]:
         warnings.append("near-duplicates were not looked for: look-alikes may be in several splits")
     else:
-        warnings += _blind_bands(DedupeOptions.model_validate(plan.config["dedupe"]))
+        warnings += blind_bands(DedupeOptions.model_validate(plan.config["dedupe"]))
     if plan.secret_missing:
         warnings.append(
             "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values and craft texts that pass for duplicates"
@@ -225,7 +225,7 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
 LEAST_FOUND = 0.95  # of pairs just as alike as `dedupe.leak_threshold`
 
 
-def _blind_bands(options: DedupeOptions) -> list[str]:
+def blind_bands(options: DedupeOptions) -> list[str]:
     """A warning where the bands miss many look-alikes, with the most rows that would not."""
     found = options.found(options.leak_threshold)
     if found >= LEAST_FOUND:

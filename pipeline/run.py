@@ -15,7 +15,7 @@ import orjson
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from pipeline.commit import breach_uri, note_work, stop_uri
+from pipeline.commit import blind_bands, breach_uri, note_work, stop_uri
 from pipeline.config import Config, load_keys
 from pipeline.dataflow import check_dataflow, is_dataflow, reach_dataflow, suit_dataflow
 from pipeline.decisions import check_decontaminated, put_decisions
@@ -115,6 +115,8 @@ def prepare(config: Config, say: Say, asked: Asked = Asked()) -> Prepared | None
             "write to another output, or move the inputs",
         )
     benchmarks = read_benchmarks(config, storage)
+    for warning in blind_bands(config.dedupe) if config.dedupe.near else ():
+        say(f"warning: {warning}")
     if latest:
         return _prepare_next(config, storage, keys, dataset, files, benchmarks, say, asked)
     if asked.rebuild:

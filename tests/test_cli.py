@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main, spread_inputs
-from pipeline.commit import _blind_bands
+from pipeline.commit import blind_bands
 from pipeline.config import Config, commented_config, load_config
 from pipeline.errors import UsageError
 from pipeline.snapshots import manifest_digest
@@ -123,12 +123,14 @@ def test_what_nobody_must_read_is_not_told(custom, logs, tmp_path, capsys):
 
 def test_bands_that_miss_look_alikes_are_told(logs, tmp_path, capsys):
     few = ["--set", "redact.enabled=false", "--set", "dedupe.bands=1"]
+    assert mill("plan", "--input", logs, "--output", tmp_path / "out", *few) == 0
+    assert "bands find 17% of pairs" in capsys.readouterr().err
     assert mill("run", "--input", logs, "--output", tmp_path / "out", *few) == 0
     assert "bands find 17% of pairs as alike as dedupe.leak_threshold = 0.7" in capsys.readouterr().out
     options = DedupeOptions(threshold=0.5, leak_threshold=0.3)
     assert options.found(0.3) < 0.1
-    assert _blind_bands(options)[0].endswith("; 64 bands of 2 rows find 100%")
-    assert _blind_bands(DedupeOptions()) == []
+    assert blind_bands(options)[0].endswith("; 64 bands of 2 rows find 100%")
+    assert blind_bands(DedupeOptions()) == []
 
 
 def test_a_password_in_an_address_is_not_told(tmp_path, capsys):
