@@ -357,6 +357,29 @@ def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path)
     assert mill("verify", out) == 0
 
 
+def test_a_log_that_grew_is_there_for_a_rebuild_and_one_that_was_replaced_is_not(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    shutil.copytree(nights / "logs", logs)
+    grown = logs / "2026-11-03.jsonl"
+    whole = grown.read_bytes()
+    everything = ["run", "--input", logs, "--output", out, *GROUPED]
+    for size in (len(whole) // 3, len(whole) // 2, len(whole)):  # cut within a line
+        grown.write_bytes(whole[:size])
+        assert mill(*everything) == 0
+    before = splits(out, 3)
+    assert mill(*everything, "--set", "validate.max_chars=100000", "--rebuild") == 0
+    assert splits(out, 4).items() >= before.items()
+    changed = [*everything, "--set", "validate.max_chars=100000"]
+    lines = whole.splitlines(keepends=True)
+    for number, other in enumerate((lines[1:] + lines[:1], lines[1:]), 1):  # other lines in their places; fewer lines
+        grown.write_bytes(b"".join(other))
+        assert mill(*changed) == 0
+        capsys.readouterr()
+        assert mill(*everything, "--set", "validate.max_chars=100001", "--rebuild") == 2
+        assert f"{number} of the {3 + number} inputs" in capsys.readouterr().err
+    assert mill("verify", out) == 0
+
+
 def test_eval_is_filled_until_it_has_its_records(tmp_path):
     chooser = random.Random(8)
     for day in (1, 2, 3):
