@@ -111,9 +111,15 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         raise UsageError("no group is given", "add --group ID, or --group-file FILE with one a line")
     readings = _readings(values, manifest, keys)
     wanted = sorted({digest for digests in readings for digest in digests})
-    rewrite = Rewrite(dataset, "forget", wanted)
+    with Rewrite(dataset, "forget", wanted) as rewrite:
+        return _forget(rewrite, readings, wanted, keys)
+
+
+def _forget(rewrite: Rewrite, readings: Sequence[Sequence[str]], wanted: Sequence[str], keys: Keys) -> dict[str, Any]:
+    """The certificate; `readings` are the digests of each value given, `wanted` all of them."""
+    dataset, manifest = rewrite.dataset, rewrite.parent
     gone = find_lines(rewrite, set(wanted))
-    if manifest["key_check"] != keys.check and not all(gone.lines[value] for value in values):
+    if manifest["key_check"] != keys.check and not all(gone.lines[one] for one in wanted):
         raise _other_key(dataset)
     if gone.evaluated and manifest["key_check"] != keys.check:
         raise _other_key(dataset)
@@ -147,7 +153,7 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         "snapshot": manifest["snapshot"],
         "plan": manifest["plan"],
         "committed": manifest["plan"] == rewrite.plan,
-        "given": len(values),
+        "given": len(readings),
         "unknown": [
             number
             for number, digests in enumerate(readings, 1)

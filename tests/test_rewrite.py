@@ -1,0 +1,62 @@
+"""Rewrites beside another run: whoever commits first wins, and the other says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import compact, forget, rewrite
+from pipeline.expire import remove_uncommitted
+from pipeline.rewrite import Rewrite
+from pipeline.snapshots import Dataset
+from tests.nights import commit_changed
+from tests.test_run import mill
+
+
+@pytest.mark.parametrize("command", ["forget", "apply", "compact"])
+def test_who_is_overtaken_says_so_whatever_was_removed_meanwhile(command, dataset_of_nights, tmp_path, monkeypatch, capsys):  # fmt: skip
+    """Another run commits, and removes what this one had written: that is no damage."""
+    dataset = dataset_of_nights
+    (group, record) = _of_train(dataset)
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text(json.dumps({"id": record, "decision": "cut"}))
+    arguments = {"forget": ["--group", group], "apply": [decisions], "compact": ["--min-files", "2"]}[command]
+    where, name = {
+        "forget": (forget, "search_files"),
+        "apply": (rewrite, "put_report"),
+        "compact": (compact, "take_census"),
+    }[command]
+    real = getattr(where, name)
+
+    def overtaken(made, *rest):
+        if not isinstance(made, Rewrite) or any(made.name in one["path"] for one in made.files):
+            monkeypatch.setattr(where, name, real)
+            commit_changed(dataset, operation="run")
+            assert remove_uncommitted(dataset) > 0
+        return real(made, *rest)
+
+    monkeypatch.setattr(where, name, overtaken)
+    assert mill(command, dataset.root, *arguments) == 5
+    assert "another run committed snapshot 000003 first" in capsys.readouterr().err
+    assert dataset.latest() == 3
+    assert mill("verify", dataset.root) == 0
+    assert mill(command, dataset.root, *arguments) == 0
+    assert dataset.latest() == 4
+
+
+def test_what_is_damaged_is_told_as_such_where_nobody_else_committed(dataset_of_nights, capsys):
+    (group, _) = _of_train(dataset_of_nights)
+    (lineage, *_) = dataset_of_nights.files(dataset_of_nights.manifest(), "lineage")
+    Path(lineage).write_bytes(b"")
+    assert mill("forget", dataset_of_nights.root, "--group", group) == 2
+    assert "is missing or damaged" in capsys.readouterr().err
+
+
+def _of_train(dataset: Dataset) -> tuple[str, str]:
+    """Group and id of a record of train."""
+    (first, *_) = dataset.files(dataset.manifest(), "parquet", "train")
+    row = pq.read_table(first, columns=["group", "id"]).slice(0, 1).to_pylist()[0]
+    return row["group"], row["id"]
