@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import compact, forget, rewrite
+from pipeline.cli_rewrite import _lines
 from pipeline.expire import remove_uncommitted
 from pipeline.rewrite import Rewrite
 from pipeline.snapshots import Dataset
+from pipeline.tables_rewrite import forget_table
 from tests.nights import commit_changed
 from tests.test_run import mill
 
@@ -53,6 +55,29 @@ def test_what_is_damaged_is_told_as_such_where_nobody_else_committed(dataset_of_
     Path(lineage).write_bytes(b"")
     assert mill("forget", dataset_of_nights.root, "--group", group) == 2
     assert "is missing or damaged" in capsys.readouterr().err
+
+
+def test_whom_only_older_snapshots_know_is_told_apart_from_whom_none_does(dataset_of_nights, capsys):
+    dataset = dataset_of_nights
+    known = [
+        {row["group"] for uri in dataset.files(dataset.manifest(number), "lineage") for row in pq.read_table(uri).to_pylist()}
+        for number in (1, 2)
+    ]  # fmt: skip
+    (group, *_) = sorted(known[1] - known[0] - {None})
+    assert mill("rollback", dataset.root, "1") == 0
+    capsys.readouterr()
+    assert mill("forget", dataset.root, "--json", "--group", "nobody", group) == 0
+    certificate = json.loads(capsys.readouterr().out)
+    assert (certificate["unknown"], certificate["only_in_older"]) == ([1], {"given": [2], "snapshots": [2]})
+    printed = "\n".join(str(one) for one in forget_table(certificate))
+    assert "not known here, suppressed all the same: number 1 of those given" in printed
+    assert "in snapshots that are kept (2): number 2 of those given" in printed
+
+
+def test_a_file_of_groups_is_read_to_the_byte_but_for_line_ends_and_a_mark(tmp_path):
+    file = tmp_path / "groups.txt"
+    file.write_bytes("\ufefffirst\r\n alice\n\n\tbob \n  \nJosé\u2028x".encode())
+    assert _lines(str(file)) == ["first", " alice", "\tbob ", "José\u2028x"]
 
 
 def _of_train(dataset: Dataset) -> tuple[str, str]:
