@@ -367,10 +367,15 @@ def test_a_log_that_grew_is_there_for_a_rebuild_and_one_that_was_replaced_is_not
         grown.write_bytes(whole[:size])
         assert mill(*everything) == 0
     before = splits(out, 3)
-    assert mill(*everything, "--set", "validate.max_chars=100000", "--rebuild") == 0
-    assert splits(out, 4).items() >= before.items()
     changed = [*everything, "--set", "validate.max_chars=100000"]
     lines = whole.splitlines(keepends=True)
+    for rebuild in ([*everything], [*changed, "--rebuild"]):
+        assert mill(*rebuild) == 0
+        capsys.readouterr()
+        for name in ("2026-11-01.jsonl", "2026-11-03.jsonl"):  # the lines of one, not of all that was read
+            assert mill("why", out, f"{name}:0") == 2
+            assert f"it has {len((logs / name).read_bytes().splitlines())} lines, 0 of" in capsys.readouterr().err
+    assert splits(out, 4).items() >= before.items()
     for number, other in enumerate((lines[1:] + lines[:1], lines[1:]), 1):  # other lines in their places; fewer lines
         grown.write_bytes(b"".join(other))
         assert mill(*changed) == 0
