@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 0
     except Exception as error:
-        code = _bug(error)
+        code = _told_damage(error) or _bug(error)
     sys.exit(code)
 
 
@@ -457,6 +457,16 @@ def _complain(message: str, hint: str | None) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _told_damage(error: Exception) -> int:
+    """Says which file of a dataset is missing or damaged, with the exit code; 0 where the error is another."""
+    from transforms.storage import DamageFault
+
+    if not isinstance(error, DamageFault):
+        return 0
+    _complain(str(error), "corpusmill verify OUTPUT")
+    return UsageError.exit_code
 
 
 def _bug(error: Exception) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from pipeline.expire import remove_uncommitted
 from pipeline.rewrite import Rewrite
 from pipeline.snapshots import Dataset
 from pipeline.tables_rewrite import forget_table
-from tests.nights import commit_changed
+from tests.nights import commit_changed, made_night, take_in
+from tests.records import write_lines
 from tests.test_run import mill
 
 
@@ -55,6 +57,33 @@ def test_what_is_damaged_is_told_as_such_where_nobody_else_committed(dataset_of_
     Path(lineage).write_bytes(b"")
     assert mill("forget", dataset_of_nights.root, "--group", group) == 2
     assert "is missing or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+@pytest.mark.parametrize("kind", ["records", "owners"])
+def test_a_damaged_part_of_the_index_is_told_with_its_path(kind, damage, dataset_of_nights, nights, tmp_path, capsys):
+    dataset = dataset_of_nights
+    (group, _) = _of_train(dataset)
+    (path, *_) = [one for one in dataset.files(dataset.manifest(), "index") if f"/{kind}-" in one]
+    whole = Path(path).read_bytes()
+    if damage == "gone":
+        Path(path).unlink()
+    else:
+        Path(path).write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole[:4] + b"?" * 60 + whole[64:])
+    shutil.copytree(nights.parent / "logs", tmp_path / "logs")
+    write_lines(tmp_path / "logs" / "3.jsonl", made_night(3))
+    asked = (
+        lambda: mill("forget", dataset.root, "--group", group),
+        lambda: take_in(tmp_path / "logs", Path(dataset.root)),
+    )
+    for command in asked:
+        capsys.readouterr()
+        assert command() == 2
+        told = capsys.readouterr().err
+        assert f"{path.removeprefix(dataset.root + '/')} is missing or damaged" in told
+        assert "corpusmill verify" in told
+    Path(path).write_bytes(whole)
+    assert take_in(tmp_path / "logs", Path(dataset.root)) == 0
 
 
 def test_whom_only_older_snapshots_know_is_told_apart_from_whom_none_does(dataset_of_nights, capsys):
