@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import OvertakenError, UsageError
 from pipeline.members import Members, data_files, firsts, read_ids
-from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
+from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts, origin_of
 from transforms.canonical import canonical_json
 from transforms.exact import ids_of
 from transforms.hashing import content_digest
@@ -253,6 +253,14 @@ def _inputs(dataset: Dataset, manifest: Mapping[str, Any], columns: list[str]) -
         # Without threads: Arrow aborts a process that ends, as a rollback does then, while it starts some.
         parquet = pq.ParquetFile(io.BytesIO(dataset.storage.read(uri)))
         yield from parquet.read(columns, use_threads=False).to_pylist()
+
+
+def empty_inputs(dataset: Dataset, manifest: Manifest) -> list[str]:
+    """Names of the logs that a run took in, or read again, and that have no line or blank ones alone."""
+    number = manifest["snapshot"]
+    own = [one for one in manifest["files"] if one["kind"] == "inputs" and int(origin_of(one["path"])) == number]
+    rows = _inputs(dataset, {"files": own}, ["shard", "digest", "read"])
+    return [one["shard"] for one in rows if one["digest"] and not one["read"]]
 
 
 def outgrown(dataset: Dataset, manifest: Mapping[str, Any], found: Collection[str]) -> set[str]:

@@ -357,6 +357,21 @@ def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path)
     assert mill("verify", out) == 0
 
 
+def test_logs_without_a_line_are_taken_in_with_a_warning(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    shutil.copytree(nights / "out", out)
+    write_lines(logs / "2026-11-04.jsonl", [said(random.Random(4), user=1)])
+    assert night(out, logs, "2026-11-04") == 0
+    assert "there is no line in" not in capsys.readouterr().err
+    for name, content in (("05", b""), ("05-b", b"\n \n"), ("05-c", b"{}\n"), ("05-d", b""), ("05-e", b"\n")):
+        (logs / f"2026-11-{name}.jsonl").write_bytes(content)
+    assert night(out, logs, "2026-11-05", "--accept") == 0
+    named = ", ".join(f"{logs}/2026-11-05{name}.jsonl" for name in ("-b", "-d", "-e"))
+    assert f"warning: there is no line in {named} and 1 more" in " ".join(capsys.readouterr().err.split())
+    assert night(out, logs, "2026-11-05", "--accept") == 0
+    assert "nothing new" in capsys.readouterr().err
+
+
 def test_a_log_that_grew_is_there_for_a_rebuild_and_one_that_was_replaced_is_not(nights, tmp_path, capsys):
     out, logs = tmp_path / "out", tmp_path / "logs"
     shutil.copytree(nights / "logs", logs)
