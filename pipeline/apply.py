@@ -96,8 +96,20 @@ def apply_decisions(
         found, misformed = parse_decisions(file, number, config.read if config else ReadOptions())
         decisions += found
         wrong += misformed
-    rewrite = Rewrite(dataset, "apply", ["blake2b:" + content_digest(one.content).hex() for one in files])
-    manifest = rewrite.parent
+    with Rewrite(dataset, "apply", ["blake2b:" + content_digest(one.content).hex() for one in files]) as rewrite:
+        return _apply(rewrite, files, decisions, wrong, keys, config)
+
+
+def _apply(
+    rewrite: Rewrite,
+    files: Sequence[DecisionFile],
+    decisions: Sequence[Decision],
+    wrong: list[str],
+    keys: Keys,
+    config: Config | None,
+) -> dict[str, Any]:
+    """What was done; `wrong` is what can't be carried out of files before their decisions are looked at."""
+    dataset, manifest = rewrite.dataset, rewrite.parent
     other = told_key(manifest, keys)
     if other is not None:
         message, hint = other

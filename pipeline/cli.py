@@ -18,6 +18,7 @@ from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.run import Prepared
+    from pipeline.snapshots import Dataset
 
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 0
     except Exception as error:
-        code = _bug(error)
+        code = _told_damage(error) or _bug(error)
     sys.exit(code)
 
 
@@ -192,6 +193,8 @@ def run(
         if as_json:
             _print_json({"nothing_new": True})
         return
+    if manifest is not None:
+        _warn_of_empty(prepared.dataset, manifest)
     if manifest is None:
         _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
         if as_json:
@@ -204,6 +207,16 @@ def run(
 
         for table in run_table(prepared.dataset, manifest):
             _OUT.print(table)
+
+
+def _warn_of_empty(dataset: Dataset, manifest: dict[str, Any]) -> None:
+    """Says which logs were taken in and have nothing in them, as a night without logs is told."""
+    from pipeline.history import empty_inputs
+
+    empty = empty_inputs(dataset, manifest)
+    if empty:
+        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
+        _say(f"warning: there is no line in {', '.join(empty[:3])}{more}")
 
 
 def _execute(
@@ -457,6 +470,16 @@ def _complain(message: str, hint: str | None) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _told_damage(error: Exception) -> int:
+    """Says which file of a dataset is missing or damaged, with the exit code; 0 where the error is another."""
+    from transforms.storage import DamageFault
+
+    if not isinstance(error, DamageFault):
+        return 0
+    _complain(str(error), "corpusmill verify OUTPUT")
+    return UsageError.exit_code
 
 
 def _bug(error: Exception) -> int:

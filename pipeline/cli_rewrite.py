@@ -99,12 +99,13 @@ def _keys(dataset: Any) -> Any:
 
 
 def _lines(file: str | None) -> list[str]:
-    """The lines of a file, stripped; blank ones are left out."""
+    """The lines of a file as they are, but for line ends and a byte order mark; blank ones are left out."""
     if file is None:
         return []
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return [line.strip() for line in content.decode().split("\n") if line.strip()]
+        lines = content.decode("utf-8-sig").split("\n")
+        return [line.removesuffix("\r") for line in lines if line.strip()]
     except OSError as error:
         raise UsageError(f"can't read {file}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -50,7 +50,11 @@ class Census(NamedTuple):
 
 def compact_dataset(dataset: Dataset, keys: Keys, min_files: int = MIN_FILES) -> dict[str, Any]:
     """Commits a snapshot with fewer files; returns what was merged. Kinds with fewer small files stay as they are."""
-    rewrite = Rewrite(dataset, "compact", min_files)
+    with Rewrite(dataset, "compact", min_files) as rewrite:
+        return _compact(rewrite, keys, min_files)
+
+
+def _compact(rewrite: Rewrite, keys: Keys, min_files: int) -> dict[str, Any]:
     before = take_census(rewrite)
     merged: Counter[str] = Counter()
     size = int(rewrite.parent["config"]["write"]["shard_bytes"])
@@ -65,7 +69,7 @@ def compact_dataset(dataset: Dataset, keys: Keys, min_files: int = MIN_FILES) ->
     files = len(rewrite.files)
     manifest = rewrite.commit({f"merged_{name}": count for name, count in done.items()}) if done else rewrite.parent
     return {
-        "dataset": dataset.root,
+        "dataset": rewrite.dataset.root,
         "snapshot": manifest["snapshot"],
         "plan": manifest["plan"],
         "committed": bool(done),

@@ -1,7 +1,7 @@
 """What can go wrong, as exit codes.
 
     CorpusmillError
-    ├── UsageError      2   found before the first record is read: usage, config, input, credentials
+    ├── UsageError      2   usage, config, input, credentials, found before the first record is read; a damaged dataset
     ├── GateError       3   a gate, or a finding of `verify` or `check`
     ├── RunFailed       4   a failure after that
     └── OvertakenError  5   another run committed first

@@ -12,6 +12,7 @@ the key could confirm with them a guess at what was said. So near-copies by othe
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections import Counter
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.expire import remove_uncommitted
+from pipeline.history import kept_snapshots
 from pipeline.refresh import told_key
 from pipeline.rewrite import Entry, Rewrite, is_among, line_digests, read_columns
 from pipeline.shared_refs import bands_of, index_rows, sharing_refs
@@ -111,9 +113,15 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
         raise UsageError("no group is given", "add --group ID, or --group-file FILE with one a line")
     readings = _readings(values, manifest, keys)
     wanted = sorted({digest for digests in readings for digest in digests})
-    rewrite = Rewrite(dataset, "forget", wanted)
+    with Rewrite(dataset, "forget", wanted) as rewrite:
+        return _forget(rewrite, readings, wanted, keys)
+
+
+def _forget(rewrite: Rewrite, readings: Sequence[Sequence[str]], wanted: Sequence[str], keys: Keys) -> dict[str, Any]:
+    """The certificate; `readings` are the digests of each value given, `wanted` all of them."""
+    dataset, manifest = rewrite.dataset, rewrite.parent
     gone = find_lines(rewrite, set(wanted))
-    if manifest["key_check"] != keys.check and not all(gone.lines[value] for value in values):
+    if manifest["key_check"] != keys.check and not all(gone.lines[one] for one in wanted):
         raise _other_key(dataset)
     if gone.said[Outcome.EVAL] and manifest["key_check"] != keys.check:
         raise _other_key(dataset)
@@ -145,17 +153,21 @@ def forget_groups(dataset: Dataset, given: Sequence[str], keys: Keys) -> dict[st
     trial = dataset.storage.exists(dataset.uri("trial"))
     dataset.storage.remove(dataset.uri("trial"))  # a sample of the same logs, which the next trial replaces anyway
     uncommitted = remove_uncommitted(dataset)  # a gate may have set records of theirs aside
+    strange = {
+        number: set(digests)
+        for number, digests in enumerate(readings, 1)
+        if not any(gone.lines[digest] for digest in digests) and not suppressed & set(digests)
+    }
+    elsewhere = _kept_elsewhere(rewrite, set().union(*strange.values()))
+    older = [number for number, digests in strange.items() if any(digests & there for there in elsewhere.values())]
     return {
         "dataset": dataset.root,
         "snapshot": manifest["snapshot"],
         "plan": manifest["plan"],
         "committed": manifest["plan"] == rewrite.plan,
-        "given": len(values),
-        "unknown": [
-            number
-            for number, digests in enumerate(readings, 1)
-            if not any(gone.lines[digest] for digest in digests) and not suppressed & set(digests)
-        ],
+        "given": len(readings),
+        "unknown": [number for number in strange if number not in older],
+        "only_in_older": {"given": older, "snapshots": list(elsewhere)},
         "groups": [digest for digest in wanted if gone.lines[digest]],
         "suppressed": len(suppressed | set(wanted)),
         "removed": removed,
@@ -192,6 +204,22 @@ def _other_key(dataset: Dataset) -> UsageError:
 def _numbers(dataset: Dataset) -> list[int]:
     names = dataset.storage.names(dataset.uri("snapshots"))
     return [int(name[:6]) for name in names if re.fullmatch(r"\d{6}\.json", name, re.ASCII)]
+
+
+def _kept_elsewhere(rewrite: Rewrite, groups: set[str]) -> dict[int, set[str]]:
+    """Those of the groups that kept snapshots hold lines of in files that the newest does not list, by their numbers: what was
+    rolled back, or left out by a rebuild."""
+    dataset = rewrite.dataset
+    seen = {one["path"] for one in rewrite.parent["files"]}
+    found: dict[int, set[str]] = {}
+    for number, manifest in kept_snapshots(dataset).items() if groups else ():
+        for entry in manifest["files"]:
+            if entry["kind"] == "lineage" and entry["path"] not in seen:
+                with contextlib.suppress(UsageError):  # another process expires it
+                    there = groups.intersection(read_columns(dataset, entry, ["group"]).column("group").to_pylist())
+                    if there:
+                        found.setdefault(number, set()).update(there)
+    return found
 
 
 def find_lines(rewrite: Rewrite, groups: set[str]) -> Gone:

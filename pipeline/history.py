@@ -12,20 +12,22 @@ from __future__ import annotations
 import contextlib
 import io
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import OvertakenError, UsageError
 from pipeline.members import Members, data_files, firsts, read_ids
-from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts
+from pipeline.snapshots import CORRECTIONS, Dataset, add_accounts, origin_of
 from transforms.canonical import canonical_json
 from transforms.exact import ids_of
 from transforms.hashing import content_digest
-from transforms.reasons import SPLITS
+from transforms.reasons import SPLITS, Drop
 from transforms.storage import Stored
 
 MOST_IDS = 20  # of moved records shown
@@ -241,17 +243,70 @@ def pinned_numbers(pins: Iterable[Stored], since: float) -> set[int]:
 
 def consumed(dataset: Dataset, manifest: Mapping[str, Any], *, corrections: bool = True) -> set[str]:
     """Digests of the inputs that the live snapshots were made of, files of corrections among them or not."""
-    known: set[str] = set()
+    rows = _inputs(dataset, manifest, ["digest", "kind"])
+    return {one["digest"] for one in rows if one["digest"] and (corrections or one["kind"] != CORRECTIONS)}
+
+
+def _inputs(dataset: Dataset, manifest: Mapping[str, Any], columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of the inputs; decisions that were applied by hand, and logs of which only eval's lines are left, have no digest."""
     for uri in dataset.files(manifest, "inputs"):
         # Without threads: Arrow aborts a process that ends, as a rollback does then, while it starts some.
         parquet = pq.ParquetFile(io.BytesIO(dataset.storage.read(uri)))
-        table = parquet.read(["digest", "kind"], use_threads=False)
-        known.update(
-            digest
-            for digest, kind in zip(table.column("digest").to_pylist(), table.column("kind").to_pylist(), strict=True)
-            if corrections or kind != CORRECTIONS
-        )
-    return known - {""}  # decisions that were applied by hand
+        yield from parquet.read(columns, use_threads=False).to_pylist()
+
+
+def empty_inputs(dataset: Dataset, manifest: Manifest) -> list[str]:
+    """Names of the logs that a run took in, or read again, and that have no line or blank ones alone."""
+    number = manifest["snapshot"]
+    own = [one for one in manifest["files"] if one["kind"] == "inputs" and int(origin_of(one["path"])) == number]
+    rows = _inputs(dataset, {"files": own}, ["shard", "digest", "read"])
+    return [one["shard"] for one in rows if one["digest"] and not one["read"]]
+
+
+def outgrown(dataset: Dataset, manifest: Mapping[str, Any], found: Collection[str]) -> set[str]:
+    """Digests of the consumed logs that are not among `found`, but whose every line is in one that is: a log that grew is
+    consumed once in each of its states, and only the newest is there.
+
+    Lines are compared as the lineage knows them, since a log of the same name may be another by now: by the source of their
+    records. The last line of the older state may have been cut then. Lines that were forgotten are not looked at.
+    """
+    rows = list(_inputs(dataset, manifest, ["shard", "digest", "kind", "read", "blank"]))
+    there = {one["shard"]: one["read"] + one["blank"] for one in rows if one["digest"] in found}
+    older = [
+        one
+        for one in rows
+        if one["digest"] and one["digest"] not in found and one["kind"] != CORRECTIONS
+        if one["read"] + one["blank"] <= there.get(one["shard"], -1)
+    ]
+    if not older:
+        return set()
+    names = pa.array(sorted({one["shard"] for one in older}), pa.string())
+    tables = []
+    for uri in dataset.files(manifest, "lineage"):
+        with dataset.storage.open(uri) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(columns=["shard", "line", "reasons", "id", "source_id"]):
+                tables.append(pa.Table.from_batches([batch.filter(pc.is_in(batch.column("shard"), value_set=names))]))
+    lines = pa.concat_tables(tables)
+    said = pc.coalesce(lines.column("source_id"), lines.column("id"))
+    lines = pa.table({"shard": lines.column("shard"), "line": lines.column("line"), "said": said}).filter(
+        pc.not_equal(pc.binary_join(lines.column("reasons"), ","), Drop.FORGOTTEN.value)
+    )
+    torn = _torn(lines)
+    cut = torn - _torn(lines.filter(pc.is_valid(lines.column("said"))))
+    last = {(one["shard"], one["read"] + one["blank"]) for one in older}
+    return {
+        one["digest"]
+        for one in older
+        if not any(shard == one["shard"] and (shard, line) not in cut & last for shard, line in torn)
+    }
+
+
+def _torn(lines: pa.Table) -> set[tuple[str, int]]:
+    """(shard, line) of the lines that say several things."""
+    every = pc.CountOptions(mode="all")
+    counts = lines.group_by(["shard", "line"], use_threads=False).aggregate([("said", "count_distinct", every)])
+    several = counts.filter(pc.greater(counts.column("said_count_distinct"), 1))
+    return set(zip(several.column("shard").to_pylist(), several.column("line").to_pylist(), strict=True))
 
 
 def freed_inputs(dataset: Dataset, before: Manifest, after: Manifest) -> int:

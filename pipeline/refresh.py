@@ -18,7 +18,7 @@ import yaml
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.history import consumed, left_index
+from pipeline.history import consumed, left_index, outgrown
 from pipeline.plan import REBUILD, Base, input_digest, versions
 from pipeline.snapshots import SCHEMA_VERSION, Dataset
 from transforms.decided import DECIDED, find_decided
@@ -106,7 +106,8 @@ def start_refresh(
     new = [file for file in files if input_digest(file[0], keys) not in known]
     if rebuild:
         logs = consumed(dataset, manifest, corrections=False)
-        _check_complete(len(logs), len(old), accept=accept)
+        grown = outgrown(dataset, manifest, {input_digest(file, keys) for file, _ in old})
+        _check_complete(len(logs - grown), len(old), accept=accept)
         if new:
             warnings.append(f"{len(new)} inputs are new; a rebuild leaves them to the next run")
     base = base_of(dataset, manifest, config, date, rebuild=rebuild)

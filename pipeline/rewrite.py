@@ -54,7 +54,11 @@ class Copied:
 
 
 class Rewrite:
-    """The next snapshot in the making. `files` are its live files so far: those of the newest, but for what was copied."""
+    """The next snapshot in the making. `files` are its live files so far: those of the newest, but for what was copied.
+
+    As a context it turns what fails into OvertakenError where another run has committed meanwhile: that removes, or a `forget`
+    does, what this one wrote, and an error of its own is about a dataset that is no longer the newest.
+    """
 
     def __init__(self, dataset: Dataset, operation: str, arguments: Any) -> None:
         """`arguments` are what decides the outcome beside the newest snapshot. Raises UsageError where there is none."""
@@ -71,6 +75,17 @@ class Rewrite:
         self.deltas: dict[str, Counter[str]] = {}  # what changed in the accounts, by input shard
         self.removed_lines: set[bytes] = set()  # digests of JSONL lines that copies left out
         self._work = dataset.uri("work", self.plan)
+        self._committed = False
+
+    def __enter__(self) -> Rewrite:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not self._committed and self.dataset.latest() >= self.number:
+            raise self._overtaken() from None
+
+    def _overtaken(self) -> OvertakenError:
+        return OvertakenError(f"another run committed snapshot {self.number:06d} first", "run again")
 
     def of_kind(self, kind: str, split: str | None = None) -> list[Entry]:
         """The live files of a kind, and split."""
@@ -224,7 +239,7 @@ class Rewrite:
         }
         if added is not None:
             manifest["versions"] = versions()  # those that the newest records were made with; else they stay
-        self.dataset.commit(manifest)
+        self._committed = self.dataset.commit(manifest)
         return self.finish()
 
     def finish(self) -> dict[str, Any]:
@@ -232,7 +247,8 @@ class Rewrite:
         dataset = self.dataset
         manifest = dataset.manifest(self.number)
         if manifest["plan"] != self.plan:
-            raise OvertakenError(f"another run committed snapshot {self.number:06d} first", "run again")
+            raise self._overtaken()
+        self._committed = True  # by a twin, if not by this one
         dataset.derive()
         for folder in ("data", "jsonl", "lineage", "index"):
             dataset.storage.remove_temporary(dataset.uri(folder, self.name))

@@ -39,7 +39,7 @@ from pipeline.templates import human_bytes
 from transforms.hashing import Keys, content_digest
 from transforms.once import Work, place_of
 from transforms.read import LineReader
-from transforms.storage import Storage, join
+from transforms.storage import DamageFault, Storage, join
 
 # Bytes that a run holds at its peak, as a multiple of the unpacked input: measured 2.1 and less, see benchmarks/pipeline.py.
 WORK_FACTOR = 1.0
@@ -280,7 +280,7 @@ def execute(
     )
     try:
         _run(job, pipeline, options, Work(storage, work), console)
-    except RunFailed:
+    except (RunFailed, UsageError):
         if prepared.dataset.latest() < plan.number:
             raise  # else another run committed, and took the work folder with it
     if is_left(options):
@@ -316,9 +316,18 @@ def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work
                 f"the run failed: {told}: a store, or a folder, denies access",
                 "give the credentials the rights that deploy/policies names, and run again: it resumes",
             ) from None
+        if told.endswith(DamageFault.SAID) and _is_there(job, told.removesuffix(DamageFault.SAID)):
+            raise UsageError(f"the run failed: {told}", f"corpusmill verify {job.output}") from None
         raise RunFailed(
             f"the run failed: {told}", "the run committed nothing; what is done is kept, running again resumes"
         ) from None
+
+
+def _is_there(job: Job, path: str) -> bool:
+    """Whether a file of the dataset is there, or should be: not where `expire` took it, after which a run goes on."""
+    dataset = Dataset(job.storage, job.output)
+    listed = any(one["path"] == path for one in dataset.manifest()["files"])
+    return listed or job.storage.exists(dataset.uri(path))
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

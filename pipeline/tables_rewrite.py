@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -33,9 +33,17 @@ def forget_table(certificate: Mapping[str, Any]) -> Iterable[Table | Text]:
     for digest in certificate["groups"]:
         yield Text(f"group    {digest}")
     if certificate["unknown"]:
-        which = ", ".join(f"{one:,}" for one in certificate["unknown"][:20])
-        yield Text(f"not known here, suppressed all the same: number {which}{' …' if len(certificate['unknown']) > 20 else ''} "
-                   "of those given", style="yellow")  # fmt: skip
+        yield Text(
+            f"not known here, suppressed all the same: number {_numbers(certificate['unknown'])} of those given",
+            style="yellow",
+        )
+    if certificate["only_in_older"]["given"]:
+        given, snapshots = (_numbers(certificate["only_in_older"][name]) for name in ("given", "snapshots"))
+        yield Text(
+            f"suppressed, and known only by what the dataset is not made of any more, in snapshots that are kept ({snapshots}): "
+            f"number {given} of those given",
+            style="yellow",
+        )
     if certificate["trial_removed"]:
         yield Text("the folder trial/ was removed too")
     if certificate["uncommitted_removed"]:
@@ -75,6 +83,10 @@ def compact_table(done: Mapping[str, Any]) -> Iterable[Table | Text]:
     for name, count in done["merged"].items():
         table.add_row(name.replace("_", " "), f"{count:,} small files merged")
     yield table
+
+
+def _numbers(some: Sequence[int]) -> str:
+    return ", ".join(f"{one:,}" for one in some[:20]) + (" …" if len(some) > 20 else "")
 
 
 def _cost(cost: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.history import ancestors, kept_snapshots
-from pipeline.snapshots import Dataset, origin_of
+from pipeline.snapshots import CORRECTIONS, Dataset, origin_of
 from transforms.reasons import MEANING, SPLITS, Drop, Outcome, Reason
 
 _NEAR = {Drop.NEAR_EVAL: "eval", Drop.NEAR_VAL: "val", Drop.NEAR_TRAIN: "train"}
@@ -24,8 +24,8 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     """The lineage rows of an id, or of a line given as SHARD:LINE, with the snapshot that took the line in.
 
     Of an id its own lines come first, then those that gave way to it, `MOST` at most in all; a kept record
-    says in `gave_way` how many did, one that is left out in `repeats` whether the record that it names is so too. Raises
-    UsageError, which says why, where there is no row.
+    says in `gave_way` how many did, one that is left out in `repeats` whether the record that it names is so too, one that
+    is superseded in `decided` what human decisions came to. Raises UsageError, which says why, where there is no row.
     """
     manifest = dataset.manifest()
     by_id = bool(_ID.fullmatch(what))
@@ -53,6 +53,7 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
     batches = (batch for _, batch in _lineage(dataset, manifest))
     counts = count_followers(batches, {one["id"] for one in fates if one["outcome"] in SPLITS})
     gone = _left_out(dataset, manifest, {one["kept_id"] for one in fates if _is_near(one) and one["kept_id"]})
+    came_to = _came_to(dataset, manifest, [one for one in fates if _is_superseded(one)])
     took_in = _took_in(dataset, manifest)
     told = (
         {
@@ -60,6 +61,7 @@ def find_fates(dataset: Dataset, what: str) -> list[dict[str, Any]]:
             "snapshot": took_in.get(one["shard"], one["snapshot"]),
             "gave_way": counts.get(one["id"]) if one["outcome"] in SPLITS else None,
             "repeats": one["kept_id"] in gone if _is_near(one) and one["kept_id"] else None,
+            "decided": came_to[one["id"], one["kept_id"]] if _is_superseded(one) else None,
         }
         for one in fates
     )
@@ -99,6 +101,45 @@ def _left_out(dataset: Dataset, manifest: Mapping[str, Any], ids: Collection[str
     return found
 
 
+def _is_superseded(fate: Mapping[str, Any]) -> bool:
+    """Whether a human decision replaced or cut the record of a line."""
+    return bool(fate["reasons"] == [Drop.SUPERSEDED])
+
+
+def _came_to(
+    dataset: Dataset, manifest: Mapping[str, Any], fates: Iterable[Mapping[str, Any]]
+) -> dict[tuple[str, str | None], dict[str, Any]]:
+    """For the `id` and `kept_id` of each superseded line: `by`, the last record that human decisions put in its place, None
+    for none or one that was forgotten; and whether that was `cut`, None where it can't be told.
+
+    A record that was cut names itself or, by the line that it came in by, none; so does one whose successor was forgotten.
+    """
+    named = {(one["id"], one["kept_id"]) for one in fates}
+    known: dict[str, str | None] = {}  # of each record that is superseded whom it names
+    wanted = {by for _, by in named if by}
+    while wanted:
+        asked = pa.array(sorted(wanted), pa.string())
+        found: dict[str, str | None] = {}
+        for _, batch in _lineage(dataset, manifest):
+            rows = batch.filter(pc.is_in(batch.column("id"), value_set=asked)).select(["id", "reasons", "kept_id"])
+            found |= {one["id"]: one["kept_id"] for one in rows.to_pylist() if _is_superseded(one)}
+        known |= found
+        wanted = {by for by in found.values() if by} - known.keys()
+    forgotten = any(one["kind"] == "suppressed" for one in manifest["files"])
+    return {pair: _follow(*pair, known, forgotten) for pair in named}
+
+
+def _follow(one: str, by: str | None, known: Mapping[str, str | None], forgotten: bool) -> dict[str, Any]:
+    """`by` and `cut` of a superseded record that names `by`; `forgotten` where people were."""
+    seen = [one]
+    while by is not None and by not in seen:
+        seen.append(by)
+        if by not in known:
+            return {"by": by, "cut": False}
+        by = known[by]
+    return {"by": seen[-1] if len(seen) > 1 else None, "cut": None if by is None and forgotten else True}
+
+
 def _is_named(name: str, shard: str) -> bool:
     """Whether SHARD, or the end of a path, names an input."""
     return name == shard or name.endswith("/" + shard.lstrip("/"))
@@ -116,13 +157,17 @@ def _unknown_id(dataset: Dataset, manifest: dict[str, Any], what: str) -> UsageE
 
 
 def _unknown_line(dataset: Dataset, manifest: dict[str, Any], shard: str, line: int) -> UsageError:
-    """Why the lineage has no such line, from the accounts of the inputs."""
+    """Why the lineage has no such line, from the accounts of the inputs: of a log that grew the longest, and none of eval's lines,
+    which a rebuild takes over beside those of the log."""
     known = [one for one in _inputs(dataset, manifest) if _is_named(one["shard"], shard)]
     if known:
-        lines = sum(one["read"] + one["blank"] for one in known)
+        whole = [one for one in known if one["digest"] or one["kind"] == CORRECTIONS]
+        longest = max(whole, key=lambda one: one["read"] + one["blank"], default=None)
         return UsageError(
             f"{shard} was taken in, but its lineage has no line {line}",
-            f"it has {lines:,} lines, {sum(one['blank'] for one in known):,} of them blank; blank ones have no fate",
+            f"it has {longest['read'] + longest['blank']:,} lines, {longest['blank']:,} of them blank; blank ones have no fate"
+            if longest
+            else "a rebuild went on without it: only its lines that came into eval are known",
         )
     for other in _undone(dataset, manifest):
         if any(_is_named(one["shard"], shard) for one in _inputs(dataset, other)):
@@ -158,16 +203,16 @@ def _took_in(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def explain(fate: Mapping[str, Any]) -> str:
-    """What a lineage row, with `gave_way` and `repeats`, says in a sentence."""
+    """What a lineage row, with `gave_way`, `repeats` and `decided`, says in a sentence."""
     outcome, reasons = fate["outcome"], fate["reasons"]
     if outcome == Outcome.QUARANTINED:
         return "quarantined: " + "; ".join(MEANING[Reason(reason)] for reason in reasons)
+    if _is_superseded(fate):
+        return "left out: " + _decision(**fate["decided"])
     if outcome == Outcome.DROPPED:
         said = "left out: " + "; ".join(MEANING[Drop(reason)] for reason in reasons)
         if fate["kept_id"] is None:
             return said
-        if reasons == [Drop.SUPERSEDED]:
-            return f"{said}: {fate['kept_id']} stands in its place"
         named = f"{fate['kept_id']} (similarity {fate['similarity']:.3f})"
         if fate["repeats"] or not _is_near(fate):
             return f"left out ({reasons[0]}): it is a near-duplicate of {named}, which was left out"
@@ -178,6 +223,14 @@ def explain(fate: Mapping[str, Any]) -> str:
             return f"gave way to {named}, of which it is an exact copy"
         return f"gave way to {named}, of which it is a near-duplicate (similarity {fate['similarity']:.3f})"
     return f"kept, in {outcome}" + _followed(fate["gave_way"])
+
+
+def _decision(by: str | None, cut: bool | None) -> str:
+    """What human decisions came to."""
+    if cut is False:
+        return f"a human decision replaced it: {by} stands in its place"
+    said = f"a human decision cut {by}, which stood in its place" if by else "a human decision cut it"
+    return said if cut else f"{said}, or replaced it by a record that was forgotten"
 
 
 def _followed(gave_way: Mapping[str, Any]) -> str:

@@ -357,6 +357,49 @@ def test_what_a_rebuild_went_on_without_is_new_when_it_is_back(nights, tmp_path)
     assert mill("verify", out) == 0
 
 
+def test_logs_without_a_line_are_taken_in_with_a_warning(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    shutil.copytree(nights / "out", out)
+    write_lines(logs / "2026-11-04.jsonl", [said(random.Random(4), user=1)])
+    assert night(out, logs, "2026-11-04") == 0
+    assert "there is no line in" not in capsys.readouterr().err
+    for name, content in (("05", b""), ("05-b", b"\n \n"), ("05-c", b"{}\n"), ("05-d", b""), ("05-e", b"\n")):
+        (logs / f"2026-11-{name}.jsonl").write_bytes(content)
+    assert night(out, logs, "2026-11-05", "--accept") == 0
+    named = ", ".join(f"{logs}/2026-11-05{name}.jsonl" for name in ("-b", "-d", "-e"))
+    assert f"warning: there is no line in {named} and 1 more" in " ".join(capsys.readouterr().err.split())
+    assert night(out, logs, "2026-11-05", "--accept") == 0
+    assert "nothing new" in capsys.readouterr().err
+
+
+def test_a_log_that_grew_is_there_for_a_rebuild_and_one_that_was_replaced_is_not(nights, tmp_path, capsys):
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    shutil.copytree(nights / "logs", logs)
+    grown = logs / "2026-11-03.jsonl"
+    whole = grown.read_bytes()
+    everything = ["run", "--input", logs, "--output", out, *GROUPED]
+    for size in (len(whole) // 3, len(whole) // 2, len(whole)):  # cut within a line
+        grown.write_bytes(whole[:size])
+        assert mill(*everything) == 0
+    before = splits(out, 3)
+    changed = [*everything, "--set", "validate.max_chars=100000"]
+    lines = whole.splitlines(keepends=True)
+    for rebuild in ([*everything], [*changed, "--rebuild"]):
+        assert mill(*rebuild) == 0
+        capsys.readouterr()
+        for name in ("2026-11-01.jsonl", "2026-11-03.jsonl"):  # the lines of one, not of all that was read
+            assert mill("why", out, f"{name}:0") == 2
+            assert f"it has {len((logs / name).read_bytes().splitlines())} lines, 0 of" in capsys.readouterr().err
+    assert splits(out, 4).items() >= before.items()
+    for number, other in enumerate((lines[1:] + lines[:1], lines[1:]), 1):  # other lines in their places; fewer lines
+        grown.write_bytes(b"".join(other))
+        assert mill(*changed) == 0
+        capsys.readouterr()
+        assert mill(*everything, "--set", "validate.max_chars=100001", "--rebuild") == 2
+        assert f"{number} of the {3 + number} inputs" in capsys.readouterr().err
+    assert mill("verify", out) == 0
+
+
 def test_eval_is_filled_until_it_has_its_records(tmp_path):
     chooser = random.Random(8)
     for day in (1, 2, 3):

@@ -1,5 +1,7 @@
 """Why: fates from a lineage that is made here."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -75,6 +77,40 @@ def test_what_is_left_out_names_whom_it_resembles_or_repeats(dataset):
     assert like["explanation"].endswith(f": it resembles {EXACT_ONLY} (similarity 0.750), which was put in val")
     assert again["explanation"] == like["explanation"]
     assert repeats["explanation"].endswith(f": it is a near-duplicate of {LIKE} (similarity 0.900), which was left out")
+
+
+def with_fates(dataset, monkeypatch, rows, *more):
+    """The dataset with other lineage, and more files."""
+    path = "lineage/000002-x/part-0.parquet"
+    Path(dataset.uri("lineage/000002-x")).mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, LINEAGE), dataset.uri(path))
+    files = [{"kind": "lineage", "path": path}, *more]
+    monkeypatch.setattr(Dataset, "manifest", lambda *_: {"snapshot": 2, "files": files})
+
+
+def test_what_a_human_decided_on_says_what_came_of_it_in_the_end(dataset, monkeypatch):
+    first, second, third, cut, other, gone = (digit * 32 for digit in "012345")
+    rows = [
+        fate(1, first, "dropped", ["superseded"], second),
+        fate(2, second, "dropped", ["superseded"], third),
+        fate(3, third, "val"),
+        fate(4, cut, "dropped", ["superseded"]),
+        fate(5, cut, "dropped", ["superseded"], cut),  # a copy that came later
+        fate(6, other, "dropped", ["superseded"], gone),
+        fate(7, gone, "dropped", ["superseded"]),
+    ]
+    with_fates(dataset, monkeypatch, rows)
+
+    def said(line):
+        (found,) = find_fates(dataset, f"a.jsonl:{line}")
+        return found["explanation"].removeprefix("left out: a human decision ")
+
+    stands = f"replaced it: {third} stands in its place"
+    beside = f"cut {gone}, which stood in its place"
+    assert [said(line) for line in range(1, 8) if line != 3] == [stands, stands, "cut it", "cut it", beside, "cut it"]
+    with_fates(dataset, monkeypatch, rows, {"kind": "suppressed", "path": "snapshots/000002-suppressed.parquet"})
+    unsure = ", or replaced it by a record that was forgotten"
+    assert [said(line) for line in (1, 4, 5, 6)] == [stands, "cut it" + unsure, "cut it", beside + unsure]
 
 
 def test_every_fate_can_be_shown(dataset):

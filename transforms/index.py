@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from transforms.bands import BANDS, refs_of
 from transforms.exact import distinct, id_words
 from transforms.parts import ALL, Asked, pack_part, unpack_part, words_of
-from transforms.storage import Storage, join
+from transforms.storage import DamageFault, Storage, join
 from transforms.verify import SKETCHES
 from transforms.write import Written, file_digest, shard_name
 
@@ -112,7 +112,7 @@ def parts_to_merge(kind: str, number: int, count: int, small: Mapping[str, int])
 
 @dataclass(frozen=True)
 class Index:
-    """The index of all live snapshots of a dataset."""
+    """The index of all live snapshots of a dataset. Reading it raises DamageFault where a part is missing or damaged."""
 
     storage: Storage
     root: str
@@ -147,10 +147,16 @@ class Index:
                 yield self._part(part, ALL)
 
     def _part(self, part: Part, asked: Asked) -> pa.Table:
-        """The rows of a part that are asked for."""
-        uri = join(self.root, part.path)
-        with self.storage.open(uri) as stream:
-            rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked)
+        """The rows of a part that are asked for. Raises DamageFault."""
+        try:
+            with self.storage.open(join(self.root, part.path)) as stream:
+                rows = unpack_part(part.kind, stream, _KEYS[part.kind], asked)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            raise DamageFault(part.path) from None
+        except OSError as error:
+            if type(error) is not OSError or error.errno is not None:  # Arrow's own say neither
+                raise
+            raise DamageFault(part.path) from None
         schema = SCHEMAS[part.kind]
         for field in list(schema)[rows.num_columns :]:  # of a file that is older than a column
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))

@@ -45,6 +45,19 @@ _CONFLICTS, _CONFLICT_SECONDS = 50, 0.1  # tries, where another creator is under
 _RECORDS = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|zst|zstd|bz2))?$")
 
 
+class DamageFault(RuntimeError):
+    """A file that the mill wrote is missing or damaged: says its path below the dataset, and nothing of what is in it."""
+
+    SAID = " is missing or damaged"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path + self.SAID)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[DamageFault], tuple[str]]:
+        return DamageFault, (self.path,)
+
+
 @dataclass(frozen=True)
 class Found:
     """A file as it was listed: `etag` changes when the content does."""
