@@ -207,8 +207,12 @@ _NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
 _END_OF_LINE = re.compile(r"[\"'`]{0,3}[ \t.,]*(?:$|\r?\n)")
 _CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
-_MASK = re.compile(r"[*•.xX#_\-]+$")
-_STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
+_MASK = re.compile(r"[({\[]?[*•.xX#_\-]+$")
+_STAND_IN = re.compile(
+    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$"
+    r"|(?=[^%{]*[%{])(?:%[sdr]|%\(\w{1,40}\)[sdr]|\{[^{}]*\}|[^\w%{}]|_)+$"  # `%s.%s`, `{}/{}`
+)
+_OPENED = re.compile(r"[(\[][A-Za-z_ \-]+$|\{@?[A-Za-z_][\w.]*(?:[!:(\[]|\}|$)")  # `[REDACTED`, `{password!r`
 _ORDINARY_WORDS = (
     "string str text null none nil true false undefined required optional password passwd pwd pass secret "
     "token value invalid incorrect missing bytes varchar char any object number boolean int integer empty "
@@ -251,19 +255,59 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
-        tight = text[slice(*spans[link])] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
-        if _plausible(one.entity, kept, bool(quote), tight) and not (one.loose and not quote and _is_loose(kept)):
+        linked = text[slice(*spans[link])]
+        tight = linked == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
+        loose = (one.loose and not quote) or linked == "=="
+        if not _plausible(one.entity, kept, bool(quote), tight) or (loose and _is_loose(kept)):
+            continue
+        if not _misread(text, spans[0][0], spans[link], start, quote, kept):
             yield Finding(start, end, one.entity, 0.8, True)
 
 
 _CALLED = (")", ",", "(")
+_AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
+_UNJOINED = re.compile(r"[\W_]+")
+_FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")
+_BARE_PASS = re.compile(r"(?i)[^a-z]?pass(?![a-z])")
+_VERB = re.compile(r"(?i)\b(?:to|will|can|could|should|must|may|not|we|you)$")
+_ONE_DASH = re.compile(r"(?:^|[^\w\-])-[a-z]+(?:-[a-z]+){0,3}$")
+_PROMPT = re.compile(r"(?:^|[\s(\[{=,:+>])[fbru]{0,2}(?P<quote>\\{0,3}[\"'])[\w \t.\-$#*>]{0,64}$")
+
+
+def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
+    """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
+    called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
+    if _speaks_of_itself(called, value):
+        return True
+    if _BARE_PASS.match(text, begin):
+        before = text[max(0, begin - 32) : begin]
+        if text[slice(*link)].casefold() == "to" or (text[begin].isspace() and _VERB.search(before)):
+            return True  # `pass to …`, `to pass: …`
+        if text[begin] == "-" and value.isalpha() and _ONE_DASH.search(before):
+            return True  # `-debug-pass=Structure`
+    # `print("password: ", …)`: the quote closes what it stands in.
+    if not quote or value[0] not in " ),.;:+]}%" or quote in text[begin : start - len(quote)]:
+        return False
+    prompt = _PROMPT.search(text[max(0, begin - 80) : begin])
+    return prompt is not None and prompt["quote"] == quote
+
+
+def _speaks_of_itself(name: str, value: str) -> bool:
+    """A name given as its own value, and the current folder, which shells call PWD.
+
+    >>> _speaks_of_itself("change_password", "CHANGE_PASSWORD"), _speaks_of_itself("oldpwd", "/home")
+    (True, True)
+    """
+    joined = _UNJOINED.sub("", name)
+    own = joined != "" and joined == _UNJOINED.sub("", value.casefold())
+    return own or (name in ("pwd", "oldpwd") and _FOLDER.match(value) is not None)
 
 
 def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:
     """The value that ends at `end`, to the opening of its quotes if it is closed between there and `linked`, or a space."""
     first = max(0, end - 128)
     if quote := text[end:linked]:
-        start = text.rfind(_OPENED.get(quote, quote), first, end) + 1
+        start = text.rfind(_OPENING.get(quote, quote), first, end) + 1
         value = text[start:end] if start else ""
     else:
         value = re.split(rf"[\s{UNSPACED}]", text[first:end])[-1].lstrip("([{*")
@@ -272,7 +316,7 @@ def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Find
         yield Finding(start, end, entity, 0.8, True)
 
 
-_OPENED = {closing: opening for opening, closing in _CLOSING.items()}
+_OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
 
 def _read(text: str, start: int, quote: str) -> re.Match[str] | None:
@@ -310,7 +354,7 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
         return bool(_TOKEN_VALUE.match(value)) and keylike(value) and (quoted or not _CODE.match(value))
     if quoted:
         return len(value) >= 3 and not (" " in value and _SENTENCE.search(value)) and not _ONLY_WRITTEN.fullmatch(value)
-    if len(value) < 4 or _CODE.match(value):
+    if len(value) < 4 or _CODE.match(value) or _OPENED.match(value):
         return False
     return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
 
@@ -355,6 +399,8 @@ def secret_field(key: str, value: str) -> str | None:
     ('PASSWORD', 'API_KEY', None)
     """
     value = value.strip()
+    if _speaks_of_itself(key.casefold(), value):
+        return None
     if _STRONG_NAME.search(key):
         return "PASSWORD" if _plausible("PASSWORD", value, True, False) else None
     if _WEAK_NAME.search(key):
