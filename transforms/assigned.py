@@ -236,6 +236,9 @@ _NO_SECRET = re.compile(
     r"|(?i:step|page|type|field|phase|level|option|screen|chapter|section|version|error|example|table|figure|question|rule)"
     r"[0-9]{1,3}$"
 )
+_VARIABLE = re.compile(  # `Ed25519PrivateKey`, `s3_connection`
+    r"[A-Za-z_][\w.]*[a-z0-9](?:Key|Token|Secret|Credential)(?:s|Types?)?$|(?:[a-z]+[0-9]?_)+[a-z]{3,}[0-9]?$"
+)
 _LOOSE_LEAST = 6  # characters of a value that is linked loosely
 
 
@@ -351,7 +354,8 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     if value.strip(" :").casefold() in _ORDINARY or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
         return False
     if entity == "API_KEY":
-        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and (quoted or not _CODE.match(value))
+        code = not quoted and (_CODE.match(value) or _VARIABLE.match(value))
+        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and not code
     if quoted:
         return len(value) >= 3 and not (" " in value and _SENTENCE.search(value)) and not _ONLY_WRITTEN.fullmatch(value)
     if len(value) < 4 or _CODE.match(value) or _OPENED.match(value):
