@@ -220,7 +220,16 @@ _ORDINARY_WORDS = (
     "kennwort wachtwoord contraseña contrasena senha passord adgangskode hasło lösenord пароль erforderlich "
     "verplicht obligatoire requis obligatorio requerido requerida obrigatório обязательно"
 )
-_ORDINARY = frozenset([*_ORDINARY_WORDS.split(), "mot de passe"])
+# What everybody knows, and names of products: a password that goes is looked for in all of the record.
+_WELL_KNOWN = (
+    "admin administrator root toor guest user username usr login test tester testing demo sample example default "
+    "changeme changeit change_me student teacher welcome hello world foo bar baz foobar anonymous nobody localhost "
+    "postgres postgresql mysql mariadb mongo mongodb redis rabbitmq oracle sqlserver mssql sqlite cassandra neo4j "
+    "couchdb influxdb clickhouse elastic elasticsearch kibana grafana prometheus kafka minio minioadmin wordpress "
+    "drupal joomla magento nextcloud nginx apache tomcat jenkins docker kubernetes vagrant ansible git github gitlab "
+    "airflow superset keycloak django flask laravel spring rails python java linux ubuntu debian raspberry"
+)
+_ORDINARY = frozenset([*_ORDINARY_WORDS.split(), *_WELL_KNOWN.split(), "mot de passe"])
 _SENTENCE = re.compile(
     r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot|passwort|bitte|ihr|dein|contraseña"
     r"|introdu[cz]\w+|ingresa\w*|senha|digite|mot de passe|veuillez|votre|entrez|wachtwoord|voer|пароль|введите)\b"
@@ -280,7 +289,7 @@ _PROMPT = re.compile(r"(?:^|[\s(\[{=,:+>])[fbru]{0,2}(?P<quote>\\{0,3}[\"'])[\w 
 def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
     """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
     called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
-    if _speaks_of_itself(called, value):
+    if _speaks_of_itself(called, value) or _is_user(text, start, value):
         return True
     if _BARE_PASS.match(text, begin):
         before = text[max(0, begin - 32) : begin]
@@ -304,6 +313,32 @@ def _speaks_of_itself(name: str, value: str) -> bool:
     joined = _UNJOINED.sub("", name)
     own = joined != "" and joined == _UNJOINED.sub("", value.casefold())
     return own or (name in ("pwd", "oldpwd") and _FOLDER.match(value) is not None)
+
+
+_USER = re.compile(r"(?i)(?:user(?:[_\- ]?name)?|login|uid|(?:^|\s)-u)(?:[\\\"'`\s:=(>]|\bis\b){1,12}$")
+_BESIDE = 160  # characters before and after a password in which its user may be named
+
+
+def _is_user(text: str, start: int, value: str) -> bool:
+    """The `value` at `start` is the user's name too, which stands beside it.
+
+    >>> _is_user("user=wiki password=wiki", 19, "wiki"), _is_user("user=wikis password=wiki", 20, "wiki")
+    (True, False)
+    """
+    first, last = max(0, start - _BESIDE), start + len(value) + _BESIDE
+    place = text.find(value, first, last)
+    while place >= 0:
+        end = place + len(value)
+        whole = not text[end : end + 1].isalnum()
+        if place != start and whole and _USER.search(text[max(0, place - 32) : place]):
+            return True
+        place = text.find(value, end, last)
+    return False
+
+
+def is_ordinary(value: str) -> bool:
+    """An ordinary word, or what everybody knows: no secret, whatever is said of it."""
+    return value.strip(" :").casefold() in _ORDINARY
 
 
 def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:
@@ -351,7 +386,7 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
     if entity == "PIN":
         return value.isdigit() and 4 <= len(value) <= 8
-    if value.strip(" :").casefold() in _ORDINARY or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
+    if is_ordinary(value) or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
         return False
     if entity == "API_KEY":
         code = not quoted and (_CODE.match(value) or _VARIABLE.match(value))

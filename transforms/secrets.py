@@ -7,7 +7,8 @@ A token is found wherever it ends, before a full stop or comma too. What is reda
 * any other URL with a password: only `user:password` (`https://<URL_CREDENTIALS_1>@host/path`).
 
 Limits: a password, or a key without a known prefix, is found by the name before it (see `assigned`). Unquoted it must
-not look like an ordinary word: `password: correcthorse` stays.
+not look like an ordinary word: `password: correcthorse` stays. So do well-known defaults (`postgres`) and the name of
+the user beside it, since what is found goes from all of the record.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, keylike
+from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, is_ordinary, keylike
 from transforms.gate import Source
 from transforms.placeholders import Finding
 
@@ -183,7 +184,12 @@ _TOKENS = (
 )
 
 _KEYED = (
-    _near("PASSWORD", "sshpass", r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})"),
+    _near(
+        "PASSWORD",
+        "sshpass",
+        r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})",
+        lambda value: not is_ordinary(value),
+    ),
     _near(
         "PASSWORD",
         "mysql mariadb",
