@@ -77,7 +77,7 @@ class Assigned(NamedTuple):
     """Where a value of type `entity` may begin: at the end of `pattern`, within the `quote` that it ends with.
 
     `loose`: what links the name and the value may link it to anything; `line`: the value is a line of its own;
-    `before`: it ends where the pattern begins.
+    `before`: it ends where the pattern begins; `spoken`: nothing links them but a space and the value's quotes.
     Every match holds one of `needles`, case-folded.
     """
 
@@ -87,6 +87,7 @@ class Assigned(NamedTuple):
     loose: bool = False
     line: bool = False
     before: bool = False
+    spoken: bool = False
 
 
 # Letters beyond ASCII in no case but their own: gates know these only.
@@ -94,7 +95,7 @@ _PASS = (
     "password|passwd|passphrase|passcode|pwd|passwort|kennwort|wachtwoord|mot de passe|passord|adgangskode"
     "|contrase(?-i:[nñÑ])a|(?-i:[Пп]арол[ья]|密[码碼]|パスワード|비밀번호)|has(?-i:ł)o|l(?-i:ö)senord"
 )
-_KEYS = (
+KEYS = (
     r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
 )
@@ -152,7 +153,7 @@ _PASS_NEEDLES = (
 )
 ASSIGNED = (
     *_named("PASSWORD", _PASS_NEEDLES, rf"(?:{_PASS}|(?:^|[^a-z])(?:pass|senha))", "pass"),
-    *_named("API_KEY", "key token secret credential", f"(?:{_KEYS})", "key"),
+    *_named("API_KEY", "key token secret credential", f"(?:{KEYS})", "key"),
     _one(
         "PIN",
         "pin",
@@ -169,7 +170,18 @@ ASSIGNED = (
         before=True,
     ),
     # Among all patterns for passwords, these two letters would make the gate's scan take twice as long.
-    _one("PASSWORD", "pw", rf"(?i)(?:^|[^a-z0-9])pw[ \t]?(?P<link>[:=])[ \t*]{{0,4}}{_QUOTE}?", loose=True),
+    _one("PASSWORD", "pw psk", rf"(?i)(?:^|[^a-z0-9])(?:pw|psk)[ \t]?(?P<link>[:=])[ \t*]{{0,4}}{_QUOTE}?", loose=True),
+    Assigned(
+        "PASSWORD",
+        ("password", "passphrase", "passcode"),
+        SecretPattern(rf"(?i)pass(?:word|phrase|code)[ \t]{{1,2}}(?P<link>){_QUOTE}"),
+        spoken=True,
+    ),
+    _one(
+        "PASSWORD",
+        "convertto-securestring",
+        rf"(?i)convertto-securestring(?:[ \t]{{1,4}}-(?:string|asplaintext|force)){{0,3}}[ \t]{{1,4}}(?P<link>){_QUOTE}",
+    ),
     # A netrc file; and what HTTP clients are given.
     _one(
         "PASSWORD",
@@ -183,7 +195,12 @@ ASSIGNED = (
         r"(?i)(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth)\([ \t]?(?:\\{0,3}[\"'][^\"'\n]{1,64}[\"']|[\w.]{1,40}),\s{0,12}"
         rf"(?P<link>){_QUOTE}",
     ),
-    _one("PASSWORD", "password", rf"(?i)\b(?:with|encrypted|login)\s{{1,4}}password\s{{1,4}}(?P<link>){_QUOTE}"),
+    _one(
+        "PASSWORD",
+        "password",
+        r"(?i)\b(?:with|encrypted|login|(?:create|alter)\s{1,4}(?:user|role)\s{1,4}\S{1,64})\s{1,4}password\s{1,4}"
+        rf"(?P<link>){_QUOTE}",
+    ),
     _one(
         "PASSWORD",
         "identified",
@@ -269,14 +286,20 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
             continue
         linked = text[slice(*spans[link])]
         tight = linked == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
-        loose = (one.loose and not quote) or linked == "=="
-        if not _plausible(one.entity, kept, bool(quote), tight) or (loose and _is_loose(kept)):
+        loose = (one.loose and not quote) or linked == "==" or one.spoken
+        if not _plausible(one.entity, kept, bool(quote) and not one.spoken, tight):
+            continue
+        if loose and _is_loose(kept) and not (linked and _DIGITS.fullmatch(kept)):
+            continue
+        if one.spoken and not _CLOSED.fullmatch(text[start : end + 1]):
             continue
         if not _misread(text, spans[0][0], spans[link], start, quote, kept):
             yield Finding(start, end, one.entity, 0.8, True)
 
 
 _CALLED = (")", ",", "(")
+_DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a pulse
+_CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
 _UNJOINED = re.compile(r"[\W_]+")
 _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")

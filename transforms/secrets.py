@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, is_ordinary, keylike
+from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed
 from transforms.gate import Source
 from transforms.placeholders import Finding
 
@@ -102,6 +102,10 @@ def _aws_secret(value: str) -> bool:
 def _dense(value: str) -> bool:
     """A run of letters and digits in it is no word with a number (`issue-2024`, `page12`): a name in an address may be that."""
     return any(keylike(run) and not _WORD_AND_NUMBER.fullmatch(run) for run in _RUNS.findall(value))
+
+
+def _spoken_key(value: str) -> bool:
+    return mixed(value) and _dense(value) and not value.startswith(("0x", "0X"))
 
 
 _RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
@@ -216,9 +220,28 @@ _KEYED = (
     _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
     _near(
         "API_KEY",
-        "key= auth= signature= hmac= session",
-        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature|session_?id)=([A-Za-z0-9_\-.~%+/=]{16,})",
+        "key= auth= signature= hmac=",
+        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature)=([A-Za-z0-9_\-.~%+/=]{16,})",
         _dense,
+    ),
+    _near(
+        "API_KEY",
+        "sess sid=",
+        r"(?i:sess(?:ion)?(?:[_\-]?(?:id|key))?|(?:^|[^a-z0-9])sid)=\"?([A-Za-z0-9_\-.~%+/:=]{16,})",
+        _dense,
+    ),
+    Rule(
+        "API_KEY",
+        ("key", "token", "secret", "credential"),
+        SecretPattern(rf"(?i:{KEYS})[ \t]{{1,2}}[\"'`]?([A-Za-z0-9_\-]{{20,}})"),
+        _spoken_key,
+        0.8,
+    ),
+    _near(
+        "PASSWORD",
+        "chpasswd",
+        r":([^\s\"'|:$<>{][^\s\"'|:]{2,127})[\"']?[ \t]{0,4}\|[ \t]{0,4}(?:sudo[ \t]{1,4})?chpasswd",
+        lambda value: not is_ordinary(value),
     ),
     _near("CONNECTION_STRING", "defaultendpointsprotocol", r"((?i:DefaultEndpointsProtocol=https?;)[^\s\"'<>]+)"),
     _near("CONNECTION_STRING", "sharedaccesskey", r"((?i:Endpoint=sb://)[^\s\"'<>]+)"),
