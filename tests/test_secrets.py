@@ -43,7 +43,18 @@ TOKENS = [
     ("CONNECTION_STRING", "mongodb+srv://app:s3cr3t@cluster0.example.net/test?retryWrites=true"),
     ("CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=" + (ALNUM * 3)[:86] + "=="),
 ]
-AROUND = ["{}", "use {} please", "It is {}.", "({}), I think", "a={}, b=2", '"{}"', "key:\n{}\nthanks", "x\\n{}\\ny"]
+AROUND = [
+    "{}",
+    "use {} please",
+    "API key {}",
+    "my token {}.",
+    "It is {}.",
+    "({}), I think",
+    "a={}, b=2",
+    '"{}"',
+    "key:\n{}\nthanks",
+    "x\\n{}\\ny",
+]
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -185,6 +196,7 @@ def test_a_token_is_found_whole_wherever_it_ends(entity: str, token: str, around
         (f"my API key {HEX} fails", "API_KEY", HEX),
         (f"the access token `{ALNUM}`", "API_KEY", ALNUM),
         (f"apikey {HEX}", "API_KEY", HEX),
+        (f"auth token {ALNUM[:22]}/{ALNUM[:19]}+==.", "API_KEY", f"{ALNUM[:22]}/{ALNUM[:19]}+=="),
         ('The password "sunflower99" fails', "PASSWORD", "sunflower99"),
         ("the passphrase 'blue42;cat.' works", "PASSWORD", "blue42;cat."),
         ("ALTER USER bob PASSWORD 'hunter2'", "PASSWORD", "hunter2"),
@@ -335,6 +347,7 @@ def test_two_tokens_with_one_character_between() -> None:
         "docker run -e MYSQL_PASSWORD=wordpress -e MYSQL_USER=wordpress --name wordpress wordpress:latest",
         'connect(password="postgres"); {"password": "Student"}; sshpass -p guest ssh guest@host',
         "-e DB_PASSWORD=shop -e DB_USER=shop, User(username='scolvin', password='scolvin'), Login: b2 Password: b2",
+        "the secret settings.OPENAI_API_KEY2_NAME, the token ./some/folder/of/models2/file1.bin",
         "the token my-article-slug-2024-introduction, token 0x9f86d081884c7d659a2feaa0c55ad015",
         'the password "field2" and password `user_name`, the password "of 8 letters"',
         "ConvertTo-SecureString $plain; ConvertTo-SecureString '$plain'; echo root:$PASS | chpasswd",

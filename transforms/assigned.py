@@ -306,13 +306,13 @@ _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")
 _BARE_PASS = re.compile(r"(?i)[^a-z]?pass(?![a-z])")
 _VERB = re.compile(r"(?i)\b(?:to|will|can|could|should|must|may|not|we|you)$")
 _ONE_DASH = re.compile(r"(?:^|[^\w\-])-[a-z]+(?:-[a-z]+){0,3}$")
-_PROMPT = re.compile(r"(?:^|[\s(\[{=,:+>])[fbru]{0,2}(?P<quote>\\{0,3}[\"'])[\w \t.\-$#*>]{0,64}$")
+_PROMPT, _BEFORE_QUOTE = re.compile(r"[\w \t.\-$#*>]*"), re.compile(r"(?:^|[\s(\[{=,:+>])[fbru]{0,2}$")
 
 
 def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
     """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
     called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
-    if _speaks_of_itself(called, value) or _is_user(text, start, value):
+    if _speaks_of_itself(called, value):
         return True
     if _BARE_PASS.match(text, begin):
         before = text[max(0, begin - 32) : begin]
@@ -320,11 +320,11 @@ def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: st
             return True  # `pass to …`, `to pass: …`
         if text[begin] == "-" and value.isalpha() and _ONE_DASH.search(before):
             return True  # `-debug-pass=Structure`
-    # `print("password: ", …)`: the quote closes what it stands in.
-    if not quote or value[0] not in " ),.;:+]}%" or quote in text[begin : start - len(quote)]:
-        return False
-    prompt = _PROMPT.search(text[max(0, begin - 80) : begin])
-    return prompt is not None and prompt["quote"] == quote
+    if quote and value[0] in " ),.;:+]}%" and quote not in text[begin : start - len(quote)]:
+        before, opened, prompt = text[max(0, begin - 64) : begin].rpartition(quote)
+        if opened and _PROMPT.fullmatch(prompt) and _BEFORE_QUOTE.search(before[-3:]):
+            return True  # `print("password: ", …)`: the quote closes what it stands in
+    return _is_user(text, start, value)
 
 
 def _speaks_of_itself(name: str, value: str) -> bool:

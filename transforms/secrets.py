@@ -233,7 +233,7 @@ _KEYED = (
     Rule(
         "API_KEY",
         ("key", "token", "secret", "credential"),
-        SecretPattern(rf"(?i:{KEYS})[ \t]{{1,2}}[\"'`]?([A-Za-z0-9_\-]{{20,}})"),
+        SecretPattern(rf"(?i:{KEYS})[ \t]{{1,2}}[\"'`]?([A-Za-z0-9_\-./+~=%]{{20,}})"),
         _spoken_key,
         0.8,
     ),
