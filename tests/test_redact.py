@@ -442,6 +442,30 @@ def test_a_setting_is_told_by_the_name_beside_it() -> None:
     ]
 
 
+def test_what_wraps_a_value_is_told_by_its_own_key() -> None:
+    fields = {
+        "password": {"value": "correcthorse"},
+        "ssn": {"value": 536228726},
+        "colour": {"value": "battery"},
+        "headers": [["Authorization", "Token 9f8e7d6c5b4a39281706f5e4d3c2b1a0"], ["Accept", "text/html5"]],
+        "required": ["password", "email"],
+    }
+    left = {
+        "password": {"value": "<PASSWORD_1>"},
+        "ssn": {"value": "<US_SSN_1>"},
+        "colour": {"value": "battery"},
+        "headers": [["Authorization", "Token <BEARER_TOKEN_1>"], ["Accept", "text/html5"]],
+        "required": ["password", "email"],
+    }
+    for options in (OPTIONS, RedactOptions(exact=True)):
+        for name, one in fields.items():  # each by itself passes the screen or not
+            (row,) = redacted({"messages": [], "metadata": canonical({name: one})}, options=options)
+            assert orjson.loads(row["metadata"]) == {name: left[name]}
+        calls = [call(canonical(fields))]
+        (row,) = redacted({"messages": [message("assistant", None, tool_calls=calls)]}, options=options)
+        assert orjson.loads(row["messages"][0]["tool_calls"][0]["function"]["arguments"]) == left
+
+
 def test_tool_call_ids_stay_consistent() -> None:
     (row,) = redacted(
         {

@@ -77,7 +77,7 @@ class Assigned(NamedTuple):
     """Where a value of type `entity` may begin: at the end of `pattern`, within the `quote` that it ends with.
 
     `loose`: what links the name and the value may link it to anything; `line`: the value is a line of its own;
-    `before`: it ends where the pattern begins.
+    `before`: it ends where the pattern begins; `spoken`: nothing links them but a space and the value's quotes.
     Every match holds one of `needles`, case-folded.
     """
 
@@ -87,6 +87,7 @@ class Assigned(NamedTuple):
     loose: bool = False
     line: bool = False
     before: bool = False
+    spoken: bool = False
 
 
 # Letters beyond ASCII in no case but their own: gates know these only.
@@ -94,7 +95,7 @@ _PASS = (
     "password|passwd|passphrase|passcode|pwd|passwort|kennwort|wachtwoord|mot de passe|passord|adgangskode"
     "|contrase(?-i:[nñÑ])a|(?-i:[Пп]арол[ья]|密[码碼]|パスワード|비밀번호)|has(?-i:ł)o|l(?-i:ö)senord"
 )
-_KEYS = (
+KEYS = (
     r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
 )
@@ -152,7 +153,7 @@ _PASS_NEEDLES = (
 )
 ASSIGNED = (
     *_named("PASSWORD", _PASS_NEEDLES, rf"(?:{_PASS}|(?:^|[^a-z])(?:pass|senha))", "pass"),
-    *_named("API_KEY", "key token secret credential", f"(?:{_KEYS})", "key"),
+    *_named("API_KEY", "key token secret credential", f"(?:{KEYS})", "key"),
     _one(
         "PIN",
         "pin",
@@ -169,7 +170,18 @@ ASSIGNED = (
         before=True,
     ),
     # Among all patterns for passwords, these two letters would make the gate's scan take twice as long.
-    _one("PASSWORD", "pw", rf"(?i)(?:^|[^a-z0-9])pw[ \t]?(?P<link>[:=])[ \t*]{{0,4}}{_QUOTE}?", loose=True),
+    _one("PASSWORD", "pw psk", rf"(?i)(?:^|[^a-z0-9])(?:pw|psk)[ \t]?(?P<link>[:=])[ \t*]{{0,4}}{_QUOTE}?", loose=True),
+    Assigned(
+        "PASSWORD",
+        ("password", "passphrase", "passcode"),
+        SecretPattern(rf"(?i)pass(?:word|phrase|code)[ \t]{{1,2}}(?P<link>){_QUOTE}"),
+        spoken=True,
+    ),
+    _one(
+        "PASSWORD",
+        "convertto-securestring",
+        rf"(?i)convertto-securestring(?:[ \t]{{1,4}}-(?:string|asplaintext|force)){{0,3}}[ \t]{{1,4}}(?P<link>){_QUOTE}",
+    ),
     # A netrc file; and what HTTP clients are given.
     _one(
         "PASSWORD",
@@ -183,7 +195,12 @@ ASSIGNED = (
         r"(?i)(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth)\([ \t]?(?:\\{0,3}[\"'][^\"'\n]{1,64}[\"']|[\w.]{1,40}),\s{0,12}"
         rf"(?P<link>){_QUOTE}",
     ),
-    _one("PASSWORD", "password", rf"(?i)\b(?:with|encrypted|login)\s{{1,4}}password\s{{1,4}}(?P<link>){_QUOTE}"),
+    _one(
+        "PASSWORD",
+        "password",
+        r"(?i)\b(?:with|encrypted|login|(?:create|alter)\s{1,4}(?:user|role)\s{1,4}\S{1,64})\s{1,4}password\s{1,4}"
+        rf"(?P<link>){_QUOTE}",
+    ),
     _one(
         "PASSWORD",
         "identified",
@@ -207,8 +224,12 @@ _NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
 _END_OF_LINE = re.compile(r"[\"'`]{0,3}[ \t.,]*(?:$|\r?\n)")
 _CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
-_MASK = re.compile(r"[*•.xX#_\-]+$")
-_STAND_IN = re.compile(r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$")
+_MASK = re.compile(r"[({\[]?[*•.xX#_\-]+$")
+_STAND_IN = re.compile(
+    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$"
+    r"|(?=[^%{]*[%{])(?:%[sdr]|%\(\w{1,40}\)[sdr]|\{[^{}]*\}|[^\w%{}]|_)+$"  # `%s.%s`, `{}/{}`
+)
+_OPENED = re.compile(r"[(\[][A-Za-z_ \-]+$|\{@?[A-Za-z_][\w.]*(?:[!:(\[]|\}|$)")  # `[REDACTED`, `{password!r`
 _ORDINARY_WORDS = (
     "string str text null none nil true false undefined required optional password passwd pwd pass secret "
     "token value invalid incorrect missing bytes varchar char any object number boolean int integer empty "
@@ -216,7 +237,16 @@ _ORDINARY_WORDS = (
     "kennwort wachtwoord contraseña contrasena senha passord adgangskode hasło lösenord пароль erforderlich "
     "verplicht obligatoire requis obligatorio requerido requerida obrigatório обязательно"
 )
-_ORDINARY = frozenset([*_ORDINARY_WORDS.split(), "mot de passe"])
+# What everybody knows, and names of products: a password that goes is looked for in all of the record.
+_WELL_KNOWN = (
+    "admin administrator root toor guest user username usr login test tester testing demo sample example default "
+    "changeme changeit change_me student teacher welcome hello world foo bar baz foobar anonymous nobody localhost "
+    "postgres postgresql mysql mariadb mongo mongodb redis rabbitmq oracle sqlserver mssql sqlite cassandra neo4j "
+    "couchdb influxdb clickhouse elastic elasticsearch kibana grafana prometheus kafka minio minioadmin wordpress "
+    "drupal joomla magento nextcloud nginx apache tomcat jenkins docker kubernetes vagrant ansible git github gitlab "
+    "airflow superset keycloak django flask laravel spring rails python java linux ubuntu debian raspberry"
+)
+_ORDINARY = frozenset([*_ORDINARY_WORDS.split(), *_WELL_KNOWN.split(), "mot de passe"])
 _SENTENCE = re.compile(
     r"(?i)\b(?:password|enter|please|must|your|required|invalid|incorrect|forgot|the|cannot|passwort|bitte|ihr|dein|contraseña"
     r"|introdu[cz]\w+|ingresa\w*|senha|digite|mot de passe|veuillez|votre|entrez|wachtwoord|voer|пароль|введите)\b"
@@ -231,6 +261,9 @@ _NO_SECRET = re.compile(
     r"[/.~]|v?[0-9][0-9.,:/\-]*$|[^@\s]+@[\w\-]+(?:\.[\w\-]+)+$|.*\.[a-z]{2,4}$"
     r"|(?i:step|page|type|field|phase|level|option|screen|chapter|section|version|error|example|table|figure|question|rule)"
     r"[0-9]{1,3}$"
+)
+_VARIABLE = re.compile(  # `Ed25519PrivateKey`, `s3_connection`
+    r"[A-Za-z_][\w.]*[a-z0-9](?:Key|Token|Secret|Credential)(?:s|Types?)?$|(?:[a-z]+[0-9]?_)+[a-z]{3,}[0-9]?$"
 )
 _LOOSE_LEAST = 6  # characters of a value that is linked loosely
 
@@ -251,19 +284,91 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
-        tight = text[slice(*spans[link])] == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
-        if _plausible(one.entity, kept, bool(quote), tight) and not (one.loose and not quote and _is_loose(kept)):
+        linked = text[slice(*spans[link])]
+        tight = linked == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
+        loose = (one.loose and not quote) or linked == "==" or one.spoken
+        if not _plausible(one.entity, kept, bool(quote) and not one.spoken, tight):
+            continue
+        if loose and _is_loose(kept) and not (linked and _DIGITS.fullmatch(kept)):
+            continue
+        if one.spoken and not _CLOSED.fullmatch(text[start : end + 1]):
+            continue
+        if not _misread(text, spans[0][0], spans[link], start, quote, kept):
             yield Finding(start, end, one.entity, 0.8, True)
 
 
 _CALLED = (")", ",", "(")
+_DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a pulse
+_CLOSED = re.compile(r"\S+[\\\"'`”’]")
+_AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
+_UNJOINED = re.compile(r"[\W_]+")
+_FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")
+_BARE_PASS = re.compile(r"(?i)[^a-z]?pass(?![a-z])")
+_VERB = re.compile(r"(?i)\b(?:to|will|can|could|should|must|may|not|we|you)$")
+_ONE_DASH = re.compile(r"(?:^|[^\w\-])-[a-z]+(?:-[a-z]+){0,3}$")
+_PROMPT, _BEFORE_QUOTE = re.compile(r"[\w \t.\-$#*>]*"), re.compile(r"(?:^|[\s(\[{=,:+>])[fbru]{0,2}$")
+
+
+def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
+    """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
+    called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
+    if _speaks_of_itself(called, value):
+        return True
+    if _BARE_PASS.match(text, begin):
+        before = text[max(0, begin - 32) : begin]
+        if text[slice(*link)].casefold() == "to" or (text[begin].isspace() and _VERB.search(before)):
+            return True  # `pass to …`, `to pass: …`
+        if text[begin] == "-" and value.isalpha() and _ONE_DASH.search(before):
+            return True  # `-debug-pass=Structure`
+    if quote and value[0] in " ),.;:+]}%" and quote not in text[begin : start - len(quote)]:
+        before, opened, prompt = text[max(0, begin - 64) : begin].rpartition(quote)
+        if opened and _PROMPT.fullmatch(prompt) and _BEFORE_QUOTE.search(before[-3:]):
+            return True  # `print("password: ", …)`: the quote closes what it stands in
+    return _is_user(text, start, value)
+
+
+def _speaks_of_itself(name: str, value: str) -> bool:
+    """A name given as its own value, and the current folder, which shells call PWD.
+
+    >>> _speaks_of_itself("change_password", "CHANGE_PASSWORD"), _speaks_of_itself("oldpwd", "/home")
+    (True, True)
+    """
+    joined = _UNJOINED.sub("", name)
+    own = joined != "" and joined == _UNJOINED.sub("", value.casefold())
+    return own or (name in ("pwd", "oldpwd") and _FOLDER.match(value) is not None)
+
+
+_USER = re.compile(r"(?i)(?:user(?:[_\- ]?name)?|login|uid|(?:^|\s)-u)(?:[\\\"'`\s:=(>]|\bis\b){1,12}$")
+_BESIDE = 160  # characters before and after a password in which its user may be named
+
+
+def _is_user(text: str, start: int, value: str) -> bool:
+    """The `value` at `start` is the user's name too, which stands beside it.
+
+    >>> _is_user("user=wiki password=wiki", 19, "wiki"), _is_user("user=wikis password=wiki", 20, "wiki")
+    (True, False)
+    """
+    first, last = max(0, start - _BESIDE), start + len(value) + _BESIDE
+    place = text.find(value, first, last)
+    while place >= 0:
+        end = place + len(value)
+        whole = not text[end : end + 1].isalnum()
+        if place != start and whole and _USER.search(text[max(0, place - 32) : place]):
+            return True
+        place = text.find(value, end, last)
+    return False
+
+
+def is_ordinary(value: str) -> bool:
+    """An ordinary word, or what everybody knows: no secret, whatever is said of it."""
+    return value.strip(" :").casefold() in _ORDINARY
 
 
 def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:
     """The value that ends at `end`, to the opening of its quotes if it is closed between there and `linked`, or a space."""
     first = max(0, end - 128)
     if quote := text[end:linked]:
-        start = text.rfind(_OPENED.get(quote, quote), first, end) + 1
+        start = text.rfind(_OPENING.get(quote, quote), first, end) + 1
         value = text[start:end] if start else ""
     else:
         value = re.split(rf"[\s{UNSPACED}]", text[first:end])[-1].lstrip("([{*")
@@ -272,7 +377,7 @@ def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Find
         yield Finding(start, end, entity, 0.8, True)
 
 
-_OPENED = {closing: opening for opening, closing in _CLOSING.items()}
+_OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
 
 def _read(text: str, start: int, quote: str) -> re.Match[str] | None:
@@ -304,13 +409,14 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
     """`value` after its keyword is a secret. `tight`: as in a file of settings or a query string, `KEY=value`."""
     if entity == "PIN":
         return value.isdigit() and 4 <= len(value) <= 8
-    if value.strip(" :").casefold() in _ORDINARY or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
+    if is_ordinary(value) or any(one.match(value) for one in (_STAND_IN, _MASK, _TECHNICAL)):
         return False
     if entity == "API_KEY":
-        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and (quoted or not _CODE.match(value))
+        code = not quoted and (_CODE.match(value) or _VARIABLE.match(value))
+        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and not code
     if quoted:
         return len(value) >= 3 and not (" " in value and _SENTENCE.search(value)) and not _ONLY_WRITTEN.fullmatch(value)
-    if len(value) < 4 or _CODE.match(value):
+    if len(value) < 4 or _CODE.match(value) or _OPENED.match(value):
         return False
     return bool(_SYMBOL.search(value)) or (tight and not _STRONG_NAME.search(value))
 
@@ -355,6 +461,8 @@ def secret_field(key: str, value: str) -> str | None:
     ('PASSWORD', 'API_KEY', None)
     """
     value = value.strip()
+    if _speaks_of_itself(key.casefold(), value):
+        return None
     if _STRONG_NAME.search(key):
         return "PASSWORD" if _plausible("PASSWORD", value, True, False) else None
     if _WEAK_NAME.search(key):

@@ -54,7 +54,7 @@ from transforms.placeholders import (
 )
 from transforms.reasons import Reason
 from transforms.schema import MESSAGES, REASONS, ROLES
-from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_within
+from transforms.screen import Clean, Screen, Screened, as_context, is_digest, key_at, key_within
 from transforms.secrets import find_all_secrets, secret_sources
 from transforms.shadow import Shadow, escapes, shadow_of, shadow_sources, undisguised
 
@@ -884,7 +884,8 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         seen = visit(Slot(digits, key))
         return value if seen == digits else seen
     if isinstance(value, list):
-        return [_walk_value(one, key, (*path, ""), visit, kept) for one in value]  # no path leads into a list
+        path = (*path, "")  # no path leads into a list
+        return [_walk_value(one, key_at(value, place, key), path, visit, kept) for place, one in enumerate(value)]
     walked: dict[str, Any] = {}
     for name, one in sorted(value.items()):
         seen = free = visit(Slot(name)) if name else name
@@ -892,7 +893,7 @@ def _walk_value(value: Any, key: str, path: tuple[str, ...], visit: Any, kept: f
         while free in walked or (free != name and free in value):
             number += 1
             free = f"{seen}_{number}"
-        walked[free] = _walk_value(one, key_within(value, name), (*path, name), visit, kept)
+        walked[free] = _walk_value(one, key_within(value, name, key), (*path, name), visit, kept)
     return walked
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.assigned import names_secret
+from transforms.assigned import mixed, names_secret
 from transforms.canonical import canonical_json
 from transforms.contents import within
 from transforms.gate import Gate
@@ -162,10 +162,10 @@ def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[
         for name, one in value.items():
             if name:
                 yield "", name
-            yield from _slots(one, key_within(value, name), (*path, name), kept)
+            yield from _slots(one, key_within(value, name, key), (*path, name), kept)
     elif isinstance(value, list):
-        for one in value:
-            yield from _slots(one, key, (*path, ""), kept)
+        for place, one in enumerate(value):
+            yield from _slots(one, key_at(value, place, key), (*path, ""), kept)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield key, str(int(value))
 
@@ -173,16 +173,32 @@ def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[
 _OF_SETTINGS = {"value": ("name", "key"), "Value": ("Name", "Key")}
 
 
-def key_within(value: dict[str, Any], name: str) -> str:
+def key_within(value: dict[str, Any], name: str, key: str) -> str:
     """The key that what `value` keeps under `name` has as context: in lists of settings the name that stands beside it.
 
-    >>> key_within({"name": "DB_PASSWORD", "value": "x"}, "value"), key_within({"name": 1, "value": 2}, "value")
+    An object that wraps a value passes on the `key` that it is kept under itself.
+
+    >>> key_within({"name": "DB_PASSWORD", "value": "x"}, "value", ""), key_within({"name": 1, "value": 2}, "value", "")
     ('DB_PASSWORD', 'value')
+    >>> key_within({"value": 536221234}, "value", "ssn")
+    'ssn'
     """
     for beside in _OF_SETTINGS.get(name, ()):
         if isinstance(value.get(beside), str):
             return str(value[beside])
-    return name
+    return key if key and name in _OF_SETTINGS else name
+
+
+def key_at(value: list[Any], place: int, key: str) -> str:
+    """The key that the item at `place` has as context: in a pair of a secret's name and itself the name, else the list's.
+
+    >>> key_at(["Authorization", "Token a1b2"], 1, "headers"), key_at(["password", "email"], 1, "required")
+    ('Authorization', 'required')
+    """
+    if place == 1 and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str):
+        name, said = value
+        return name if names_secret(name) and mixed(said) else key
+    return key
 
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")

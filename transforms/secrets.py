@@ -3,11 +3,12 @@
 A rule runs only where one of its `needles` is in the case-folded text: every match of the pattern holds one.
 A token is found wherever it ends, before a full stop or comma too. What is redacted of a URL:
 
-* a connection string of a database, queue or file server: the whole of it (`postgres://user:pw@host/db`);
-* any other URL with credentials: only `user:password` (`https://<URL_CREDENTIALS_1>@host/path`).
+* a connection string with a password, of a database, queue or file server: the whole of it (`postgres://user:pw@host/db`);
+* any other URL with a password: only `user:password` (`https://<URL_CREDENTIALS_1>@host/path`).
 
 Limits: a password, or a key without a known prefix, is found by the name before it (see `assigned`). Unquoted it must
-not look like an ordinary word: `password: correcthorse` stays.
+not look like an ordinary word: `password: correcthorse` stays. So do well-known defaults (`postgres`) and the name of
+the user beside it, since what is found goes from all of the record.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from transforms.assigned import ASSIGNED, SecretPattern, find_assigned, keylike
+from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed
 from transforms.gate import Source
 from transforms.placeholders import Finding
 
@@ -29,20 +30,35 @@ _START = r"(?:^|[^A-Za-z0-9]|\\[nrt])"
 
 @dataclass(frozen=True)
 class Rule:
-    """`entity` is what the first group of `pattern` holds, where it passes `check`."""
+    """`entity` is what the first group of `pattern` holds, where it passes `check`. `in_path`: also as a piece of a path."""
 
     entity: str
     needles: tuple[str, ...]
     pattern: SecretPattern
     check: Check | None = None
     score: float = 1.0
+    in_path: bool = True
 
     def spans(self, text: str) -> Iterator[Span]:
         for _, (start, end), *_ in self.pattern.spans(text):
             value = text[start:end]
             kept = _unbracketed(value)
-            if kept and (self.check is None or self.check(kept)):
+            if not kept or (self.check is not None and not self.check(kept)):
+                continue
+            if self.in_path or not _in_path(text, start, start + len(kept)):
                 yield start, start + len(kept)
+
+
+_PATH_TO, _PATH_GOES_ON = re.compile(r"(?:/|\w\.\w)[\w.\-/~%#+]*$"), re.compile(r"\.\w")
+
+
+def _in_path(text: str, start: int, end: int) -> bool:
+    """What lies from `start` to `end` is a piece of a URL's path or of another one.
+
+    >>> _in_path("https://example.com/Some/Page.html", 16, 29), _in_path("the key=Some/Page. It", 8, 17)
+    (True, False)
+    """
+    return _PATH_GOES_ON.match(text, end) is not None or _PATH_TO.search(text[max(0, start - 256) : start]) is not None
 
 
 _OPENING = {")": "(", "]": "[", "}": "{", ">": "<"}
@@ -63,9 +79,9 @@ def _token(entity: str, needles: str, pattern: str) -> Rule:
     return Rule(entity, tuple(needles.split()), SecretPattern(f"{_START}({pattern})"))
 
 
-def _near(entity: str, needles: str, pattern: str, check: Check | None = None) -> Rule:
+def _near(entity: str, needles: str, pattern: str, check: Check | None = None, *, in_path: bool = True) -> Rule:
     score = 1.0 if entity == "CONNECTION_STRING" else 0.9
-    return Rule(entity, tuple(needles.split()), SecretPattern(pattern), check, score)
+    return Rule(entity, tuple(needles.split()), SecretPattern(pattern), check, score, in_path)
 
 
 def _random_base64(value: str) -> bool:
@@ -73,9 +89,14 @@ def _random_base64(value: str) -> bool:
     return any(map(str.isdigit, value)) and any(map(str.isupper, value)) and any(map(str.islower, value))
 
 
-def _both_cases(value: str) -> bool:
-    """Holds letters of both cases: one random key in a thousand has no digit."""
-    return any(map(str.isupper, value)) and any(map(str.islower, value))
+def _aws_secret(value: str) -> bool:
+    """Holds a digit, or letters that make no words (one random key in a thousand has no digit), and capitals enough.
+
+    >>> _aws_secret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"), _aws_secret("AmazonS3/latest/dev/UploadingManyObjects")
+    (True, False)
+    """
+    capitals, small = sum(map(str.isupper, value)), sum(map(str.islower, value))
+    return capitals >= 6 and small > 0 and keylike(re.sub("[/+]", "", value))
 
 
 def _dense(value: str) -> bool:
@@ -83,7 +104,29 @@ def _dense(value: str) -> bool:
     return any(keylike(run) and not _WORD_AND_NUMBER.fullmatch(run) for run in _RUNS.findall(value))
 
 
+def _spoken_key(value: str) -> bool:
+    return mixed(value) and _dense(value) and not value.startswith(("0x", "0X"))
+
+
 _RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
+
+
+def _with_password(value: str) -> bool:
+    """A URL, or what stands before its host, holds a password, or a user's name that is a key; no stand-in for one.
+
+    >>> [_with_password(f"ssh://{one}@host") for one in ("git", "bob:hunter2", "{user}:{pw}", "[user", "user:password")]
+    [False, True, False, False, False]
+    """
+    said = value.partition("://")[2].rpartition("@")[0] if "://" in value else value
+    user, _, password = said.partition(":")
+    if said[:1] in ("[", "{") or _NO_PASSWORD.match(password):
+        return False
+    return password != "" or (len(user) >= 16 and keylike(user))
+
+
+_NO_PASSWORD = re.compile(
+    r"(?:\$?\{|%(?:[s(]|d(?![0-9A-Fa-f]))|[\[(<]|\$\w+$|[0-9]{1,5}/)|(?i:(?:your|my|the|db|user)?[_\-]?(?:password|passwd|pass|pwd|pw|secret)|xxx+|\*+)$"
+)
 
 
 def _credential(value: str) -> bool:
@@ -145,7 +188,12 @@ _TOKENS = (
 )
 
 _KEYED = (
-    _near("PASSWORD", "sshpass", r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})"),
+    _near(
+        "PASSWORD",
+        "sshpass",
+        r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})",
+        lambda value: not is_ordinary(value),
+    ),
     _near(
         "PASSWORD",
         "mysql mariadb",
@@ -158,21 +206,42 @@ _KEYED = (
         "aws amazon secret akia asia",
         r"(?:(?i:aws|amazon|secret)|(?:AKIA|ASIA)[A-Z0-9]{16})"
         r"[^\n]{0,80}?[^A-Za-z0-9/+\n]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
-        _both_cases,
+        _aws_secret,
+        in_path=False,
     ),
     _near(
         "AWS_SECRET_KEY",
         "aws amazon secret",
         r"(?i:aws|amazon|secret)[^\n]{0,80}\n[ \t>*\"'`]{0,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
-        _random_base64,
+        _aws_secret,
+        in_path=False,
     ),
     _near("AWS_SECRET_KEY", "session", r"(?i:session[_ \-]?token)[\\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"),
     _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
     _near(
         "API_KEY",
-        "key= auth= signature= hmac= session",
-        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature|session_?id)=([A-Za-z0-9_\-.~%+/=]{16,})",
+        "key= auth= signature= hmac=",
+        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature)=([A-Za-z0-9_\-.~%+/=]{16,})",
         _dense,
+    ),
+    _near(
+        "API_KEY",
+        "sess sid=",
+        r"(?i:sess(?:ion)?(?:[_\-]?(?:id|key))?|(?:^|[^a-z0-9])sid)=\"?([A-Za-z0-9_\-.~%+/:=]{16,})",
+        _dense,
+    ),
+    Rule(
+        "API_KEY",
+        ("key", "token", "secret", "credential"),
+        SecretPattern(rf"(?i:{KEYS})[ \t]{{1,2}}[\"'`]?([A-Za-z0-9_\-./+~=%]{{20,}})"),
+        _spoken_key,
+        0.8,
+    ),
+    _near(
+        "PASSWORD",
+        "chpasswd",
+        r":([^\s\"'|:$<>{][^\s\"'|:]{2,127})[\"']?[ \t]{0,4}\|[ \t]{0,4}(?:sudo[ \t]{1,4})?chpasswd",
+        lambda value: not is_ordinary(value),
     ),
     _near("CONNECTION_STRING", "defaultendpointsprotocol", r"((?i:DefaultEndpointsProtocol=https?;)[^\s\"'<>]+)"),
     _near("CONNECTION_STRING", "sharedaccesskey", r"((?i:Endpoint=sb://)[^\s\"'<>]+)"),
@@ -183,11 +252,13 @@ _KEYED = (
         + r"((?i:jdbc:)?(?i:"
         + _DATABASES
         + r")(?:\+[A-Za-z0-9]{1,16})?://[^\s\"'`<>@]{1,400}@[^\s\"'`<>]{1,400})",
+        _with_password,
     ),
     _near(
         "URL_CREDENTIALS",
         "://",
         r"(?i:[a-z][a-z0-9+.\-]{0,20})://([^\s:/?#@\"'<>]{0,200}:[^\s/\"'<>]{1,200})@[^\s/@\"'<>]",
+        _with_password,
     ),
     _near("URL_CREDENTIALS", "://", r"(?i:https?|git|ssh)://([A-Za-z0-9_\-.~%]{16,})@[^\s/@\"'<>]", keylike),
     _near(
