@@ -24,6 +24,7 @@ import tldextract
 from numpy.typing import NDArray
 from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
+from transforms.mistaken import is_dated, is_within_uuid
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import longest_written, phone_windows
@@ -283,7 +284,6 @@ _OTHER = _words(
 )
 _SUM = re.compile(r"[+*/<>^%] ?\Z|\d ?= ?\Z")  # reckoning before a number
 _DECIMAL = re.compile(r"\d[.,]\Z")
-_UUID = re.compile(r"-[0-9a-fA-F]{4}-")
 
 # Words before a bare number that say it is something else.
 _NO_PHONE = _words(
@@ -445,6 +445,8 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
             return 0.0
         return 0.0 if _PAIRS.fullmatch(text, start, end) else _lifted(score, supported)
     value = text[start:end]
+    if is_within_uuid(text, start, end):
+        return 0.0
     if entity == "MAC_ADDRESS":
         more = _PAIR_BEFORE.search(text, max(0, start - 4), start) or _PAIR_AFTER.match(text, end)
         return 0.0 if more else _lifted(score, supported)
@@ -462,7 +464,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
             return ALONE
         if entity == "UK_NHS":
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
-    if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
+    if national and value.isdigit() and _is_reckoned(before):
         return 0.0
     return _lifted(score, supported)
 
@@ -470,6 +472,8 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
 def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
     start, end, _, score, _ = finding
     value = text[start:end]
+    if is_within_uuid(text, start, end):
+        return 0.0
     if value.isdigit() and _DECIMAL.search(text, max(0, start - 4), start):
         return 0.0
     if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
@@ -508,6 +512,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
     listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
     if (not listed and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
+        return False
+    if is_dated(value, before):
         return False
     if supported:
         return True
