@@ -13,6 +13,52 @@ _DATED = re.compile(
 
 _SECONDS = re.compile(r"[0-9]:[0-5][0-9][.,][0-9]")
 
+# What names a host, as the last word of a name: an address stands after it, and no version.
+_HOST = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z0-9])(?=[A-Z]))(?i:"
+    "ip|ipv4|ips|tcp|udp|icmp|https?|ssh|ftp|host|hostname|server|addr|address|net|subnet|src|dst|source|"
+    "destination|from|to|for|client|dns|via|node|worker|gateway|gw|router|vpn|proxy|peer|remote|local|"
+    "public|private|db|web|backup|logs?|ban|banned|block|blocked|allow|allowed|deny|denied|user|root|"
+    "admin|origin|endpoint|bind|listen|mask"
+    r")[0-9]*\Z"
+)
+_BEFORE_VERSION = re.compile(
+    r"(?:(?P<name>[A-Za-z][\w.\-]*)(?:\[[\w,\-]*\])?(?:(?P<glued>-)| ?(?:===?|~=|>=|<=|!=) ?)"  # pkg-, pkg==, pkg[extra] >=
+    r"|[0-9],(?: ?[~=!<>]=|<)"  # pkg>=1.2.3.4,<
+    r"|(?:@[\w.\-]+/|\buses: [\w.\-/]+/|\b(?:install|npx|upgrade|yarn add|pnpm add|go get) )[\w.\-]+@)\Z"
+)
+_VERSION_MARKS = frozenset("-=<>@ ")
+_PACKET = re.compile(r"(?:\bIP |> )\Z")  # a packet's source and destination, with the port as a fifth number
+_PORT = re.compile(r"\.[0-9]{1,5}(?![.\w])(?=[:,]? |:?$| >)", re.MULTILINE)
+
+
+def is_version(text: str, first: int, start: int) -> bool:
+    """What starts there is the version of a package that is named before it, looked at from `first` on.
+
+    >>> is_version("opencv-python==4.9.0.80", 0, 15), is_version("ip.src==203.0.113.7", 0, 8)
+    (True, False)
+    """
+    if text[start - 1 : start] not in _VERSION_MARKS:
+        return False
+    before = _BEFORE_VERSION.search(text, first, start)
+    if before is None:
+        return False
+    if before["glued"] and text[start : start + 3].isdigit():  # versions are seldom above 99: `frankfurt-203.0.113.7`
+        return False
+    return before["name"] is None or _HOST.search(before["name"]) is None
+
+
+def is_longer(text: str, start: int, end: int) -> bool:
+    """The four numbers are part of more with dots between them, and no packet's address and port.
+
+    >>> is_longer("1.3.6.1.2", 0, 7), is_longer("IP 203.0.113.7.443 > ", 3, 14)
+    (True, False)
+    """
+    if start > 1 and text[start - 1] == "." and text[start - 2].isdigit():
+        return True
+    more = text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit()
+    return more and not (_PACKET.search(text, max(0, start - 4), start) and _PORT.match(text, end))
+
 
 def is_within_uuid(text: str, start: int, end: int) -> bool:
     """Some of what stands there is part of a UUID.

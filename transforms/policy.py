@@ -24,7 +24,7 @@ import tldextract
 from numpy.typing import NDArray
 from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
-from transforms.mistaken import is_dated, is_within_uuid
+from transforms.mistaken import is_dated, is_longer, is_version, is_within_uuid
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import longest_written, phone_windows
@@ -442,6 +442,8 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
         first = max(0, start - _REACH)
         named = _NAMING.search(text[first:start].lower()) and _NO_ADDRESS.search(text, first, start)
         if named or (text[start - 1 : start] == "/" and _PRODUCT.search(text, first, start)):
+            return 0.0
+        if is_longer(text, start, end) or is_version(text, first, start):
             return 0.0
         return 0.0 if _PAIRS.fullmatch(text, start, end) else _lifted(score, supported)
     value = text[start:end]
