@@ -24,7 +24,16 @@ import tldextract
 from numpy.typing import NDArray
 from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
-from transforms.mistaken import is_dated, is_longer, is_version, is_within_uuid
+from transforms.mistaken import (
+    is_counted,
+    is_dated,
+    is_decimal,
+    is_longer,
+    is_of_cloud,
+    is_sum,
+    is_version,
+    is_within_uuid,
+)
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
 from transforms.phones import longest_written, phone_windows
@@ -262,7 +271,7 @@ class RegexTokenizer(NlpEngine):  # type: ignore[misc]
 # Context words in place of Presidio's own, which fire on ordinary prose ("check", "save", "us", "document").
 _CONTEXT = {
     "US_BANK_NUMBER": ("account", "acct", "bank", "banking", "debit", "checking", "savings"),
-    "US_DRIVER_LICENSE": ("driver", "license", "licence", "lic", "permit", "driving", "dl", "dls", "cdl", "cdls"),
+    "US_DRIVER_LICENSE": ("license", "licence", "lic", "permit", "driving", "dl", "dls", "cdl", "cdls"),
     "US_PASSPORT": ("passport",),
     "US_SSN": ("social security", "ssn", "social", "ssid"),
     "MEDICAL_LICENSE": ("medical", "certificate", "dea", "prescriber", "physician"),
@@ -289,7 +298,7 @@ _DECIMAL = re.compile(r"\d[.,]\Z")
 _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
-    "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
+    "transaction request session job issue token tokens count counts seeds orders ids total amount price cost usd eur gbp population decimal pi account acct bank "
     "routing aba passport heap memory mem rss limit offset length duration uptime"
 )
 _FIELD = re.compile(r"([A-Za-z]\w*)[\\\"']{0,8}\s?[:=]\s?[\\\"']{0,8}\Z")  # before a bare number: `"heapSizeLimit": `
@@ -456,11 +465,15 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     if entity == "PHONE_NUMBER":
         if not _is_phone(value, before, after, last, supported):
             return 0.0
-        other = not supported and value.isdigit() and _is_other_field(text, start)
+        other = not supported and value.isdigit() and (_is_other_field(text, start) or is_counted(text, start, end))
         return 0.0 if other else _lifted(score, supported)
     if entity == "MEDICAL_LICENSE" and not supported:
-        return min(score, 0.4)  # one number in ten passes
+        return 0.0 if value.islower() else min(score, 0.4)  # one number in ten passes
+    if entity == "US_BANK_NUMBER" and is_of_cloud(text, start, end, words):
+        return 0.0
     national = _is_national(entity)
+    if national and is_decimal(value, before):
+        return 0.0
     if national and not supported and score >= DOUBTED:
         if entity in CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return ALONE
@@ -476,7 +489,8 @@ def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bo
     value = text[start:end]
     if is_within_uuid(text, start, end):
         return 0.0
-    if value.isdigit() and _DECIMAL.search(text, max(0, start - 4), start):
+    before = text[max(0, start - 4) : start]
+    if is_decimal(value, before) or (value.isdigit() and _DECIMAL.search(before)):
         return 0.0
     if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
         return 0.0
@@ -519,6 +533,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return False
     if supported:
         return True
+    if is_sum(value, before):
+        return False
     if "+" in value or "＋" in value:
         return _DATE.fullmatch(value) is None
     if before[-1:] in _SIGNS:
