@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import time
+from random import Random
 from typing import Any
 
 import presidio_analyzer.pattern_recognizer
@@ -26,6 +27,7 @@ from transforms.analyzer import (
     known_entities,
 )
 from transforms.options import CustomRecognizer, RedactOptions
+from transforms.phones import PhoneFinder
 from transforms.placeholders import interface, merge_findings
 from transforms.policy import (
     _CARD,
@@ -42,6 +44,7 @@ from transforms.policy import (
     curated_recognizers,
 )
 from transforms.presidio import predefined_recognizers
+from transforms.redact import Redactor
 
 LONG = 4096  # characters of a text that is long for a message
 
@@ -500,6 +503,39 @@ def test_numbers_one_after_the_other_are_all_found(analyzer: Analyzer, exact: An
     expected = [("PHONE_NUMBER", number) for number in numbers]
     assert sorted(found(analyzer, text)) == sorted(expected)
     assert sorted(found(exact, text)) == sorted(expected)
+
+
+@pytest.mark.parametrize("mark", [" ", ".", ",", ", ", " - ", "\n", "/"])
+def test_nothing_is_found_in_what_a_list_of_numbers_leaves(analyzer: Analyzer, exact: Analyzer, mark: str) -> None:
+    chooser, many, redactor = Random(8), 0, Redactor(RedactOptions())
+    forms = ("212-555-%04d", "(415) 555-%04d", "+44 20 7946 0%03d", "646 555 %04d", "415267%04d", "+1 415 555 %04d")
+    for _ in range(20):
+        text = mark.join(chooser.choice(forms) % chooser.randrange(1000) for _ in range(20))
+        numbers = merge_findings(analyzer.find(text))
+        assert numbers == merge_findings(exact.find(text))
+        places = [0, *itertools.chain.from_iterable((one.start, one.end) for one in numbers), len(text)]
+        left = [text[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
+        again = [piece for piece in left if analyzer.find(piece)]
+        assert again == [] or mark == "."  # there a number may wait for another kind of value to go
+        redactor.template(text)  # settles
+        many += len(numbers)
+    assert many > 250
+
+
+def test_long_lists_of_numbers_take_time_in_proportion() -> None:
+    """Rounds of looking again are as many for a long list as for a short one."""
+    recognizer = next(one for one in curated_recognizers(["PHONE_NUMBER"], RedactOptions()))
+    looked: list[int] = []
+    matched = PhoneFinder(recognizer.supported_regions).spans
+
+    def counted(text: str, windows: Any) -> list[tuple[int, int]]:
+        looked.append(len(text))
+        return matched(text, windows)
+
+    recognizer.matched = counted
+    text = ".".join(["646 555 0199", "+44 20 7946 0958 646 555 0123", "4152670123"] * 300)
+    assert len(recognizer.spans(text)) >= 1200
+    assert sum(looked) <= 2 * len(text)
 
 
 def test_numbers_in_tables_are_found(analyzer: Analyzer) -> None:

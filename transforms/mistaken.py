@@ -68,7 +68,7 @@ def is_within_uuid(text: str, start: int, end: int) -> bool:
     True
     """
     first, last = max(0, start - _UUID_LENGTH), end + _UUID_LENGTH
-    if text.find("-", first, last) < 0:
+    if text.count("-", first, last) < 4:
         return False
     return any(one.start() < end and start < one.end() for one in _UUID.finditer(text, first, last))
 

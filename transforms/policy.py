@@ -36,7 +36,7 @@ from transforms.mistaken import (
 )
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import longest_written, phone_windows
+from transforms.phones import fewest_digits, longest_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -357,10 +357,12 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
     ) -> list[Any]:
         del context
         by_id = {recognizer.id: recognizer for recognizer in recognizers}
+        found = []
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             finding = Finding(result.start, result.end, result.entity_type, result.score)
-            judged = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ())))
+            found.append((finding, context_of(tuple(recognizer.context or ()))))
+        for result, judged in zip(raw_results, judge_all(found, text, nlp_artifacts), strict=True):
             result.start, result.score = judged.start, judged.score
         return [result for result in raw_results if result.score > 0.0]
 
@@ -368,10 +370,50 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
 _SURE = ("EMAIL_ADDRESS", "IBAN_CODE", "CRYPTO")  # once their checks are passed: no word before them tells otherwise
 
 
-def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, context: Context) -> Finding:
+def judge_all(
+    found: Iterable[tuple[Finding, Context]], text: str, artifacts: NlpArtifacts | LocalTokens
+) -> list[Finding]:
+    """Findings, each with its recognizer's context, as `judge` has them.
+
+    What adjoins a phone number is no part of a sum or decimal with it where that is a value itself; so a number that is
+    left for what it adjoins is judged again without the values beside it.
+    """
+    found = list(found)
+    judged = [judge(one, text, artifacts, context) for one, context in found]
+    lost = [place for place, (one, _) in enumerate(found) if one.entity == "PHONE_NUMBER" and not judged[place].score]
+    if not lost or len(lost) == len(found):
+        return judged
+    lost.sort(key=lambda place: found[place][0])
+    kept = [one for one in judged if one.score >= DOUBTED]
+    starts, ends = {one.start for one in kept}, {one.end for one in kept}
+    for again in (lost, lost[::-1], lost):  # a number that is found tells of those on either side
+        for place in again:
+            one, context = found[place]
+            first = next((at for at in range(one.start, one.start - _BESIDE, -1) if at in ends), 0)
+            last = next((at for at in range(one.end, one.end + _BESIDE) if at in starts), len(text))
+            if judged[place].score or (not first and last == len(text)):
+                continue
+            judged[place] = judge(one, text, artifacts, context, (first, last))
+            if judged[place].score:
+                starts.add(one.start)
+                ends.add(one.end)
+    return judged
+
+
+_BESIDE = 4  # characters beside a number in which another is one that it adjoins
+
+
+def judge(
+    finding: Finding,
+    text: str,
+    artifacts: NlpArtifacts | LocalTokens,
+    context: Context,
+    within: tuple[int, int] | None = None,
+) -> Finding:
     """The finding with its score where it stands: 0 where the policy takes it for something else.
 
-    Of an e-mail address what is none of it goes, as the path of a URL in which it is a value.
+    Of an e-mail address what is none of it goes, as the path of a URL in which it is a value. Of what adjoins a phone
+    number only that `within` is looked at.
     """
     if finding.entity == "EMAIL_ADDRESS":
         finding = _judge_address(finding, text)
@@ -382,7 +424,7 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
         score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
     else:
         words = _after_other(words) if words else words
-        score = _judge(finding, text, words, bool(words) and _supported(words, context))
+        score = _judge(finding, text, words, bool(words) and _supported(words, context), within or (0, len(text)))
     return finding if score == finding.score else Finding(*finding[:3], score)
 
 
@@ -444,7 +486,7 @@ def _after_other(words: Sequence[str]) -> Sequence[str]:
     return words[cut:] if cut >= 0 else words
 
 
-def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, within: tuple[int, int]) -> float:
     start, end, entity, score, _ = finding
     last = words[-4:-1]
     if entity == "IP_ADDRESS":
@@ -461,7 +503,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
     if entity == "MAC_ADDRESS":
         more = _PAIR_BEFORE.search(text, max(0, start - 4), start) or _PAIR_AFTER.match(text, end)
         return 0.0 if more else _lifted(score, supported)
-    before, after = text[max(0, start - 4) : start], text[end : end + 3]
+    before, after = text[max(within[0], start - 4) : start], text[end : min(within[1], end + 3)]
     if entity == "PHONE_NUMBER":
         if not _is_phone(value, before, after, last, supported):
             return 0.0
@@ -585,8 +627,27 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         ]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where the numbers are, with repeats."""
-        windows = list(phone_windows(text, tuple(self.supported_regions)))
+        """Where the numbers are, with repeats; also those that are found only in what others leave of a list."""
+        regions = tuple(self.supported_regions)
+        fewest = fewest_digits(regions)
+        found: list[tuple[int, int]] = []
+        pieces = [(0, text)]
+        for _ in range(_ROUNDS):
+            left: list[tuple[int, str]] = []
+            for offset, piece in pieces:
+                windows = list(phone_windows(piece, regions))
+                spans = self._in_piece(piece, windows)
+                found += [(start + offset, end + offset) for start, end in spans]
+                for start, end in _between(windows, sorted(spans)):
+                    if end - start >= fewest and len(_NOT_DIGIT.sub("", piece[start:end])) >= fewest:
+                        left.append((start + offset, piece[start:end]))
+            if not left:
+                break
+            pieces = left
+        return found
+
+    def _in_piece(self, text: str, windows: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Where the numbers are that are found at first."""
         found = self.matched(text, windows) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
@@ -618,6 +679,24 @@ def _unopened(text: str, start: int, end: int) -> int:
     if text[start] != "(" or text.find(")", start, end) >= 0:
         return start
     return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
+
+
+_ROUNDS = 24  # of a list: each finds a number at least in what may be one candidate, which has no more groups of digits
+
+
+def _between(windows: Iterable[tuple[int, int]], taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What lies in windows with numbers in them and in none of these, which are in order."""
+    place = 0
+    for first, last in windows:
+        position, some = first, False
+        while place < len(taken) and taken[place][0] < last:
+            start, end = taken[place]
+            if start > position:
+                yield position, start
+            position, some = max(position, end), True
+            place += 1
+        if some and position < last:
+            yield position, last
 
 
 class _Span(NamedTuple):
