@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import time
+from random import Random
 from typing import Any
 
 import presidio_analyzer.pattern_recognizer
@@ -26,6 +27,7 @@ from transforms.analyzer import (
     known_entities,
 )
 from transforms.options import CustomRecognizer, RedactOptions
+from transforms.phones import PhoneFinder
 from transforms.placeholders import interface, merge_findings
 from transforms.policy import (
     _CARD,
@@ -98,6 +100,32 @@ POSITIVE = [
     ("ip/203.0.113.7, /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.7"),
     ("see /etc/hosts/203.0.113.8", "IP_ADDRESS", "203.0.113.8"),
     ('"browserVersion":"124.0.0.0","ip":"203.0.113.7"', "IP_ADDRESS", "203.0.113.7"),
+    ("6826d030-8477-4936-91ce-b2b0a2c1d3e4 212-555-0199", "PHONE_NUMBER", "212-555-0199"),
+    ("2026-11-22 212-555-0199", "PHONE_NUMBER", "212-555-0199"),
+    ("call 658 - 4168415", "PHONE_NUMBER", "658 - 4168415"),
+    ("212 - 555 - 0199", "PHONE_NUMBER", "212 - 555 - 0199"),
+    ("at home + 44 20 7946 0958", "PHONE_NUMBER", "+ 44 20 7946 0958"),
+    ("DEA bb1388568", "MEDICAL_LICENSE", "bb1388568"),
+    ("I saw BB1388568", "MEDICAL_LICENSE", "BB1388568"),
+    ("driver permit GH24988", "US_DRIVER_LICENSE", "GH24988"),
+    ("jane(4155552671)", "PHONE_NUMBER", "4155552671"),
+    ("send_sms(4155552671)", "PHONE_NUMBER", "4155552671"),
+    ('{"home_tel": 4155552671}', "PHONE_NUMBER", "4155552671"),
+    ('{"Jane": 4155552671}', "PHONE_NUMBER", "4155552671"),
+    ('{"x": "4155552671"}', "PHONE_NUMBER", "4155552671"),
+    ("4155552671 seems right", "PHONE_NUMBER", "4155552671"),
+    ("acct-12345678901", "US_BANK_NUMBER", "12345678901"),
+    ("my 4111.1111.1111.1111 card", "CREDIT_CARD", "4111.1111.1111.1111"),
+    ("ssh root@203.0.113.7", "IP_ADDRESS", "203.0.113.7"),
+    ("psexec corp/root@203.0.113.7, <203.0.113.8>", "IP_ADDRESS", "203.0.113.8"),
+    ("ssh://git/root@203.0.113.7", "IP_ADDRESS", "203.0.113.7"),
+    ("ip.src==203.0.113.7 or remoteHost == 203.0.113.8", "IP_ADDRESS", "203.0.113.7"),
+    ("if host == 203.0.113.8", "IP_ADDRESS", "203.0.113.8"),
+    ("host-203.0.113.7, 203.0.113.1-203.0.113.9", "IP_ADDRESS", "203.0.113.9"),
+    ("to <203.0.113.7>, > 203.0.113.8", "IP_ADDRESS", "203.0.113.8"),
+    ("IP 203.0.113.7.443 > 203.0.113.9.52344: Flags", "IP_ADDRESS", "203.0.113.9"),
+    ("frankfurt-203.0.113.7.log", "IP_ADDRESS", "203.0.113.7"),
+    ("we saw 203.0.113.7.", "IP_ADDRESS", "203.0.113.7"),
     ("mac-00-1A-2B-3C-4D-5E", "MAC_ADDRESS", "00-1A-2B-3C-4D-5E"),
 ]
 
@@ -137,6 +165,21 @@ NEGATIVE = [
     "MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48, AF-A2-8B-C0-11-22-33-44",
     "git clone git@example.com:foo/bar.git or git+https://git@example.com/foo",
     '{"heapSizeLimit": 4345298944, \\"heapTotal\\": 4345298944, "orderNumber":"4345298944"}',
+    "27.03.2003 14:55, 27-03-2003 14:55:10, 24-05-2014 14:07 and 2023-02-01  12, 13:19:00.954548113",
+    "call after 27.03.2003 14:55",
+    "6826d030-8477-4936-91ce-b2b0a2c1d3e4 and 6826d030-8477-4936-91ce-123456789012",
+    "account 12345678-8477-4936-91ce-123456789012",
+    "opencv-python==4.9.0.80 pkg[extra]>=1.2.3.4,<1.2.3.9 foo ~= 2.31.0.6 foo == 2.31.0.6 @scope/pkg@1.2.3.4 npm install pkg@1.2.3.4",
+    "section-6.3.2.7, pkg-1.2.3.4.tar.gz, docs/section-6.3.2.7.html",
+    "658 - 4168415, 367924563 + 2125551234, 1115 + 49510442 = x",
+    "0.857 438 2329 and 2447.387582370878",
+    "tt0068646 sql drivers (GH24988), driver HV0003 request 1549008086000",
+    "default_rng(6823616729), sleep(6728032728), random.seed(6823616729)",
+    "6728032728 bytes, 6728032728 kB, after 4155552671 tokens",
+    '{"order_id":4155552671, "max_tokens": 4155552671, "x": 4155552671}, {\\"x\\":4155552671}',
+    "token count 4155552671, max_tokens=4155552671",
+    "AWS account 123456789012, account-settings-1549524548115",
+    "1.3.6.1.2.1.1.1.0 and .1.3.6.1.4.1.80.79.71.42, 203.0.113.7.5",
 ]
 
 
@@ -460,6 +503,39 @@ def test_numbers_one_after_the_other_are_all_found(analyzer: Analyzer, exact: An
     expected = [("PHONE_NUMBER", number) for number in numbers]
     assert sorted(found(analyzer, text)) == sorted(expected)
     assert sorted(found(exact, text)) == sorted(expected)
+
+
+@pytest.mark.parametrize("mark", [" ", ".", ",", ", ", " - ", "\n", "/"])
+def test_nothing_is_found_in_what_a_list_of_numbers_leaves(analyzer: Analyzer, exact: Analyzer, mark: str) -> None:
+    chooser, many, redactor = Random(8), 0, Redactor(RedactOptions())
+    forms = ("212-555-%04d", "(415) 555-%04d", "+44 20 7946 0%03d", "646 555 %04d", "415267%04d", "+1 415 555 %04d")
+    for _ in range(20):
+        text = mark.join(chooser.choice(forms) % chooser.randrange(1000) for _ in range(20))
+        numbers = merge_findings(analyzer.find(text))
+        assert numbers == merge_findings(exact.find(text))
+        places = [0, *itertools.chain.from_iterable((one.start, one.end) for one in numbers), len(text)]
+        left = [text[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
+        again = [piece for piece in left if analyzer.find(piece)]
+        assert again == [] or mark == "."  # there a number may wait for another kind of value to go
+        redactor.template(text)  # settles
+        many += len(numbers)
+    assert many > 250
+
+
+def test_long_lists_of_numbers_take_time_in_proportion() -> None:
+    """Rounds of looking again are as many for a long list as for a short one."""
+    recognizer = next(one for one in curated_recognizers(["PHONE_NUMBER"], RedactOptions()))
+    looked: list[int] = []
+    matched = PhoneFinder(recognizer.supported_regions).spans
+
+    def counted(text: str, windows: Any) -> list[tuple[int, int]]:
+        looked.append(len(text))
+        return matched(text, windows)
+
+    recognizer.matched = counted
+    text = ".".join(["646 555 0199", "+44 20 7946 0958 646 555 0123", "4152670123"] * 300)
+    assert len(recognizer.spans(text)) >= 1200
+    assert sum(looked) <= 2 * len(text)
 
 
 def test_numbers_in_tables_are_found(analyzer: Analyzer) -> None:

@@ -44,7 +44,7 @@ from transforms.policy import (
     curated_recognizers,
     default_entities,
     ibans_in,
-    judge,
+    judge_all,
     known_entities,
     placeholder_entities,
     presidio_recognizers,
@@ -475,7 +475,7 @@ class Analyzer:
         """The findings that reach the threshold where they stand."""
         if isinstance(self._enhancer, PolicyEnhancer):
             tokens = LocalTokens(text)
-            judged = [judge(one, text, tokens, known.context) for known, one in found]
+            judged = judge_all(((one, known.context) for known, one in found), text, tokens)
         else:
             results, recognizers = [known.result(one) for known, one in found], [known.recognizer for known, _ in found]
             artifacts = self._tokenizer.process_text(text, "en")

@@ -24,9 +24,19 @@ import tldextract
 from numpy.typing import NDArray
 from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
+from transforms.mistaken import (
+    is_counted,
+    is_dated,
+    is_decimal,
+    is_longer,
+    is_of_cloud,
+    is_sum,
+    is_version,
+    is_within_uuid,
+)
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import longest_written, phone_windows
+from transforms.phones import fewest_digits, longest_written, phone_windows
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -261,7 +271,7 @@ class RegexTokenizer(NlpEngine):  # type: ignore[misc]
 # Context words in place of Presidio's own, which fire on ordinary prose ("check", "save", "us", "document").
 _CONTEXT = {
     "US_BANK_NUMBER": ("account", "acct", "bank", "banking", "debit", "checking", "savings"),
-    "US_DRIVER_LICENSE": ("driver", "license", "licence", "lic", "permit", "driving", "dl", "dls", "cdl", "cdls"),
+    "US_DRIVER_LICENSE": ("license", "licence", "lic", "permit", "driving", "dl", "dls", "cdl", "cdls"),
     "US_PASSPORT": ("passport",),
     "US_SSN": ("social security", "ssn", "social", "ssid"),
     "MEDICAL_LICENSE": ("medical", "certificate", "dea", "prescriber", "physician"),
@@ -283,13 +293,12 @@ _OTHER = _words(
 )
 _SUM = re.compile(r"[+*/<>^%] ?\Z|\d ?= ?\Z")  # reckoning before a number
 _DECIMAL = re.compile(r"\d[.,]\Z")
-_UUID = re.compile(r"-[0-9a-fA-F]{4}-")
 
 # Words before a bare number that say it is something else.
 _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
-    "transaction request session job issue total amount price cost usd eur gbp population decimal pi account acct bank "
+    "transaction request session job issue token tokens count counts seeds orders ids total amount price cost usd eur gbp population decimal pi account acct bank "
     "routing aba passport heap memory mem rss limit offset length duration uptime"
 )
 _FIELD = re.compile(r"([A-Za-z]\w*)[\\\"']{0,8}\s?[:=]\s?[\\\"']{0,8}\Z")  # before a bare number: `"heapSizeLimit": `
@@ -348,10 +357,12 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
     ) -> list[Any]:
         del context
         by_id = {recognizer.id: recognizer for recognizer in recognizers}
+        found = []
         for result in raw_results:
             recognizer = by_id[result.recognition_metadata["recognizer_identifier"]]
             finding = Finding(result.start, result.end, result.entity_type, result.score)
-            judged = judge(finding, text, nlp_artifacts, context_of(tuple(recognizer.context or ())))
+            found.append((finding, context_of(tuple(recognizer.context or ()))))
+        for result, judged in zip(raw_results, judge_all(found, text, nlp_artifacts), strict=True):
             result.start, result.score = judged.start, judged.score
         return [result for result in raw_results if result.score > 0.0]
 
@@ -359,10 +370,50 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
 _SURE = ("EMAIL_ADDRESS", "IBAN_CODE", "CRYPTO")  # once their checks are passed: no word before them tells otherwise
 
 
-def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, context: Context) -> Finding:
+def judge_all(
+    found: Iterable[tuple[Finding, Context]], text: str, artifacts: NlpArtifacts | LocalTokens
+) -> list[Finding]:
+    """Findings, each with its recognizer's context, as `judge` has them.
+
+    What adjoins a phone number is no part of a sum or decimal with it where that is a value itself; so a number that is
+    left for what it adjoins is judged again without the values beside it.
+    """
+    found = list(found)
+    judged = [judge(one, text, artifacts, context) for one, context in found]
+    lost = [place for place, (one, _) in enumerate(found) if one.entity == "PHONE_NUMBER" and not judged[place].score]
+    if not lost or len(lost) == len(found):
+        return judged
+    lost.sort(key=lambda place: found[place][0])
+    kept = [one for one in judged if one.score >= DOUBTED]
+    starts, ends = {one.start for one in kept}, {one.end for one in kept}
+    for again in (lost, lost[::-1], lost):  # a number that is found tells of those on either side
+        for place in again:
+            one, context = found[place]
+            first = next((at for at in range(one.start, one.start - _BESIDE, -1) if at in ends), 0)
+            last = next((at for at in range(one.end, one.end + _BESIDE) if at in starts), len(text))
+            if judged[place].score or (not first and last == len(text)):
+                continue
+            judged[place] = judge(one, text, artifacts, context, (first, last))
+            if judged[place].score:
+                starts.add(one.start)
+                ends.add(one.end)
+    return judged
+
+
+_BESIDE = 4  # characters beside a number in which another is one that it adjoins
+
+
+def judge(
+    finding: Finding,
+    text: str,
+    artifacts: NlpArtifacts | LocalTokens,
+    context: Context,
+    within: tuple[int, int] | None = None,
+) -> Finding:
     """The finding with its score where it stands: 0 where the policy takes it for something else.
 
-    Of an e-mail address what is none of it goes, as the path of a URL in which it is a value.
+    Of an e-mail address what is none of it goes, as the path of a URL in which it is a value. Of what adjoins a phone
+    number only that `within` is looked at.
     """
     if finding.entity == "EMAIL_ADDRESS":
         finding = _judge_address(finding, text)
@@ -373,7 +424,7 @@ def judge(finding: Finding, text: str, artifacts: NlpArtifacts | LocalTokens, co
         score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
     else:
         words = _after_other(words) if words else words
-        score = _judge(finding, text, words, bool(words) and _supported(words, context))
+        score = _judge(finding, text, words, bool(words) and _supported(words, context), within or (0, len(text)))
     return finding if score == finding.score else Finding(*finding[:3], score)
 
 
@@ -435,7 +486,7 @@ def _after_other(words: Sequence[str]) -> Sequence[str]:
     return words[cut:] if cut >= 0 else words
 
 
-def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
+def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, within: tuple[int, int]) -> float:
     start, end, entity, score, _ = finding
     last = words[-4:-1]
     if entity == "IP_ADDRESS":
@@ -443,26 +494,34 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
         named = _NAMING.search(text[first:start].lower()) and _NO_ADDRESS.search(text, first, start)
         if named or (text[start - 1 : start] == "/" and _PRODUCT.search(text, first, start)):
             return 0.0
+        if is_longer(text, start, end) or is_version(text, first, start):
+            return 0.0
         return 0.0 if _PAIRS.fullmatch(text, start, end) else _lifted(score, supported)
     value = text[start:end]
+    if is_within_uuid(text, start, end):
+        return 0.0
     if entity == "MAC_ADDRESS":
         more = _PAIR_BEFORE.search(text, max(0, start - 4), start) or _PAIR_AFTER.match(text, end)
         return 0.0 if more else _lifted(score, supported)
-    before, after = text[max(0, start - 4) : start], text[end : end + 3]
+    before, after = text[max(within[0], start - 4) : start], text[end : min(within[1], end + 3)]
     if entity == "PHONE_NUMBER":
         if not _is_phone(value, before, after, last, supported):
             return 0.0
-        other = not supported and value.isdigit() and _is_other_field(text, start)
+        other = not supported and value.isdigit() and (_is_other_field(text, start) or is_counted(text, start, end))
         return 0.0 if other else _lifted(score, supported)
     if entity == "MEDICAL_LICENSE" and not supported:
-        return min(score, 0.4)  # one number in ten passes
+        return 0.0 if value.islower() else min(score, 0.4)  # one number in ten passes
+    if entity == "US_BANK_NUMBER" and is_of_cloud(text, start, end, words):
+        return 0.0
     national = _is_national(entity)
+    if national and is_decimal(value, before):
+        return 0.0
     if national and not supported and score >= DOUBTED:
         if entity in CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return ALONE
         if entity == "UK_NHS":
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
-    if national and value.isdigit() and (_is_reckoned(before) or _UUID.match(text, end)):
+    if national and value.isdigit() and _is_reckoned(before):
         return 0.0
     return _lifted(score, supported)
 
@@ -470,7 +529,10 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool) -
 def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
     start, end, _, score, _ = finding
     value = text[start:end]
-    if value.isdigit() and _DECIMAL.search(text, max(0, start - 4), start):
+    if is_within_uuid(text, start, end):
+        return 0.0
+    before = text[max(0, start - 4) : start]
+    if is_decimal(value, before) or (value.isdigit() and _DECIMAL.search(before)):
         return 0.0
     if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
         return 0.0
@@ -509,8 +571,12 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
     if (not listed and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
+    if is_dated(value, before):
+        return False
     if supported:
         return True
+    if is_sum(value, before):
+        return False
     if "+" in value or "＋" in value:
         return _DATE.fullmatch(value) is None
     if before[-1:] in _SIGNS:
@@ -561,8 +627,27 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
         ]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where the numbers are, with repeats."""
-        windows = list(phone_windows(text, tuple(self.supported_regions)))
+        """Where the numbers are, with repeats; also those that are found only in what others leave of a list."""
+        regions = tuple(self.supported_regions)
+        fewest = fewest_digits(regions)
+        found: list[tuple[int, int]] = []
+        pieces = [(0, text)]
+        for _ in range(_ROUNDS):
+            left: list[tuple[int, str]] = []
+            for offset, piece in pieces:
+                windows = list(phone_windows(piece, regions))
+                spans = self._in_piece(piece, windows)
+                found += [(start + offset, end + offset) for start, end in spans]
+                for start, end in _between(windows, sorted(spans)):
+                    if end - start >= fewest and len(_NOT_DIGIT.sub("", piece[start:end])) >= fewest:
+                        left.append((start + offset, piece[start:end]))
+            if not left:
+                break
+            pieces = left
+        return found
+
+    def _in_piece(self, text: str, windows: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Where the numbers are that are found at first."""
         found = self.matched(text, windows) if self.matched is not None else self._matched(text)
         taken = sorted(found)
         reach = list(itertools.accumulate((end for _, end in taken), max))
@@ -594,6 +679,24 @@ def _unopened(text: str, start: int, end: int) -> int:
     if text[start] != "(" or text.find(")", start, end) >= 0:
         return start
     return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
+
+
+_ROUNDS = 24  # of a list: each finds a number at least in what may be one candidate, which has no more groups of digits
+
+
+def _between(windows: Iterable[tuple[int, int]], taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What lies in windows with numbers in them and in none of these, which are in order."""
+    place = 0
+    for first, last in windows:
+        position, some = first, False
+        while place < len(taken) and taken[place][0] < last:
+            start, end = taken[place]
+            if start > position:
+                yield position, start
+            position, some = max(position, end), True
+            place += 1
+        if some and position < last:
+            yield position, last
 
 
 class _Span(NamedTuple):
