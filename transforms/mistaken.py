@@ -109,6 +109,19 @@ def is_decimal(value: str, before: str) -> bool:
 
 _AFTER_POINT, _DECIMAL = re.compile(r"[0-9]\.\Z"), re.compile(r"[0-9]+[.,][0-9]+")
 
+_ROW_BEFORE, _ROW_AFTER = re.compile(r"[0-9][ \t]\Z"), re.compile(r"[ \t][0-9]")
+
+
+def is_in_row(value: str, before: str, after: str) -> bool:
+    """Groups of digits with spaces between them, in a row of more numbers.
+
+    >>> is_in_row("536 22 8726", "12 ", ""), is_in_row("536-22-8726", "12 ", ""), is_in_row("536 22 8726", "is ", " now")
+    (True, False, False)
+    """
+    spaced = " " in value and value.replace(" ", "").isdigit()
+    return spaced and (_ROW_BEFORE.search(before) is not None or _ROW_AFTER.match(after) is not None)
+
+
 _LOOKED_AT = 48  # characters before a bare number
 _UNITS = re.compile(
     r" ?(?:[kKMGTP]i?[Bb]|[kMG]?Hz|[mnuµ]s|px|k[mg]"

@@ -28,6 +28,7 @@ from transforms.mistaken import (
     is_counted,
     is_dated,
     is_decimal,
+    is_in_row,
     is_longer,
     is_of_cloud,
     is_sum,
@@ -516,6 +517,8 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     national = _is_national(entity)
     if national and is_decimal(value, before):
         return 0.0
+    if entity in _BY_SHAPE and not supported and is_in_row(value, before, after):
+        return 0.0
     if national and not supported and score >= DOUBTED:
         if entity in CONTEXT_ONLY or (value.isdigit() and len(value) < _ID_DIGITS and entity not in _RARE):
             return ALONE
@@ -553,6 +556,7 @@ def _lifted(score: float, supported: bool) -> float:
     return min(1.0, max(score + 0.35, 0.4)) if supported else score
 
 
+_BY_SHAPE = frozenset(("US_SSN", "US_ITIN"))  # most numbers of their shape are valid
 _NHS_PHONE = re.compile(r"\d{3}([ -])\d{3}\1\d{4}")
 
 
