@@ -25,13 +25,13 @@ _ELSEWHERE = {"outcome": "", "place": ""}  # of a record of an earlier snapshot
 MEASURED = (
     (
         "e-mail addresses, phone numbers, cards, IBANs, IP, MAC and crypto addresses, NHS, NPI, ABA, DEA numbers",
-        0.991,
+        0.995,
         1.0,
     ),
     ("identifiers of ten other countries, each switched on", 1.0, 1.0),
-    ("SSNs, numbers of bank accounts, licences and passports, with words that say so", 1.0, 1.0),
+    ("SSNs, numbers of bank accounts, licences and passports, with words that say so", 0.989, 1.0),
     ("secrets with a prefix or form of their own", 1.0, 1.0),
-    ("secrets by their keyword: passwords, bearer tokens and others", 1.0, 0.986),
+    ("secrets by their keyword: passwords, bearer tokens and others", 1.0, 0.989),
 )
 MOST_SHARDS = 1000  # rows of the page's table of inputs; report.json and the inputs file have all
 
