@@ -1,6 +1,6 @@
 """Simulated nights: what is published stays, nothing leaks, and a night costs what it weighs.
 
-.venv/bin/python benchmarks/nightly.py                            # both; exit 3 where a figure is not reached
+.venv/bin/python benchmarks/nightly.py                            # both, in a quarter of an hour; exit 3 where a figure is not reached
 .venv/bin/python benchmarks/nightly.py --cost 0                   # 30 nights on 4,000 conversations, every check
 .venv/bin/python benchmarks/nightly.py --nights 0 --cost 1200000  # the cost of a night beside a build, and of the index
 
@@ -356,11 +356,11 @@ def simulate(folder: Path, nights: int, first: int, share: float, seed: int, sam
     }  # fmt: skip
 
 
-def measure_cost(folder: Path, lines: int, share: float, seed: int, more: Sequence[str]) -> dict[str, Any]:
-    """Seconds of a build, and of nights that bring a share of it: the first compiles nothing any more, the median counts."""
+def measure_cost(folder: Path, lines: int, share: float, seed: int) -> dict[str, Any]:
+    """Seconds of a build, with redaction, and of nights that bring a share of it: the first compiles nothing any more, the median counts."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
-    writer, dataset = Writer(seed), Dataset(Storage(), str(folder / "out"))
+    writer, dataset, more = Writer(seed), Dataset(Storage(), str(folder / "out")), ("--set", "redact.enabled=true")
     for number in range(max(1, lines // BACKLOG_LINES)):
         _write(folder / "logs" / f"backlog-{number:03d}.jsonl", writer.night(min(lines, BACKLOG_LINES)))
     nights = [max(1, int(lines * share))] * COST_NIGHTS
@@ -412,9 +412,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample", type=int, help="held-out records to compare by brute force; all without it")
     parser.add_argument(
-        "--cost", type=int, default=600_000, help="lines of the build that costs are measured beside; 0: none"
+        "--cost",
+        type=int,
+        default=4_800_000,
+        help="lines of the build that costs are measured beside, redacted; 0: none",
     )
-    parser.add_argument("--redact", action="store_true", help="measure costs with redaction on, as it is by default")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/corpusmill-bench/nightly"))
     options = parser.parse_args()
     found: dict[str, Any] = {}
@@ -422,8 +424,7 @@ def main() -> None:
         found["nights"] = simulate(options.folder / "nights", options.nights, options.first, options.share, options.seed, options.sample)  # fmt: skip
         found["nights"]["findings"] += index_findings(found["nights"]["index_bytes_a_record"]["after_the_nights"])
     if options.cost:
-        more = ("--set", "redact.enabled=true") if options.redact else ()
-        found["cost"] = measure_cost(options.folder / "cost", options.cost, options.share, options.seed, more)
+        found["cost"] = measure_cost(options.folder / "cost", options.cost, options.share, options.seed)
     print(json.dumps(found, indent=2))
     sys.exit(3 if any(one["findings"] for one in found.values()) else 0)
 
