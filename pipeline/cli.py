@@ -193,13 +193,13 @@ def run(
         if as_json:
             _print_json({"nothing_new": True})
         return
-    if manifest is not None:
-        _warn_of_empty(prepared.dataset, manifest)
     if manifest is None:
         _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
         if as_json:
             _print_json({"submitted": True, "plan": prepared.plan.id})
-    elif as_json:
+        return
+    _warn_of_empty(prepared.dataset, manifest)
+    if as_json:
         _print_json({"dataset": prepared.dataset.root, **{key: manifest[key] for key in
                      ("snapshot", "plan", "accounting", "warnings")}})  # fmt: skip
     else:

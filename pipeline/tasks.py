@@ -257,9 +257,9 @@ class Tasks:
                 keys = _by_segment(targets, self.job.options.segments)
                 runs["met"] = self._write("met", segment, pairs, _by_ref(pairs.column("b").to_numpy()))
                 runs["sides"] = self._write("sides", segment, sides, keys)
-            if wanted.num_rows and self.job.plan.shape.is_parted:
-                leads = pa.table([pc.unique(wanted.column("a"))], schema=REFS)
-                runs["leads"] = self._write("leads", segment, leads)
+                if self.job.plan.shape.is_parted:
+                    leads = pa.table([pc.unique(wanted.column("a"))], schema=REFS)
+                    runs["leads"] = self._write("leads", segment, leads)
             return {"runs": runs, "first": {"leads": segment, "peers": segment}}
 
         return self._once("attach", segment, make, segment)
@@ -542,7 +542,7 @@ class Tasks:
             if guards.num_rows == 0:
                 return {"runs": {}, **dict.fromkeys(_TOLD, 0)}
             gone = id_words(runs("drops").table(_all_segments(resolved, "drops")).column("id"))
-            sketches = self._sketches(segment, kinds)
+            sketches = elect_sketches(self._runs("sketches").table(_segments(kinds["sketches"])))
             crowds, seats = self._crowds(kinds["crowds"]), self._seats(kinds["seats"])
             found = search_segment(crowds, seats, sketches, guards, cut_of(resolved), gone, self._leak_threshold)
             return {
@@ -875,14 +875,11 @@ class Tasks:
         self,
         segment: int,
         kinds: Kinds,
-        refs: npt.NDArray[np.uint32] | None = None,
-        published: pa.Table | None = None,
+        refs: npt.NDArray[np.uint32],
+        published: pa.Table,
     ) -> pa.Table:
-        """The elected sketches of a segment of ids that the refs name, new ones and those among `published`; without refs
-        all new ones."""
+        """The elected sketches of a segment of ids that the refs name, new ones and those among `published`."""
         new = (batch for _, batch in self._runs("sketches").read(_segments(kinds["sketches"])))
-        if refs is None or published is None:
-            return elect_sketches(pa.Table.from_batches(new, SKETCHES))
         wanted, count, plan = distinct(refs), self.job.options.segments, self.job.plan
         both = (*published.to_batches(), *new)
         chosen = [batch.filter(pa.array(is_in_sorted(sketch_refs(batch), wanted))) for batch in both]
