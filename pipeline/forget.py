@@ -175,7 +175,7 @@ def _forget(rewrite: Rewrite, readings: Sequence[Sequence[str]], wanted: Sequenc
         "uncommitted_removed": uncommitted,
         "search": found,
         "cost": rewrite.cost(),
-        "older_snapshots": [number for number in _numbers(dataset) if number < manifest["snapshot"]],
+        "older_snapshots": [number for number in dataset.numbers() if number < manifest["snapshot"]],
         "out_of_reach": [_OUTSIDE, *([_NEAR_COPIES] if gone.said[Outcome.EVAL] | gone.said[Outcome.VAL] else [])],
     }
 
@@ -199,11 +199,6 @@ def _other_key(dataset: Dataset) -> UsageError:
         "they can't be looked up as raw values",
         "set the key that it was made with",
     )
-
-
-def _numbers(dataset: Dataset) -> list[int]:
-    names = dataset.storage.names(dataset.uri("snapshots"))
-    return [int(name[:6]) for name in names if re.fullmatch(r"\d{6}\.json", name, re.ASCII)]
 
 
 def _kept_elsewhere(rewrite: Rewrite, groups: set[str]) -> dict[int, set[str]]:
