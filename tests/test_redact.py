@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -610,6 +611,22 @@ def test_the_transform_redacts_and_counts() -> None:
     result.wait_until_finish()
     (counter,) = result.metrics().query(beam.metrics.MetricsFilter().with_namespace("redact"))["counters"]
     assert (counter.key.metric.name, counter.result) == ("EMAIL_ADDRESS", 1)
+
+
+def test_threads_of_a_worker_find_the_same() -> None:
+    """Some runners redact in several threads of a process; Hyperscan lets go of the interpreter while it scans."""
+    batches = [
+        batch(
+            *(
+                {"messages": [{"role": "user", "content": f"{value} {number}" + " and so on" * 200}]}
+                for value in PLANTED
+            )
+        )
+        for number in range(40)
+    ]
+    alone = [redact_records(one, OPTIONS) for one in batches]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: redact_records(one, OPTIONS), batches)) == alone
 
 
 def test_the_redactor_is_built_once() -> None:

@@ -18,11 +18,12 @@ import functools
 import gc
 import itertools
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import apache_beam as beam
 import numpy as np
@@ -72,6 +73,8 @@ _FEW = 16  # values of a record that are looked for one by one before an automat
 _LITTLE = 2 << 20  # 2 Mi: or the values times the characters that they are looked for in: what building one takes
 
 Row = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Redacted(NamedTuple):
@@ -104,6 +107,25 @@ class _Part(NamedTuple):
     prefix: str
 
 
+def one_at_a_time(work: Callable[P, T]) -> Callable[P, T]:
+    """`work` by one thread at a time: a redactor, its gate and models keep what they found until it is asked for.
+
+    Some runners give a worker several threads (Flink: one for each slot of a task manager). Little is lost by it: redaction
+    is mostly Python, of which one thread runs at a time anyway.
+    """
+
+    @functools.wraps(work)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _ALONE:
+            return work(*args, **kwargs)
+
+    return alone
+
+
+_ALONE = threading.RLock()
+
+
+@one_at_a_time
 def redact_records(records: pa.RecordBatch, options: RedactOptions, keep_paths: tuple[str, ...] = ()) -> Redacted:
     """RECORDS batch of N rows with every string redacted, `n_redactions` raised by the spans replaced.
 
@@ -316,6 +338,7 @@ class Redactor:
                 self._names.add(texts, language_of(row["metadata"]))
             self._names.read()
 
+    @one_at_a_time
     def redact_text(self, text: str) -> str:
         """A single text with a numbering of its own. Raises RedactionFailed, RedactionTimeout."""
         if not self._options.enabled:

@@ -31,7 +31,7 @@ from transforms.canonical import canonical_json
 from transforms.hashing import Keys, content_digest
 from transforms.options import RedactOptions
 from transforms.placeholders import Numbering, Removed, Template
-from transforms.redact import Row, Slot, kept_paths, redactor_for
+from transforms.redact import Row, Slot, kept_paths, one_at_a_time, redactor_for
 from transforms.schema import MESSAGES
 
 _FIRST = (
@@ -167,6 +167,7 @@ class Surrogates(Numbering):
 _SAID = {"messages": MESSAGES, "tools": pa.string(), "metadata": pa.string()}
 
 
+@one_at_a_time
 def write_surrogates(
     records: pa.RecordBatch,
     redacted: pa.RecordBatch,
@@ -216,6 +217,7 @@ class _Census(Numbering):
         return super().placeholder(removed)
 
 
+@one_at_a_time
 def without_surrogates(row: Row, options: RedactOptions, keep_paths: tuple[str, ...] = ()) -> tuple[Row, Counter[str]]:
     """The placeholder form of a written row, and by type the values in it that are no surrogates."""
     strangers: Counter[str] = Counter()
