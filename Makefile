@@ -50,7 +50,7 @@ test-stores: $(DEV)  ## test on MinIO, fake-gcs-server and Azurite, which it ins
 	$(BIN)/python -m tests.servers install stores
 	$(BIN)/python -m pytest tests/servers/test_stores.py tests/servers/test_reach.py
 
-test-flink: $(DEV)  ## test on a real Flink cluster and MinIO, which it installs (needs go, java, mvn)
+test-flink: $(DEV)  ## test on a real Flink cluster, Prism and MinIO, which it installs (needs go, java, mvn)
 	$(BIN)/python -m tests.servers install flink
 	$(BIN)/python -m pytest tests/servers/test_flink.py
 

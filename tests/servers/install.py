@@ -8,6 +8,7 @@ and is never built twice. Delete a folder to have it built again.
     .servers/fake-gcs-…/fake-gcs-server              go install
     .servers/azurite-…/node_modules/.bin/…           npm
     .servers/beam-boot-…/container                   go install
+    .servers/prism-…/prism                           go install
     .servers/flink-…/lib/*.jar                       pip, from the wheel of Flink's jars
     .servers/beam-job-server-…/job-server.jar        mvn
 """
@@ -29,7 +30,7 @@ from pathlib import Path
 MINIO = "v0.0.0-20260212201848-7aac2a2c5b7c"
 FAKE_GCS = "v1.56.1"
 AZURITE = "3.35.0"  # the last that Node.js 20 runs
-BEAM = "2.77.0"  # the boot binary's; must be that of the Python SDK
+BEAM = "2.77.0"  # of the boot binary and Prism; must be that of the Python SDK
 FLINK = "1.19.3"
 FLINK_LINE = "1.19"
 BEAM_RUNNER = "2.70.0"
@@ -47,6 +48,7 @@ _MINIO_FOLDER = f"minio-{MINIO}"
 _FAKE_GCS_FOLDER = f"fake-gcs-{FAKE_GCS}"
 _AZURITE_FOLDER = f"azurite-{AZURITE}"
 _BOOT_FOLDER = f"beam-boot-{BEAM}"
+_PRISM_FOLDER = f"prism-{BEAM}"
 _FLINK_FOLDER = f"flink-{FLINK}"
 _JOB_SERVER_FOLDER = f"beam-job-server-{BEAM_RUNNER}-flink-{FLINK_LINE}"
 _TOOLS: dict[str, tuple[str, ...]] = {
@@ -54,12 +56,13 @@ _TOOLS: dict[str, tuple[str, ...]] = {
     _FAKE_GCS_FOLDER: ("go",),
     _AZURITE_FOLDER: ("npm",),
     _BOOT_FOLDER: ("go",),
+    _PRISM_FOLDER: ("go",),
     _FLINK_FOLDER: (),
     _JOB_SERVER_FOLDER: ("java", "mvn"),
 }
 
 _WHY = {
-    "go": "Go 1.26 or newer, to build MinIO, fake-gcs-server and Beam's boot binary",
+    "go": "Go 1.26 or newer, to build MinIO, fake-gcs-server, Beam's boot binary and Prism",
     "npm": "npm and Node.js 20 or newer, to run Azurite",
     "java": f"a Java runtime, {JAVA_OLDEST} to {JAVA_NEWEST}, to run Flink",
     "mvn": "Maven, to fetch Beam's job server for Flink",
@@ -131,6 +134,15 @@ def install_boot() -> Path:
     return _once(_BOOT_FOLDER, build) / "container"
 
 
+def install_prism() -> Path:
+    """Path of the `prism` binary."""
+
+    def build(folder: Path, log: Path) -> None:
+        _go_install(f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{BEAM}", folder, log)
+
+    return _once(_PRISM_FOLDER, build) / "prism"
+
+
 def install_flink() -> Path:
     """Folder of Flink's jars."""
 
@@ -180,6 +192,7 @@ GROUPS: dict[str, dict[str, _Installer]] = {
     "flink": {
         "MinIO": install_minio,
         "Beam's boot binary": install_boot,
+        "Prism": install_prism,
         "Flink": install_flink,
         "Beam's job server": install_job_server,
     },

@@ -1,4 +1,4 @@
-"""The mill on a Flink cluster and a store: same records, same bytes as on one machine, also when a machine is lost.
+"""The mill on a Flink cluster, on Prism and a store: same records, same bytes as on one machine, also when a machine is lost.
 
 Run by name, as the servers take minutes and some gigabytes: `.venv/bin/python -m pytest tests/servers`.
 """
@@ -25,6 +25,7 @@ from tests.servers.conftest import SETS, UNITS
 from tests.servers.flink import FlinkCluster, flink_cluster
 from tests.servers.install import REPOSITORY
 from tests.servers.minio import Endpoint, minio_server
+from tests.servers.prism import prism_server
 from tests.servers.programs import base_environment
 from tests.test_run import hear_interrupts
 
@@ -47,10 +48,10 @@ def store(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endp
 
 @pytest.fixture(scope="module")
 def cluster(store: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkCluster]:
-    """Two TaskManagers whose workers reach the store."""
+    """Two TaskManagers, each of which runs two tasks at once, whose workers reach the store."""
     env = {**store.environment, "PYTHONPATH": str(REPOSITORY)}
     with flink_cluster(
-        task_managers=2, slots=1, python=sys.executable, env=env, folder=tmp_path_factory.mktemp("flink"), restarts=6
+        task_managers=2, slots=2, python=sys.executable, env=env, folder=tmp_path_factory.mktemp("flink"), restarts=6
     ) as running:
         yield running
 
@@ -145,9 +146,24 @@ def test_progress_and_counts_come_back_to_the_terminal(store, cluster, expected)
     assert digests_of(store, "data/big") == expected
 
 
+def test_a_process_for_each_slot_makes_the_same_bytes(store, cluster, expected):
+    """Without the option the slots of a TaskManager are threads of one process."""
+    before = len(list(cluster.logs.glob("worker-*.out")))
+    beam = [*cluster.beam_options(), f"--sdk_worker_parallelism={cluster.slots}"]
+    end(start(store, *run_arguments("s3://data/processes", *SMALL_UNITS, beam=beam)))
+    assert len(list(cluster.logs.glob("worker-*.out"))) - before == cluster.total_slots
+    assert digests_of(store, "data/processes") == expected
+
+
 def test_loopback_makes_the_same_bytes(store, cluster, expected):
     end(start(store, *run_arguments("s3://data/loopback", *WHOLE_UNITS, beam=cluster.loopback_options())))
     assert digests_of(store, "data/loopback") == expected
+
+
+def test_prism_makes_the_same_bytes(store, expected, tmp_path):
+    with prism_server(tmp_path / "prism.log") as beam:
+        end(start(store, *run_arguments("s3://data/prism", *UNITS, beam=beam)))
+    assert digests_of(store, "data/prism") == expected
 
 
 def test_an_option_that_nobody_knows_is_told(store, cluster):
