@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from pipeline import cli_history, cli_rewrite
-from pipeline.errors import CorpusmillError, GateError, UsageError, hush_threads
+from pipeline.errors import CorpusmillError, GateError, RunFailed, UsageError, hush_threads
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -46,9 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CorpusmillError as error:
         _complain(str(error), error.hint)
         code = error.exit_code
-    except PermissionError:
-        _complain("a store, or a folder, denies access", "give the credentials the rights that deploy/policies names")
-        code = 2
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted; what was under way was not committed", "running again resumes")
         code = 130
@@ -56,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 0
     except Exception as error:
-        code = _told_damage(error) or _bug(error)
+        code = _told_damage(error) or _told_store(error) or _bug(error)
     sys.exit(code)
 
 
@@ -480,6 +477,19 @@ def _told_damage(error: Exception) -> int:
         return 0
     _complain(str(error), "corpusmill verify OUTPUT")
     return UsageError.exit_code
+
+
+def _told_store(error: Exception) -> int:
+    """Says that a store, or a folder, refuses, or does not answer, with the exit code; 0 where the error is another."""
+    from transforms.stores import is_denied, is_passing
+
+    if is_denied(error):
+        _complain("a store, or a folder, denies access", "give the credentials the rights that deploy/policies names")
+        return UsageError.exit_code
+    if is_passing(error):
+        _complain(f"a store is out of reach, or busy ({type(error).__name__})", "run it again when it answers")
+        return RunFailed.exit_code
+    return 0
 
 
 def _bug(error: Exception) -> int:

@@ -38,8 +38,14 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 class StorageOptions(Options):
     """How object stores are reached, beyond their usual variables and files."""
 
-    endpoint: str | None = Field(None, description="URL of an S3- or GCS-compatible server")
-    profile: str | None = Field(None, description="profile of the AWS credentials file")
+    endpoint: str | None = Field(
+        None,
+        description="URL of an S3- or GCS-compatible server; commands without a config need `AWS_ENDPOINT_URL` or "
+        "`STORAGE_EMULATOR_HOST` instead",
+    )
+    profile: str | None = Field(
+        None, description="profile of the AWS credentials file; commands without a config need `AWS_PROFILE` instead"
+    )
 
 
 class Source(Options):

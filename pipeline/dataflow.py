@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from pipeline.errors import UsageError
+from pipeline.errors import NotTaken, UsageError
 from pipeline.places import usable
 from pipeline.plan import Plan
 from transforms.storage import Storage, scheme_of
@@ -134,12 +134,12 @@ def suit_dataflow(options: PipelineOptions, named: Sequence[str], plan: Plan, ta
 
 
 def submit(pipeline: beam.Pipeline) -> PipelineResult:
-    """The job as Dataflow took it. Raises UsageError where it did not: no record was read then."""
+    """The job as Dataflow took it. Raises NotTaken where it did not: no record was read then."""
     try:
         return pipeline.run()
     except Exception as error:
         said = (str(error).strip() or "no reason given").splitlines()[0]
-        raise UsageError(
+        raise NotTaken(
             f"Dataflow did not take the job: {type(error).__name__}: {said[:300]}",
             "check the project, the region, the bucket and the credentials: gcloud auth application-default login",
         ) from None

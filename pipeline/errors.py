@@ -2,6 +2,7 @@
 
     CorpusmillError
     ├── UsageError      2   usage, config, input, credentials, found before the first record is read; a damaged dataset
+    │   └── NotTaken        a runner did not take the job
     ├── GateError       3   a gate, or a finding of `verify` or `check`
     ├── RunFailed       4   a failure after that
     └── OvertakenError  5   another run committed first
@@ -30,6 +31,10 @@ class UsageError(CorpusmillError):
     """Something the user can put right before any work."""
 
     exit_code = 2
+
+
+class NotTaken(UsageError):
+    """A runner did not take the job: nothing of it was begun."""
 
 
 class GateError(CorpusmillError):

@@ -75,7 +75,7 @@ def expire_snapshots(
             break
         gone.snapshots.append(number)
         if not dry_run:
-            dataset.storage.remove(dataset.manifest_uri(number))
+            _remove(dataset, dataset.manifest_uri(number))
     if pinned_numbers(_pins(dataset), now - older_than) - set(dataset.numbers()):
         gone.postponed = True  # that rollback may or may not have read the manifest before it went
         return gone
@@ -95,7 +95,7 @@ def expire_snapshots(
         gone.files.append(path)
         gone.n_bytes += one.size
         if not dry_run:
-            dataset.storage.remove(one.uri)
+            _remove(dataset, one.uri)
     if not dry_run:
         for one in pins:
             if one.modified < now - older_than:  # of a rollback that was killed
@@ -114,14 +114,20 @@ def remove_uncommitted(dataset: Dataset) -> int:
     listed = {one["path"] for manifest in kept_snapshots(dataset).values() for one in manifest["files"]}
     left = [one for one, _ in _unlisted(dataset, listed, 0, math.inf, set())]
     for one in left:
-        dataset.storage.remove(one.uri)
+        _remove(dataset, one.uri)
     _remove_empty_folders(dataset)
     _check_gone(dataset, {one.uri for one in left})
     return len(left)
 
 
+def _remove(dataset: Dataset, uri: str) -> None:
+    """Removes a file, or leaves it to `_check_gone` to tell how many are kept."""
+    with contextlib.suppress(PermissionError):
+        dataset.storage.remove(uri)
+
+
 def _check_gone(dataset: Dataset, removed: set[str]) -> None:
-    """Raises UsageError where a store kept what was to go: clients that remove many at once don't tell of it."""
+    """Raises UsageError where a store kept what was to go."""
     folders = ("snapshots", *_NUMBERED) if removed and not dataset.storage.is_local(dataset.root) else ()
     there = {one.uri for folder in folders for one in dataset.storage.below(dataset.uri(folder))}
     if kept := len(removed & there):

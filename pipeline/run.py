@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import grpc
 import orjson
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
@@ -26,7 +27,7 @@ from pipeline.decontaminate import (
     put_benchmarks,
     read_benchmarks,
 )
-from pipeline.errors import CorpusmillError, GateError, OvertakenError, RunFailed, UsageError
+from pipeline.errors import CorpusmillError, GateError, NotTaken, OvertakenError, RunFailed, UsageError
 from pipeline.places import absolute, usable
 from pipeline.plan import REBUILD, Plan, find_inputs, load_plan, make_plan, mill_options, plan_uri
 from pipeline.progress import shown
@@ -262,6 +263,7 @@ def execute(
         put_benchmarks(prepared.benchmarks, prepared.config, prepared.keys, storage, work)
     if plan.base.decided:
         put_decisions(prepared.dataset, plan, work, prepared.keys)
+    is_fresh = not storage.exists(plan_uri(work))
     storage.put(plan_uri(work), plan.to_json())
     note_work(prepared.dataset, plan, absolute(work))
     load_plan.cache_clear()
@@ -278,11 +280,20 @@ def execute(
         accept,
         keep_work,
     )
+    failure: CorpusmillError | None = None
     try:
         _run(job, pipeline, options, Work(storage, work), console)
-    except (RunFailed, UsageError):
-        if prepared.dataset.latest() < plan.number:
-            raise  # else another run committed, and took the work folder with it
+    except NotTaken:
+        if is_fresh and not storage.names(join(work, "done"), "directory"):
+            for place in {work, prepared.dataset.uri("work", plan.id)}:
+                storage.remove(place)
+        raise
+    except (RunFailed, UsageError) as error:
+        if not _is_number_taken(prepared):
+            raise
+        failure = (
+            error  # another run committed, and took the work folder with it; or this one did, and what follows failed
+        )
     if is_left(options):
         return None
     if prepared.dataset.latest() < plan.number and storage.exists(breach_uri(work)):
@@ -294,7 +305,22 @@ def execute(
     manifest = prepared.dataset.manifest(plan.number)
     if manifest["plan"] != plan.id:
         raise OvertakenError(f"another run committed snapshot {plan.number:06d} first", "run again to catch up")
+    if failure is not None:
+        told = str(failure).removeprefix("the run failed: ")
+        console.print(
+            f"corpusmill: warning: snapshot {plan.number:06d} is committed, but what follows a commit failed: {told}\n"
+            "  → run again, for CURRENT and the card; a work folder that is left goes with the next commit, or `corpusmill expire`",
+            markup=False,
+        )
     return manifest
+
+
+def _is_number_taken(prepared: Prepared) -> bool:
+    """Whether the number of the run is a snapshot's by now; not where the store does not tell."""
+    try:
+        return prepared.dataset.latest() >= prepared.plan.number
+    except Exception:
+        return False
 
 
 def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work, console: Console) -> None:
@@ -311,6 +337,11 @@ def _run(job: Job, pipeline: beam.Pipeline, options: PipelineOptions, work: Work
         if _was_interrupted(error):
             raise KeyboardInterrupt from None
         told = _told(error)
+        if not is_local(options) and isinstance(error, grpc.RpcError):
+            raise RunFailed(
+                f"lost touch with the job server ({type(error).__name__.lstrip('_')}): the job may go on, and commit by itself",
+                "look for it where it runs; when it has ended run again, which says what came of it",
+            ) from None
         if "PermissionError" in told:
             raise UsageError(
                 f"the run failed: {told}: a store, or a folder, denies access",
@@ -358,6 +389,7 @@ def _check_writable(storage: Storage, root: str) -> None:
     fresh = storage.is_local(root) and not os.path.exists(root)
     with usable(root, "write to the output"):
         storage.put(probe, b"")
+    with usable(root, "remove from the output"):
         storage.remove(probe)
         if fresh:
             with contextlib.suppress(OSError):

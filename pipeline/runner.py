@@ -33,7 +33,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from pipeline.commit import stop_uri
 from pipeline.dag import build
 from pipeline.dataflow import is_dataflow, submit
-from pipeline.errors import UsageError
+from pipeline.errors import NotTaken, UsageError
 from pipeline.tasks import Job
 
 _JOB_SERVER_SECONDS = 15.0
@@ -59,6 +59,11 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
     """
     options = _Options(list(arguments))
     _check_known(arguments, _job_server_options(options))
+    if (
+        options.view_as(StandardOptions).runner == "PortableRunner"
+        and not options.view_as(PortableOptions).job_endpoint
+    ):
+        raise UsageError("--runner=PortableRunner needs a job server", "add --job_endpoint=HOST:8099: deploy/README.md")
     if is_local(options):
         direct = options.view_as(DirectOptions)
         named = {argument.split("=")[0] for argument in arguments}
@@ -159,7 +164,7 @@ def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResul
     except Exception as error:
         if is_local(options):
             raise
-        raise UsageError(
+        raise NotTaken(
             f"the runner did not take the job: {type(error).__name__}",
             "look at --runner, --job_endpoint and what is at that address: deploy/README.md",
         ) from None

@@ -15,54 +15,54 @@ from pipeline.errors import UsageError
 from pipeline.plan import Plan
 from pipeline.shape import Shape, shape_of
 
-# Bytes in the work folder and the output for each byte of text, of 16 GiB, where the tasks have the most to exchange; and CPU
-# seconds for each MB of text (10^6 bytes), of 4 GiB: made chat logs of 1.4 kB a record with a fifth of copies, redaction
-# off, one process, on the machine of the README. `docs/scaling.md` has 1 GiB beside it.
+# Bytes in the work folder and the output for each byte of text, and CPU seconds for each MB of text (10^6 bytes), both of
+# 16 GiB, where tasks have the most to exchange and memory holds no more than a part of what they read: made chat logs of
+# 1.4 kB a record with a fifth of copies, redaction off, one process. `docs/scaling.md` has 1 and 4 GiB beside it.
 KINDS = {
     "texts": 0.4576,
-    "facts": 0.0327,
-    "sketches": 0.0763,
-    "bands": 0.1396,
-    "pairs": 0.0241,
-    "met": 0.0087,
-    "sides": 0.0757,
+    "facts": 0.0313,
+    "sketches": 0.0747,
+    "bands": 0.1381,
+    "pairs": 0.0163,
+    "met": 0.0049,
+    "sides": 0.0652,
     "edges": 0.0031,
     "leads": 0.0004,
     "forests": 0.0003,
     "labels": 0.0002,
     "routed": 0.0032,
-    "verdicts": 0.0045,
-    "settled": 0.0231,
-    "seats": 0.0134,
-    "followers": 0.0025,
-    "published": 0.0141,
+    "verdicts": 0.0040,
+    "settled": 0.0232,
+    "seats": 0.0067,
+    "followers": 0.0027,
+    "published": 0.0137,
     "refs": 0.0019,
-    "index": 0.1537,
+    "index": 0.1495,
     "data": 0.2956,
     "jsonl": 0.7776,
     "lineage": 0.0238,
 }
 RATES = {
-    "mill": 0.0386,
-    "count": 0.0002,
-    "candidates": 0.0013,
-    "attach": 0.0011,
-    "verify": 0.0010,
+    "mill": 0.0401,
+    "count": 0.0003,
+    "candidates": 0.0019,
+    "attach": 0.0021,
+    "verify": 0.0018,
     "join": 0.0001,
     "route": 0.0005,
-    "cluster": 0.0004,
-    "settle": 0.0027,
-    "hold": 0.0005,
-    "search": 0.0067,
+    "cluster": 0.0005,
+    "settle": 0.0026,
+    "hold": 0.0008,
+    "search": 0.0071,
     "follow": 0.0001,
-    "merge": 0.0226,
+    "merge": 0.0396,
     "kept_refs": 0.0001,
-    "index_ids": 0.0016,
-    "index_bands": 0.0033,
+    "index_ids": 0.0018,
+    "index_bands": 0.0045,
 }
 REGROUP_RATE = 0.03  # CPU seconds for each MB of text
 REDACT_RATE = (
-    0.07  # CPU seconds for each MB of text: benchmarks/redaction.py, chat of which every fifth turn holds a value
+    0.058  # CPU seconds for each MB of text: benchmarks/redaction.py, chat of which every fifth turn holds a value
 )
 
 # What a process holds: this as it is, and by stage so much more, and so many bytes for each byte of text of the segment

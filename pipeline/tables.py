@@ -15,6 +15,8 @@ from rich.text import Text
 from pipeline.snapshots import Dataset, kept
 from pipeline.templates import human_bytes
 from transforms.reasons import MEANING, SPLITS, Drop, Reason
+from transforms.storage import scheme_of
+from transforms.stores import KINDS
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan  # imports every stage, and tables of small things are there at once without
@@ -42,9 +44,18 @@ def run_table(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table |
     for uri in dataset.files(manifest, "report"):
         if uri.endswith(".html"):
             yield Text(f"report   {uri}")
+    command = f"{_variables(dataset)}corpusmill"
     yield Text(
-        f"next     corpusmill verify {short_path(dataset.root)}    corpusmill files {short_path(dataset.root)} --split train"
+        f"next     {command} verify {short_path(dataset.root)}    {command} files {short_path(dataset.root)} --split train"
     )
+
+
+def _variables(dataset: Dataset) -> str:
+    """What commands without a config need of its `storage` in the environment, before the command."""
+    kind, storage = KINDS.get(scheme_of(dataset.root)), dataset.storage
+    wanted = {"s3": ("AWS_ENDPOINT_URL", "AWS_PROFILE"), "gcs": ("STORAGE_EMULATOR_HOST", "")}.get(str(kind), ("", ""))
+    named = zip(wanted, (storage.endpoint, storage.profile), strict=True)
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in named if name and value)
 
 
 def _contamination(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterable[Table]:

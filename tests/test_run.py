@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
+from pipeline.errors import NotTaken
 from tests.records import WORDS, chat, write_lines
 
 FAST = ["--set", "redact.enabled=false"]
@@ -403,6 +405,81 @@ def test_an_input_that_changes_under_the_run_fails_it(tmp_path, capsys, monkeypa
     assert "an input changed since the run was planned" in said
     assert "Hello" not in said
     assert not (tmp_path / "out" / "snapshots").exists()
+
+
+def test_an_input_that_goes_under_the_run_fails_it(tmp_path, capsys, monkeypatch):
+    path = write_lines(tmp_path / "a.jsonl", [chat("Hello there")])
+    from pipeline import run as run_module
+
+    execute = run_module.execute
+
+    def remove(*arguments, **options):
+        path.unlink()
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "execute", remove)
+    assert mill("run", "--input", path, "--output", tmp_path / "out", *FAST) == 4
+    assert "an input is gone since the run was planned" in capsys.readouterr().err
+
+
+def test_what_fails_after_the_commit_is_told(corpus, tmp_path, capsys, monkeypatch):
+    inputs = cut(corpus[:50], tmp_path / "logs", 1, 5)
+    output = tmp_path / "out"
+
+    def refuse(*_):
+        raise PermissionError("jane@example.com")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.snapshots.Dataset.derive", refuse)
+        assert mill("run", "--input", inputs, "--output", output, *FAST) == 0
+    said = capsys.readouterr().err
+    assert "snapshot 000001 is committed, but what follows a commit failed" in said
+    assert "jane" not in said
+    assert not (output / "CURRENT").exists()
+    assert mill("run", "--input", inputs, "--output", output, *FAST) == 0
+    assert (output / "CURRENT").read_text() == "000001\n"
+
+
+def test_a_run_that_fails_is_told_where_the_store_tells_nothing_any_more(corpus, tmp_path, capsys, monkeypatch):
+    inputs = cut(corpus[:50], tmp_path / "logs", 1, 5)
+
+    def fail(*_):
+        monkeypatch.setattr("pipeline.snapshots.Dataset.latest", fail)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("pipeline.run.run_pipeline", fail)
+    assert mill("run", "--input", inputs, "--output", tmp_path / "out", *FAST) == 4
+    assert "the run failed: ConnectionRefusedError" in capsys.readouterr().err
+
+
+def test_a_job_server_that_is_lost_is_told(corpus, tmp_path, capsys, monkeypatch):
+    inputs = cut(corpus[:50], tmp_path / "logs", 1, 5)
+
+    def lose(*_):
+        raise grpc.RpcError
+
+    monkeypatch.setattr("pipeline.run.run_pipeline", lose)
+    beam = ["--", "--runner=FlinkRunner", "--flink_master=127.0.0.1:1"]
+    assert mill("run", "--input", inputs, "--output", tmp_path / "out", *FAST, *beam) == 4
+    said = capsys.readouterr().err
+    assert "the job may go on, and commit by itself" in said
+    assert "committed nothing" not in said
+
+
+def test_a_job_that_is_not_taken_leaves_nothing(corpus, tmp_path, capsys, monkeypatch):
+    inputs = cut(corpus[:50], tmp_path / "logs", 1, 5)
+    arguments = ["run", "--input", inputs, "--output", tmp_path / "out", *FAST, "--set", f"work={tmp_path / 'work'}"]
+
+    def refuse(*_):
+        raise NotTaken("the runner did not take the job: RuntimeError")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.run.run_pipeline", refuse)
+        assert mill(*arguments) == 2
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert mill(*arguments, "--", "--runner=PortableRunner") == 2
+    assert "needs a job server" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "logs" not in path.parts]
 
 
 def test_a_fault_over_a_record_never_quotes_it(tmp_path, capsys, monkeypatch):

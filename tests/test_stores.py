@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import threading
 from collections.abc import Iterator
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError  # type: ignore[import-untyped]
 from moto.server import ThreadedMotoServer
 
 from tests.records import chat
+from tests.servers.programs import free_port
 from tests.test_run import FAST, digests, made_corpus, mill
+from transforms import stores
 from transforms.storage import Storage
-from transforms.stores import s3_client
+from transforms.stores import patiently, s3_client
+
+SERVERS: list[ThreadedMotoServer] = []  # the one that answers
 
 
 def forget_clients(scheme: str) -> None:
@@ -23,8 +31,9 @@ def forget_clients(scheme: str) -> None:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
     server.start()
+    SERVERS[:] = [server]
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -86,6 +95,105 @@ def test_create_is_exclusive(s3):
     assert not storage.create("s3://data/snapshots/1.json", b"second")
     assert storage.read("s3://data/snapshots/1.json") == b"first"
     assert s3.cat_file("data/snapshots/1.json") == b"first"
+
+
+def refusal(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+
+
+@pytest.mark.parametrize(
+    "error", [refusal("SlowDown", 503), EndpointConnectionError(endpoint_url="http://s"), ConnectionResetError()]
+)
+def test_a_store_that_is_away_is_asked_again_for_a_while(error, monkeypatch):
+    slept: list[float] = []
+    clock = itertools.count()
+    monkeypatch.setattr(stores.time, "sleep", slept.append)
+    monkeypatch.setattr(stores.time, "monotonic", lambda: float(sum(slept)))
+    answers = iter([error, error, error, "found"])
+
+    def ask() -> str:
+        next(clock)
+        answer = next(answers, error)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(ask) == "found"
+    assert next(clock) == 4
+    with pytest.raises(type(error)):
+        patiently(ask)
+    assert stores.OUTAGE_SECONDS - max(slept) <= sum(slept) <= 2 * stores.OUTAGE_SECONDS
+
+
+@pytest.mark.parametrize(
+    "error", [refusal("AccessDenied", 403), refusal("NoSuchKey", 404), FileNotFoundError(), ValueError()]
+)
+def test_what_waiting_does_not_mend_is_told_at_once(error, monkeypatch):
+    monkeypatch.setattr(stores.time, "sleep", lambda _: pytest.fail("it waits"))
+
+    def ask() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        patiently(ask)
+
+
+def test_a_store_that_comes_back_is_read(s3):
+    s3.pipe_file("data/a", b"there")
+    (server,) = SERVERS
+    server.stop()
+    back = threading.Timer(1.5, server.start)
+    back.start()
+    assert Storage().read("s3://data/a") == b"there"
+    back.join()
+
+
+def test_what_a_store_refuses_to_give_is_a_lack_of_rights():
+    class Client:
+        def get_object(self, **_: object) -> None:
+            raise refusal("AccessDenied", 403)
+
+    with pytest.raises(PermissionError):
+        stores.read_s3(Client(), "data/a", 0, 10)
+
+
+def test_what_a_store_refuses_to_remove_is_told(s3, monkeypatch):
+    s3.pipe_file("data/a", b"")
+    answer = {"Errors": [{"Key": "a", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(type(s3), "call_s3", lambda *_, **__: answer)
+    with pytest.raises(PermissionError):
+        Storage().remove("s3://data/a")
+
+
+def test_all_below_a_folder_is_removed_whatever_its_names(s3):
+    names = [f"data/out/{name}" for name in ("a[1].json", "*", "b c", "a/b?", "d")]
+    for name in names:
+        s3.pipe_file(name, b"")
+    s3.pipe_file("data/other", b"")
+    Storage().remove("s3://data/out")
+    s3.invalidate_cache()
+    assert s3.find("data") == ["data/other"]
+
+
+def test_the_clients_own_settings_are_those_of_all_reads(s3, monkeypatch):
+    s3.pipe_file("data/a", b"there")
+    settings = {"key": "testing", "secret": "testing", "endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setitem(fsspec.config.conf, "s3", settings)
+    forget_clients("s3")
+    assert Storage().read("s3://data/a") == b"there"
+
+
+@pytest.mark.usefixtures("s3")
+def test_the_next_commands_know_the_server_of_the_config(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(chat("Hello there")).encode())
+    url = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    sets = [*FAST, "--set", f"storage.endpoint={url}"]
+    assert mill("run", "--input", tmp_path / "a.jsonl", "--output", "s3://data/out", *sets) == 0
+    assert f"AWS_ENDPOINT_URL={url} corpusmill verify s3://data/out" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("s3")

@@ -239,7 +239,10 @@ def _may_quote(error: BaseException) -> bool:
 
 def _check_unchanged(source: UnitSource, storage: Storage) -> None:
     """Raises InputChanged unless the input is as it was planned."""
-    found = storage.stat(source.unit.uri)
+    try:
+        found = storage.stat(source.unit.uri)
+    except FileNotFoundError:
+        raise InputChanged("an input is gone since the run was planned; put it back, or run without it") from None
     if (found.size, found.etag) != (source.unit.size, source.etag):
         raise InputChanged("an input changed since the run was planned; run again")
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from transforms.storage import Storage, join
+from transforms.stores import is_denied
 
 _READERS = 32  # results at a time
 
@@ -84,7 +85,12 @@ class Work:
 
 
 def name_of(error: BaseException) -> str:
-    """The type of an error, with the system's word for it where there is one, as `OSError ENOSPC`."""
+    """The type of an error, with the system's word for it where there is one, as `OSError ENOSPC`.
+
+    PermissionError for what the clients of stores raise where access is denied.
+    """
+    if is_denied(error):
+        return PermissionError.__name__
     code = errno.errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else ""
     return f"{type(error).__name__} {code}".strip()
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import glob
+import functools
 import math
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, ParamSpec, TypeVar, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -35,8 +35,10 @@ from transforms.stores import (
     is_taken,
     no_account,
     password_in_address,
+    patiently,
     range_reader,
     reach,
+    remove_files,
 )
 
 TEMPORARY = ".tmp-"
@@ -107,9 +109,26 @@ def join(base: str, *parts: str) -> str:
     return "/".join([base.rstrip("/") or "/", *(part for part in parts if part)]).replace("//", "/", int(base == "/"))
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _patient(method: Callable[P, T]) -> Callable[P, T]:
+    """A method that asks a store again while it is away."""
+
+    @functools.wraps(method)
+    def asking(*args: P.args, **kwargs: P.kwargs) -> T:
+        return patiently(lambda: method(*args, **kwargs))
+
+    return asking
+
+
 @dataclass(frozen=True)
 class Storage:
-    """Files by URI. `endpoint` and `profile` are passed on to object stores."""
+    """Files by URI. `endpoint` and `profile` are passed on to object stores.
+
+    A store that is away or busy in the middle of a run is asked again for OUTAGE_SECONDS; `reach` asks beforehand, for less.
+    """
 
     endpoint: str | None = None
     profile: str | None = None
@@ -144,6 +163,7 @@ class Storage:
     def is_local(self, uri: str) -> bool:
         return scheme_of(uri) == ""
 
+    @_patient
     def find(self, pattern: str) -> list[Found]:
         """Files that a pattern matches, sorted by URI; a folder stands for the JSONL and JSON files below it."""
         file_system, path = self.filesystem(pattern)
@@ -166,6 +186,7 @@ class Storage:
             return Found(uri, int(info["size"]), _etag(info)) if info["type"] == "file" else None
         return self.stat(name) if os.path.isfile(name) else None
 
+    @_patient
     def stat(self, uri: str) -> Found:
         """Size and etag now. Raises FileNotFoundError."""
         file_system, path = self.filesystem(uri)
@@ -176,12 +197,14 @@ class Storage:
         info = file_system.info(path)
         return Found(uri, int(info["size"]), _etag(info))
 
+    @_patient
     def modified(self, uri: str) -> float | None:
         """When a file was put, in seconds since 1970; None where the store tells no time. Raises FileNotFoundError."""
         file_system, path = self.filesystem(uri)
         told = os.stat(path).st_mtime if self.is_local(uri) else _modified(file_system.info(path))
         return told if math.isfinite(told) else None
 
+    @_patient
     def exists(self, uri: str) -> bool:
         file_system, path = self.filesystem(uri)
         file_system.invalidate_cache(os.path.dirname(path))
@@ -213,8 +236,9 @@ class Storage:
             return stream.read(-1 if end is None else end - start)
 
     def _reader(self, uri: str) -> Reader:
-        return range_reader(KINDS.get(scheme_of(uri)), *self.filesystem(uri), self.endpoint, self.profile)
+        return range_reader(KINDS.get(scheme_of(uri)), *self.filesystem(uri))
 
+    @_patient
     def put(self, uri: str, content: bytes) -> None:
         """Writes a file whole, over one that is there."""
         file_system, path = self.filesystem(uri)
@@ -225,6 +249,7 @@ class Storage:
         else:
             file_system.pipe_file(path, content)
 
+    @_patient
     def put_file(self, uri: str, source: str) -> None:
         """Moves a local file to `uri`, whole."""
         file_system, path = self.filesystem(uri)
@@ -237,6 +262,7 @@ class Storage:
             file_system.put_file(source, path)
             os.unlink(source)
 
+    @_patient
     def create(self, uri: str, content: bytes) -> bool:
         """Writes a file whole where none is; False where one is. Atomic on every storage."""
         file_system, path = self.filesystem(uri)
@@ -264,6 +290,7 @@ class Storage:
                 return True
         raise AssertionError
 
+    @_patient
     def names(self, folder: str, kind: Literal["file", "directory"] = "file") -> list[str]:
         """Names of the files, or folders, right in a folder, sorted; none where there is no folder."""
         file_system, path = self.filesystem(folder)
@@ -274,6 +301,7 @@ class Storage:
             return []
         return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == kind)
 
+    @_patient
     def below(self, folder: str) -> list[Stored]:
         """Every file below a folder, hidden ones too, sorted by URI; none where there is no folder."""
         file_system, path = self.filesystem(folder)
@@ -287,6 +315,7 @@ class Storage:
         )
         return sorted(stored, key=lambda one: one.uri)
 
+    @_patient
     def remove(self, uri: str) -> None:
         """Removes a file or all below a folder; nothing where there is none."""
         file_system, path = self.filesystem(uri)
@@ -298,13 +327,7 @@ class Storage:
                 os.unlink(path)
             return
         names = [path] if file_system.isfile(path) else list(file_system.find(path))
-        magic = [name for name in names if glob.has_magic(name)]  # which `rm` would take for a pattern
-        with contextlib.suppress(FileNotFoundError):  # another may be removing them too
-            if len(magic) < len(names):
-                file_system.rm(sorted(set(names) - set(magic)))
-        for name in magic:
-            with contextlib.suppress(FileNotFoundError):
-                file_system.rm_file(name)
+        remove_files(KINDS.get(scheme_of(uri)), file_system, names)
 
     def spool(self, folder: str) -> str | None:
         """A local folder for files on their way to `folder`: on the same disk; None, the system's, for a store."""

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import fsspec
 
 PATIENCE = 15.0  # seconds
 CONNECT_SECONDS = 10
 READ_SECONDS = 30  # without a byte
+OUTAGE_SECONDS = 120.0  # that a store may be away in the middle of a run
 
 Kind = Literal["s3", "gcs", "azure"]  # also the names of the extras
 KINDS: dict[str, Kind] = {
@@ -34,16 +36,17 @@ KINDS: dict[str, Kind] = {
 }
 _BUCKET = {"s3": "bucket", "gcs": "bucket", "azure": "container"}
 _ADDRESS = {
-    "s3": "AWS_ENDPOINT_URL or storage.endpoint",
-    "gcs": "STORAGE_EMULATOR_HOST or storage.endpoint",
+    "s3": "AWS_ENDPOINT_URL, or storage.endpoint in the config of a run",
+    "gcs": "STORAGE_EMULATOR_HOST, or storage.endpoint in the config of a run",
     "azure": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME",
 }
 _CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE or storage.profile",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or storage.profile in the config of a run",
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
     "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
 Reader = Callable[[int, int | None], bytes]
+T = TypeVar("T")
 
 _MAGIC = re.compile(r"[*?\[{]")
 
@@ -104,25 +107,47 @@ def _aiohttp_timeout() -> Any:
 # ------------------------------------------------------------------------------------------- ranged reads
 
 
-def range_reader(kind: Kind | None, file_system: Any, path: str, endpoint: str | None, profile: str | None) -> Reader:
+def range_reader(kind: Kind | None, file_system: Any, path: str) -> Reader:
     """What returns bytes [start, end) of a file, from any thread: fewer where it ends before, up to there for None."""
     if kind == "s3":
-        return functools.partial(read_s3, s3_client(endpoint, profile), path)
+        return functools.partial(read_s3, _s3_client_like(file_system), path)
     return functools.partial(_read_range, file_system, path)
 
 
 def _read_range(file_system: Any, path: str, start: int, end: int | None) -> bytes:
     try:
-        return bytes(file_system.cat_file(path, start=start or None, end=end))
+        return patiently(lambda: bytes(file_system.cat_file(path, start=start or None, end=end)))
     except Exception as error:
         if status_of(error) == 416:  # the range is not satisfiable
             return b""
         raise
 
 
+def _s3_client_like(file_system: Any) -> Any:
+    """A client for threads, which reads twice as fast as s3fs does through its one event loop.
+
+    It uses the server and the account that s3fs does, whose own settings (`FSSPEC_S3_KEY` and the like) win over botocore's.
+    """
+    options = file_system.client_kwargs
+    return s3_client(
+        file_system.endpoint_url or options.get("endpoint_url"),
+        file_system.kwargs.get("profile"),
+        options.get("region_name"),
+        (file_system.key, file_system.secret, file_system.token),
+        bool(file_system.anon),
+    )
+
+
 @functools.lru_cache(maxsize=8)
-def s3_client(endpoint: str | None, profile: str | None) -> Any:
-    """A client for threads, which reads twice as fast as s3fs does through its one event loop."""
+def s3_client(
+    endpoint: str | None,
+    profile: str | None,
+    region: str | None = None,
+    account: tuple[str | None, str | None, str | None] = (None, None, None),
+    anonymous: bool = False,
+) -> Any:
+    """A client of botocore's; what is None comes from where it looks by itself."""
+    import botocore
     import botocore.config
     import botocore.session
 
@@ -131,37 +156,79 @@ def s3_client(endpoint: str | None, profile: str | None) -> Any:
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 5},
         max_pool_connections=64,
+        signature_version=botocore.UNSIGNED if anonymous else None,
     )
-    return botocore.session.Session(profile=profile).create_client("s3", endpoint_url=endpoint, config=config)
+    key, secret, token = account
+    return botocore.session.Session(profile=profile).create_client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+        config=config,
+    )
 
 
 def read_s3(client: Any, path: str, start: int, end: int | None) -> bytes:
     """Bytes [start, end) of `bucket/key`, up to the end without it; fewer where the object ends before.
 
-    Raises FileNotFoundError, and botocore's errors.
+    Raises FileNotFoundError, PermissionError, and botocore's errors.
     """
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    from botocore.exceptions import ClientError
 
     bucket, _, key = path.partition("/")
     ranged = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
-    for attempt in range(_ATTEMPTS):
+    try:
+        return patiently(lambda: bytes(client.get_object(Bucket=bucket, Key=key, **ranged)["Body"].read()))
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code")
+        if code == "InvalidRange":
+            return b""
+        if code in ("NoSuchKey", "NoSuchBucket", "404"):
+            raise FileNotFoundError(path) from None
+        if is_denied(error):
+            raise PermissionError(path) from None
+        raise
+
+
+def remove_files(kind: Kind | None, file_system: Any, paths: Sequence[str]) -> None:
+    """Removes files of a store; one that is gone is none. Raises PermissionError where it refuses, and the clients' errors."""
+    if kind == "s3":  # s3fs passes over what is refused, and takes some names for patterns
+        for first in range(0, len(paths), _AT_ONCE):
+            names = [path.partition("/") for path in paths[first : first + _AT_ONCE]]
+            wanted = {"Objects": [{"Key": key} for _, _, key in names], "Quiet": True}
+            answer = file_system.call_s3("delete_objects", Bucket=names[0][0], Delete=wanted)
+            codes = sorted({str(one.get("Code")) for one in answer.get("Errors", ()) if one.get("Code") != "NoSuchKey"})
+            if codes:
+                raise (PermissionError if "AccessDenied" in codes else OSError)(
+                    f"{len(answer['Errors'])} files: {codes[0]}"
+                )
+        return
+    magic = [path for path in paths if glob.has_magic(path)]  # which `rm` would take for a pattern
+    with contextlib.suppress(FileNotFoundError):  # another may be removing them too
+        if len(magic) < len(paths):
+            file_system.rm(sorted(set(paths) - set(magic)))
+    for path in magic:
+        with contextlib.suppress(FileNotFoundError):
+            file_system.rm_file(path)
+
+
+_AT_ONCE = 1000  # files that S3 removes in a request
+
+
+def patiently(work: Callable[[], T], seconds: float | None = None) -> T:
+    """What `work` returns: it is tried again for OUTAGE_SECONDS, or so many, while a store is out of reach or says that it
+    is busy."""
+    end, pause = time.monotonic() + (OUTAGE_SECONDS if seconds is None else seconds), 0.5
+    while True:
         try:
-            return bytes(client.get_object(Bucket=bucket, Key=key, **ranged)["Body"].read())
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
-            if code == "InvalidRange":
-                return b""
-            if code in ("NoSuchKey", "NoSuchBucket", "404"):
-                raise FileNotFoundError(path) from None
-            raise
-        except (HTTPClientError, IncompleteReadError, OSError):  # on the way, which the client does not try again
-            if attempt == _ATTEMPTS - 1:
+            return work()
+        except Exception as error:
+            if not is_passing(error) or time.monotonic() + pause > end:
                 raise
-            time.sleep(2**attempt)
-    raise AssertionError
-
-
-_ATTEMPTS = 4
+        time.sleep(pause)
+        pause = min(2 * pause, 15)
 
 
 # ------------------------------------------------------------------------------------------- reachability
@@ -245,8 +312,10 @@ def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
         return StorageError(f"can't {what} {uri}: {strerror or type(error).__name__}")
     bucket, status = _bucket_of(uri), status_of(error)
     names = {type(one).__name__ for one in _chain(error)}
-    if status in (401, 403) or isinstance(error, PermissionError) or names & _DENIED:
-        return StorageError(f"{bucket} denies access", f"check the credentials: {_CREDENTIALS[kind]}")
+    if is_denied(error):
+        refused = "" if what in ("use", "reach", "read") else f": can't {what}"
+        hint = f"check the credentials: {_CREDENTIALS[kind]}; the rights that they need are in deploy/policies"
+        return StorageError(f"{bucket} denies access{refused}", hint)
     if "ProfileNotFound" in names:
         return StorageError(f"{bucket}: there is no such profile", f"set {_CREDENTIALS[kind]}")
     if status == 404 or isinstance(error, FileNotFoundError):
@@ -256,6 +325,22 @@ def in_words(error: BaseException, uri: str, what: str = "use") -> StorageError:
         return StorageError(f"{bucket} is out of reach: nobody answers there", f"check the address: {_ADDRESS[kind]}")
     word = f" (HTTP {status})" if status else ""
     return StorageError(f"can't {what} {uri}: {type(error).__name__}{word}", f"check the address: {_ADDRESS[kind]}")
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether a store, or the system, refuses what was asked, or whom it was asked by."""
+    denied = any(isinstance(one, PermissionError) or type(one).__name__ in _DENIED for one in _chain(error))
+    return denied or status_of(error) in (401, 403)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a client's error says that a store is out of reach or busy, and may not be so in a minute."""
+    if isinstance(error, FileNotFoundError) or is_denied(error):
+        return False
+    status = status_of(error)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    return any(type(one).__name__ in _UNREACHED | _BROKEN for one in _chain(error))
 
 
 def password_in_address(scheme: str) -> StorageError:
@@ -296,6 +381,19 @@ _UNREACHED = {
     "ConnectionRefusedError",
     "TransportError",
     "gaierror",
+}
+
+
+_BROKEN = {  # on the way
+    "IncompleteReadError",
+    "ResponseStreamingError",
+    "ClientPayloadError",
+    "ClientOSError",
+    "ConnectionResetError",
+    "IncompleteRead",
+    "ProtocolError",
+    "TimeoutError",
+    "FSTimeoutError",
 }
 
 

@@ -181,6 +181,16 @@ def test_rights_are_enough_or_told_to_lack(place):
         ["check", "--input", f"{place.base}/logs/*.jsonl"],
     ):
         assert "denies access" in run(blind, *arguments)
+    listing = with_rights(
+        place, running.replace('"s3:GetObject", ', "").replace("s3:::LOGS/*", "s3:::LOGS/elsewhere/*")
+    )
+    for arguments in (["log"], ["files"], ["verify"], ["why", "1.jsonl:1"], ["diff", "2", "2"], ["report"], ["compact"], ["rollback", "2"]):  # fmt: skip
+        command, *rest = arguments
+        assert "denies access" in run(listing, command, f"{place.base}/mine", *rest)
+    keeping = with_rights(place, running.replace("s3:DeleteObject", "s3:DeleteObjectTagging"))
+    said = run(keeping, "run", "--input", f"{place.base}/logs/*.jsonl", "--output", f"{place.base}/mine/kept")
+    assert "denies access" in said
+    assert "remove" in said
 
 
 def test_no_credentials(local):
