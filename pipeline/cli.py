@@ -191,9 +191,13 @@ def run(
             _print_json({"nothing_new": True})
         return
     if manifest is None:
-        _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
+        template = _template_of(beam)
+        if template:
+            _say(f"the job was written as a template, and not run: {template}")
+        else:
+            _say("the job was submitted and commits as its last step; run this again later to hear what came of it")
         if as_json:
-            _print_json({"submitted": True, "plan": prepared.plan.id})
+            _print_json({"submitted": not template, "plan": prepared.plan.id})
         return
     _warn_of_empty(prepared.dataset, manifest)
     if as_json:
@@ -263,7 +267,9 @@ def check(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Estimate each stage on N workers of one core."
 )
 @click.option("--size", metavar="SIZE", help="Of a corpus that is not there, as 10TB; with --workers.")
-@click.option("--price", type=click.FloatRange(min=0), metavar="P", help="Of a worker for an hour, for the cost.")
+@click.option(
+    "--price", type=click.FloatRange(min=0, max=10_000), metavar="P", help="Of a worker for an hour, for the cost."
+)
 @_json_option
 def plan(
     config_path: str | None,
@@ -438,6 +444,14 @@ def config_command(init: bool, schema: bool) -> None:
 
 for _command in (*cli_history.COMMANDS, *cli_rewrite.COMMANDS):
     cli.add_command(_command)
+
+
+def _template_of(beam: Sequence[str]) -> str | None:
+    """Where Beam's options have the job written to instead of run."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+
+    place: str | None = PipelineOptions(list(beam)).view_as(GoogleCloudOptions).template_location
+    return place
 
 
 def _dataset(output: str) -> Any:

@@ -31,12 +31,12 @@ from transforms.stores import PATIENCE, ends_within
 MOST_WORKERS = 1000  # Dataflow's own limit for a batch job
 
 _LOG_IN = "set GOOGLE_APPLICATION_CREDENTIALS, or run: gcloud auth application-default login"
-_IMAGE = "--sdk_container_image=IMAGE, of deploy/Dockerfile's target `worker`"
+_IMAGE = "--sdk_container_image=IMAGE, of deploy/Dockerfile's target `dataflow`"
 
 
 def is_dataflow(options: PipelineOptions) -> bool:
     """Whether the run goes to Google Dataflow."""
-    return (options.view_as(StandardOptions).runner or "").rpartition(".")[2] == "DataflowRunner"
+    return bool(options.view_as(StandardOptions).runner == "DataflowRunner")
 
 
 def check_dataflow(options: PipelineOptions, places: Iterable[str]) -> None:
@@ -113,6 +113,16 @@ def _connect(endpoint: str, seconds: float) -> None:
             ready.cancel()
 
 
+def _cores(machine_type: str | None) -> int:
+    """Cores of a machine by its type's name, as `n2-highmem-8` or `n2-custom-8-65536`; 1 where it says none, Dataflow's default.
+
+    >>> _cores("n2-highmem-8"), _cores("zones/z/machineTypes/n2d-custom-4-65536-ext"), _cores(None)
+    (8, 4, 1)
+    """
+    found = re.search(r"(?:custom-(\d+)-\d+(?:-ext)?|-(\d+))$", machine_type or "")
+    return int(found[1] or found[2]) if found else 1
+
+
 def suit_dataflow(options: PipelineOptions, named: Sequence[str], plan: Plan, task_bytes: int) -> None:
     """Settings for the plan wherever its user named no other: the job's name, how far it grows, memory for a task."""
     given = {argument.split("=")[0] for argument in named}
@@ -128,7 +138,8 @@ def suit_dataflow(options: PipelineOptions, named: Sequence[str], plan: Plan, ta
     if debug.number_of_worker_harness_threads is None:
         debug.number_of_worker_harness_threads = 1  # a process a core as it is; a second task in it costs memory only
     if not given & {"--resource_hint", "--resource_hints"}:
-        options.view_as(StandardOptions).resource_hints = [f"min_ram={task_bytes}B"]
+        needed = task_bytes * _cores(worker.machine_type)  # the hint is for a machine, where a task runs on each core
+        options.view_as(StandardOptions).resource_hints = [f"min_ram={needed}B"]
     if worker.sdk_container_image and "--sdk_location" not in given:
         options.view_as(SetupOptions).sdk_location = "container"
 

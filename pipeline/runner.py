@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import functools
 import logging
@@ -25,7 +26,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import _RUNNER_MAP, PipelineResult
 from apache_beam.runners.worker import statesampler
 from apache_beam.transforms import userstate
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -58,6 +59,7 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
     Raises UsageError on unknown ones, and where there is no job server.
     """
     options = _Options(list(arguments))
+    options.view_as(StandardOptions).runner = _runner_name(options)
     _check_known(arguments, _job_server_options(options))
     if (
         options.view_as(StandardOptions).runner == "PortableRunner"
@@ -67,12 +69,32 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
     if is_local(options):
         direct = options.view_as(DirectOptions)
         named = {argument.split("=")[0] for argument in arguments}
-        if "--direct_num_workers" not in named and "--direct_running_mode" not in named:
-            workers = min(os.cpu_count() or 1, units)
-            if input_bytes >= ONE_PROCESS_BYTES and workers > 1:
-                direct.direct_num_workers = workers
+        if "--direct_running_mode" not in named:
+            if "--direct_num_workers" not in named and input_bytes >= ONE_PROCESS_BYTES:
+                direct.direct_num_workers = min(cores(), units)
+            if direct.direct_num_workers != 1:
                 direct.direct_running_mode = "multi_processing"
     return options
+
+
+def _runner_name(options: PipelineOptions) -> str | None:
+    """The name of one of Beam's runners for whatever Beam takes for it: `dataflow`, or the path of its class."""
+    name: str | None = options.view_as(StandardOptions).runner
+    said = (name or "").rpartition(".")[2].lower()
+    known = _RUNNER_MAP.get(said) or _RUNNER_MAP.get(f"{said}runner")
+    return known.rpartition(".")[2] if known else name
+
+
+_CPU_QUOTA = "/sys/fs/cgroup/cpu.max"
+
+
+def cores() -> int:
+    """Cores that this process may use: of the machine, by its affinity and by the limit of its container (cgroup v2)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError), open(_CPU_QUOTA, encoding="ascii") as told:
+        quota, period = map(int, told.read().split())  # `max` is no number: no limit
+        count = min(count, max(1, round(quota / period)))
+    return count
 
 
 def is_local(options: PipelineOptions) -> bool:

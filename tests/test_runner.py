@@ -11,6 +11,7 @@ import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.coders import VarIntCoder
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.transforms import userstate
 from apache_beam.transforms.core import CallableWrapperDoFn
@@ -19,9 +20,10 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from pipeline import runner as runner_module
 from pipeline.commit import stop_uri
 from pipeline.config import Config, load_keys
+from pipeline.dataflow import is_dataflow
 from pipeline.errors import UsageError
 from pipeline.plan import make_plan, mill_options
-from pipeline.runner import beam_options, new_pipeline, run_pipeline, waiting_for
+from pipeline.runner import ONE_PROCESS_BYTES, beam_options, cores, is_local, new_pipeline, run_pipeline, waiting_for
 from pipeline.tasks import KEY_ON_WORKERS, Job
 from transforms.once import TaskFault
 from transforms.storage import Storage
@@ -75,6 +77,49 @@ def test_what_nobody_knows_is_refused(job_server, argument, said, hint):
     with pytest.raises(UsageError, match=said) as caught:
         beam_options([*job_server, argument], 1, 1)
     assert hint is None or hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("dataflow", "DataflowRunner"),
+        ("DATAFLOWRUNNER", "DataflowRunner"),
+        ("apache_beam.runners.dataflow.dataflow_runner.DataflowRunner", "DataflowRunner"),
+        ("direct", "DirectRunner"),
+        ("mine.OwnRunner", "mine.OwnRunner"),
+    ],
+)
+def test_a_runner_is_known_by_every_name_of_it(said, meant):
+    options = beam_options([f"--runner={said}"], 1, 1)
+    assert options.view_as(StandardOptions).runner == meant
+    assert is_dataflow(options) == (meant == "DataflowRunner")
+    assert is_local(options) == (meant == "DirectRunner")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers", "mode"),
+    [
+        ([], 3, "multi_processing"),
+        (["--direct_num_workers=1"], 1, "in_memory"),
+        (["--direct_num_workers=4"], 4, "multi_processing"),
+        (["--direct_num_workers=4", "--direct_running_mode=multi_threading"], 4, "multi_threading"),
+    ],
+)
+def test_workers_are_processes_unless_said_otherwise(arguments, workers, mode, monkeypatch):
+    monkeypatch.setattr(runner_module, "cores", lambda: 3)
+    direct = beam_options(arguments, ONE_PROCESS_BYTES, 100).view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (workers, mode)
+    assert beam_options([], ONE_PROCESS_BYTES - 1, 100).view_as(DirectOptions).direct_num_workers == 1
+    assert beam_options([], ONE_PROCESS_BYTES, 2).view_as(DirectOptions).direct_num_workers == 2
+
+
+@pytest.mark.parametrize(("told", "count"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), (None, 8)])
+def test_cores_are_those_of_the_container(told, count, tmp_path, monkeypatch):
+    if told:
+        (tmp_path / "cpu.max").write_text(told)
+    monkeypatch.setattr(runner_module, "_CPU_QUOTA", str(tmp_path / "cpu.max"))
+    monkeypatch.setattr(runner_module.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert cores() == count
 
 
 def test_options_of_clouds_are_known():

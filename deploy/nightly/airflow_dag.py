@@ -28,14 +28,34 @@ with DAG(
         task_id="run",
         name="corpusmill",
         image="corpusmill:0.1.0",
-        arguments=["run", "/etc/corpusmill/corpusmill.yaml", "--require-input", "--date", "{{ ds }}"],
+        arguments=[
+            "run",
+            "/etc/corpusmill/corpusmill.yaml",
+            "--require-input",
+            "--date",
+            "{{ ds }}",
+            "--",
+            "--direct_num_workers=4",
+        ],
         service_account_name="corpusmill",
         labels={"app.kubernetes.io/name": "corpusmill"},
+        automount_service_account_token=False,
         env_vars={"CORPUSMILL_KEY_FILE": "/var/run/secrets/corpusmill/key"},
-        security_context={"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000},
-        container_security_context={"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False},
+        env_from=[k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name="corpusmill-store", optional=True))],
+        security_context=k8s.V1PodSecurityContext(
+            run_as_non_root=True,
+            run_as_user=1000,
+            run_as_group=1000,
+            fs_group=1000,
+            seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+        ),
+        container_security_context=k8s.V1SecurityContext(
+            read_only_root_filesystem=True,
+            allow_privilege_escalation=False,
+            capabilities=k8s.V1Capabilities(drop=["ALL"]),
+        ),
         container_resources=k8s.V1ResourceRequirements(
-            requests={"cpu": "4", "memory": "6Gi"}, limits={"memory": "12Gi"}
+            requests={"cpu": "4", "memory": "6Gi", "ephemeral-storage": "8Gi"}, limits={"memory": "12Gi"}
         ),
         volume_mounts=[
             k8s.V1VolumeMount(name="config", mount_path="/etc/corpusmill", read_only=True),
