@@ -79,8 +79,11 @@ def measure(output: Path, samples: list[tuple[float, float, int]]) -> dict[str, 
             reads[kind] += sum(end > begin for begin, end in pairwise(offsets))
     written = {
         folder: sum(path.stat().st_size for path in (output / folder).rglob("*") if path.is_file())
-        for folder in ("data", "jsonl", "lineage", "index")
+        for folder in ("data", "jsonl", "lineage")
     }
+    index = [path for path in (output / "index").rglob("*") if path.is_file()]
+    bands = sum(path.stat().st_size for path in index if path.name.startswith("bands"))
+    written |= {"index_ids": sum(path.stat().st_size for path in index) - bands, "index_bands": bands}
     return {"seconds": seconds, "tasks": tasks, "peaks": peaks, "bytes": {**run_bytes, **written}, "reads": reads}
 
 

@@ -37,7 +37,8 @@ KINDS = {
     "followers": 0.0027,
     "published": 0.0137,
     "refs": 0.0019,
-    "index": 0.1495,
+    "index_ids": 0.0706,
+    "index_bands": 0.0789,
     "data": 0.2956,
     "jsonl": 0.7776,
     "lineage": 0.0238,
@@ -77,10 +78,11 @@ HELD = {"mill": (180e6, 0.0), "regroup": (180e6, 0.0), "merge": (255e6, 3.3), "c
 CLUSTER_HELD = 0.026  # bytes for each byte of text of the part: 350 for an edge of two records that meet nobody else
 JOIN_HELD = 0.0004  # bytes for each byte of text: 50 for such a leader
 
+MOST_BYTES = 16 << 40  # 16 TiB: beyond, segments hold more than 256 MiB each, and texts are read more than twice
 REFERENCE_BYTES = 24  # of a reference to a segment, through Beam
 READ_BYTES = 8 << 20  # that a request for an input asks for
 SINGLE = ("cluster", "join")  # stages that may be of one task, which holds something of the whole corpus
-OUTPUT_KINDS = ("data", "jsonl", "lineage", "index")  # the other kinds are in the work folder
+OUTPUT_KINDS = ("data", "jsonl", "lineage", "index_ids", "index_bands")  # the other kinds are in the work folder
 UNIT_KINDS = ("texts", "facts", "sketches", "bands")
 
 
@@ -189,9 +191,9 @@ def estimate_stages(corpus: Corpus) -> list[Stage]:
         yield stage("kept_refs", ids, {"published": (1, noted * ids)}, ("refs",))
         reads = {"published": (1.0, noted * ids)}
         reads |= {"sketches": (1.0, runs * ids)} if corpus.near else {}
-        yield stage("index_ids", ids, reads, ())
-        if corpus.near:  # each worker reads the refs once; nearly all of the index are bands
-            yield stage("index_bands", bands, {"bands": (1, runs * bands), "refs": (1, ids)}, ("index",))
+        yield stage("index_ids", ids, reads, ("index_ids",))
+        if corpus.near:  # each worker reads the refs once
+            yield stage("index_bands", bands, {"bands": (1, runs * bands), "refs": (1, ids)}, ("index_bands",))
 
     return list(parts())
 

@@ -91,6 +91,10 @@ def test_the_command_says_it_of_a_corpus_that_is_not_there(capsys):
     assert "price" not in capsys.readouterr().out
     assert mill("plan", "--size", "10TB") == 2
     assert "add --workers N" in capsys.readouterr().err
+    assert mill("plan", "--workers", "100", "--size", "10TB", "--price", "nan") == 2
+    assert "nan is no price" in capsys.readouterr().err
+    assert mill("plan", "--workers", "100", "--size", "20TB") == 0
+    assert "past 16 TiB" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part_bytes", [shapes.PART_BYTES, 1024])

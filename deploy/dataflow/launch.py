@@ -37,5 +37,8 @@ def command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 if __name__ == "__main__":
-    line, more = command(sys.argv[1:])
+    try:
+        line, more = command(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"corpusmill: the template's parameters: {error}; put a value with quotes or spaces in it in quotes")
     os.execvpe(line[0], line, {**os.environ, **more})

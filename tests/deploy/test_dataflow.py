@@ -145,7 +145,7 @@ def test_a_job_is_written_as_a_template(image, store):
     store.put("logs/chat.jsonl", (REPOSITORY / "examples/logs/chat-en-1.jsonl").read_bytes())
     done = run(image, store, *DATAFLOW, "--template_location=gs://data/templates/job.json")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "commits as its last step" in done.stderr
+    assert "written as a template" in done.stderr, done.stderr
     names = store.names()
     (plan,) = {name.split("/")[2] for name in names if name.startswith("out/work/")}
     assert not [name for name in names if name.startswith("out/snapshots/")]
