@@ -5,6 +5,7 @@ Run by name, as the servers take minutes and some gigabytes: `.venv/bin/python -
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -23,10 +24,11 @@ import pytest
 from pipeline.progress import STAGES
 from tests.servers.conftest import SETS, UNITS
 from tests.servers.flink import FlinkCluster, flink_cluster
+from tests.servers.forwarder import Forwarder
 from tests.servers.install import REPOSITORY
 from tests.servers.minio import Endpoint, minio_server
 from tests.servers.prism import prism_server
-from tests.servers.programs import base_environment
+from tests.servers.programs import LOOPBACK, base_environment
 from tests.test_run import hear_interrupts
 
 # Four splits of the same work.
@@ -219,6 +221,22 @@ def test_a_store_alone_makes_the_same_bytes_after_a_kill(store, expected):
     end(start(store, *arguments, "--keep-work"))
     assert left.items() <= results(store, "data/alone").items(), "a task that was done was done again"
     assert digests_of(store, "data/alone") == expected
+
+
+def test_a_store_that_is_away_for_a_while_costs_time_alone(store, expected):
+    """Longer than its clients try by themselves, on one machine, where nobody runs a task again."""
+    way = Forwarder(int(store.url.rpartition(":")[2]))
+    way.open()
+    through = dataclasses.replace(store, url=f"http://{LOOPBACK}:{way.port}")
+    process = start(through, *run_arguments("s3://data/away", *SMALL_UNITS))
+    wait_for_some(store, "data/away", process)
+    way.close()
+    time.sleep(30)
+    assert process.poll() is None, process.communicate()
+    way.open()
+    end(process)
+    way.close()
+    assert digests_of(store, "data/away") == expected
 
 
 def wait_for_no_job(cluster: FlinkCluster) -> None:
