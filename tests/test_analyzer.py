@@ -709,6 +709,21 @@ def test_nothing_touches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
         assert Analyzer(RedactOptions(entities=entities)).find("a@b.com")
 
 
+@pytest.mark.parametrize(
+    ("iban", "after"),
+    [
+        ("AT41 7460 7821 6003 2081", " please"),  # with `plea` the number passes its check too
+        ("ES92 0513 6309 4599 5926 1741", " is my iban"),
+        ("ES3802696652516956706489", " today"),
+        ("BE77216313447936", " please"),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_iban_is_as_long_as_its_country_says(iban: str, after: str, exact: bool) -> None:
+    found = Analyzer(RedactOptions(exact=exact)).find(f"my account {iban}{after}")
+    assert [(one.start, one.end) for one in found if one.entity == "IBAN_CODE"] == [(11, 11 + len(iban))]
+
+
 @pytest.mark.parametrize("word", ["thanks", "please", "Bank", "is", "of them", "requested", "a b c"])
 def test_a_word_after_an_iban_is_no_part_of_it(word: str) -> None:
     for iban in ("ES91 2100 0418 4502 0005 1332", "BE68539007547034", "de89370400440532013000"):

@@ -13,6 +13,7 @@ _DATED = re.compile(
 )
 
 _SECONDS = re.compile(r"[0-9]:[0-5][0-9][.,][0-9]")
+_OF_MONTH = re.compile(rf"{_YEAR}-(?:0[1-9]|1[0-2])-[0-9]{{3,6}}")
 
 # What names a host, as the last word of a name: an address stands after it, and no version.
 _HOST = re.compile(
@@ -76,9 +77,15 @@ def is_within_uuid(text: str, start: int, end: int) -> bool:
 def is_dated(value: str, before: str) -> bool:
     """A number with a date in it, before or after an hour, or the seconds of an hour; `before`: what it follows.
 
+    Or the number of something in a month, as invoices have: no phone number has such groups.
+
     >>> is_dated("27.03.2003 14", ""), is_dated("00.954548113", "55:"), is_dated("212-555-0199", "at: ")
     (True, True, False)
+    >>> is_dated("2024-11-0001", "invoice ")
+    True
     """
+    if _OF_MONTH.fullmatch(value):
+        return True
     return _DATED.search(value) is not None or (before[-1:] == ":" and _SECONDS.match(before[-2:] + value) is not None)
 
 
@@ -90,10 +97,16 @@ _WRITTEN_APART = re.compile(r"(?:1 - )?[0-9]{3} - [0-9]{3} - [0-9]{4}")
 def is_sum(value: str, before: str) -> bool:
     """A number that is added to the one that it follows, or several that are subtracted, in no groups of a phone number.
 
+    Or the exponent of one.
+
     >>> is_sum("+ 2125551234", "563 "), is_sum("658 - 4168415", ""), is_sum("212 - 555 - 0199", "")
     (True, True, False)
+    >>> is_sum("+12458010678", "6.26e"), is_sum("+12458010678", "tel. e")
+    (True, False)
     """
     if value[0] in "+\uff0b":
+        if before[-1:] in ("e", "E") and before[-2:-1].isdigit():
+            return True
         return before[-2:-1].isdigit() and before[-1] == " " and _SUMMAND.match(value) is not None
     return _DIFFERENCE.fullmatch(value) is not None and _WRITTEN_APART.fullmatch(value) is None
 
@@ -142,12 +155,15 @@ _DIALLED = re.compile(
 
 
 def is_counted(text: str, start: int, end: int) -> bool:
-    """What stands around a bare number says that it is no phone number: a unit, a key of JSON, the function called with it.
+    """What stands around a bare number says that it is no phone number: a unit, a key of JSON, the function called with it,
+    the address of a commit.
 
     >>> [is_counted(one, one.index("6"), one.index("2") + 1) for one in ("f(612)", "tel(612)", "612 kB", '{"x": 612}')]
     [True, False, True, True]
     """
     if _UNITS.match(text, end):
+        return True
+    if text.endswith("commit/", 0, start):
         return True
     first = max(0, start - _LOOKED_AT)
     if text[start - 1 : start] == "(" and text[end : end + 1] == ")" and (called := _CALLED.search(text, first, start)):

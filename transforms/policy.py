@@ -849,6 +849,10 @@ class Iban(predefined_recognizers.IbanRecognizer):  # type: ignore[misc]
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (one in a process or two)
     def validate_result(self, pattern_text: str) -> bool | None:
         plain = pattern_text.replace("-", "").replace(" ", "").upper()
+        if len(plain) > _IBAN_LENGTHS.get(
+            plain[:2], len(plain)
+        ):  # with a word behind it that passes the check by chance
+            return False
         with contextlib.suppress(ValueError):
             if int((plain[4:] + plain[:4]).translate(self.LETTERS)) % 97 != 1:
                 return False
@@ -900,6 +904,16 @@ _NO_IBAN = len(_IBAN_VALUES)  # the value of what is no part of one
 _IBAN_CODES = bytes(_IBAN_VALUES.get(chr(code), _NO_IBAN) for code in range(256))
 _IBAN_RESTS = [bytes((rest * 10 ** len(str(value)) + value) % 97 for value in range(_NO_IBAN)) for rest in range(97)]
 _SHORTEST_IBAN = 15  # Norway's
+_IBAN_LENGTHS = {  # by country, of the registry of ISO 13616
+    country: length
+    for length, countries in {
+        15: "NO", 16: "BE", 18: "DK FI FK FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU MN XK", 21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL", 24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC MR SM", 28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+        29: "BR EG PS QA UA", 30: "JO KW MU YE", 31: "MT SC", 32: "LC", 33: "RU",
+    }.items()
+    for country in countries.split()
+}  # fmt: skip
 _HEAD = 4  # characters of the country and the check digits
 _SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as six digits at the end
 
