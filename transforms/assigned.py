@@ -257,6 +257,11 @@ _TECHNICAL = re.compile(
     r"|[0-9]+[-+]?(?:char|character|digit|bit|byte|letter|word|sec|second|min|minute|hour|day|week|month|year|time)s?$"
 )
 _TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
+# In quotes, as Django's, with signs of all kinds; no code, no list, no pairs.
+_QUOTED_TOKEN = re.compile(
+    r"(?!.*(?:\$\{|\{\{|[\w)]\)|[A-Za-z_]{3,}[(\[]|[\w\]}],|=[^&;]*[&;][\w.]+=))[!-\[\]-~]{20,}$"
+)
+_NO_TOKEN = re.compile(r"[a-z][a-z0-9+.\-]*://|arn:")
 _NO_SECRET = re.compile(
     r"[/.~]|v?[0-9][0-9.,:/\-]*$|[^@\s]+@[\w\-]+(?:\.[\w\-]+)+$|.*\.[a-z]{2,4}$"
     r"|(?i:step|page|type|field|phase|level|option|screen|chapter|section|version|error|example|table|figure|question|rule)"
@@ -281,6 +286,8 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         if value is None:
             continue
         kept = _trim(value.group(), bool(quote))
+        if one.entity == "API_KEY" and not quote:
+            kept = kept.partition("#")[0]  # a query string's end
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
@@ -291,7 +298,7 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
             continue
         if loose and _is_loose(kept) and not (linked and _DIGITS.fullmatch(kept)):
             continue
-        if one.spoken and not _CLOSED.fullmatch(text[start : end + 1]):
+        if one.spoken and (not _CLOSED.fullmatch(text[start : end + 1]) or ':"' in kept):  # a tag of a field in Go
             continue
         if not _misread(text, spans[0][0], spans[link], start, quote, kept):
             yield Finding(start, end, one.entity, 0.8, True)
@@ -413,7 +420,9 @@ def _plausible(entity: str, value: str, quoted: bool, tight: bool) -> bool:
         return False
     if entity == "API_KEY":
         code = not quoted and (_CODE.match(value) or _VARIABLE.match(value))
-        return bool(_TOKEN_VALUE.match(value)) and keylike(value) and not code
+        code = code or _NO_TOKEN.match(value)
+        read = _TOKEN_VALUE.match(value) or (quoted and _QUOTED_TOKEN.match(value))
+        return bool(read) and keylike(value) and not code
     if quoted:
         return len(value) >= 3 and not (" " in value and _SENTENCE.search(value)) and not _ONLY_WRITTEN.fullmatch(value)
     if len(value) < 4 or _CODE.match(value) or _OPENED.match(value):

@@ -202,6 +202,13 @@ _KEYED = (
         lambda value: not value.isalpha() and not value.isdigit(),
     ),
     _near(
+        "PASSWORD",
+        "login redis-cli",
+        r"\b(?:(?:docker|podman|nerdctl|buildah|oras|helm[ \t]registry|az|oc)[ \t]{1,4}login\b[^\n|;]{0,128}?[ \t]-p"
+        r"|redis-cli\b[^\n|;]{0,128}?[ \t]-a)[ \t=]{1,4}[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})",
+        lambda value: not value.isalpha() and not is_ordinary(value),
+    ),
+    _near(
         "AWS_SECRET_KEY",
         "aws amazon secret akia asia",
         r"(?:(?i:aws|amazon|secret)|(?:AKIA|ASIA)[A-Z0-9]{16})"
