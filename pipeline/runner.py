@@ -40,6 +40,9 @@ from pipeline.tasks import Job
 _JOB_SERVER_SECONDS = 15.0
 View = TypeVar("View", bound=PipelineOptions)
 _SAMPLING_MS = 5
+_KEEP_WORKERS_MS = (
+    60_000  # between the stages of a job: by default a cluster starts workers anew for each of dozens, in seconds
+)
 ONE_PROCESS_BYTES = 64 << 20  # 64 MiB: below it starting workers costs more than it gains
 
 
@@ -66,9 +69,11 @@ def beam_options(arguments: Sequence[str], input_bytes: int, units: int) -> Pipe
         and not options.view_as(PortableOptions).job_endpoint
     ):
         raise UsageError("--runner=PortableRunner needs a job server", "add --job_endpoint=HOST:8099: deploy/README.md")
+    named = {argument.split("=")[0] for argument in arguments}
+    if "--environment_cache_millis" not in named:
+        options.view_as(PortableOptions).environment_cache_millis = _KEEP_WORKERS_MS
     if is_local(options):
         direct = options.view_as(DirectOptions)
-        named = {argument.split("=")[0] for argument in arguments}
         if "--direct_running_mode" not in named:
             if "--direct_num_workers" not in named and input_bytes >= ONE_PROCESS_BYTES:
                 direct.direct_num_workers = min(cores(), units)

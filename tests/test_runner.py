@@ -11,7 +11,7 @@ import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.coders import VarIntCoder
-from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.transforms import userstate
 from apache_beam.transforms.core import CallableWrapperDoFn
@@ -120,6 +120,12 @@ def test_cores_are_those_of_the_container(told, count, tmp_path, monkeypatch):
     monkeypatch.setattr(runner_module, "_CPU_QUOTA", str(tmp_path / "cpu.max"))
     monkeypatch.setattr(runner_module.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert cores() == count
+
+
+def test_workers_are_kept_between_stages(job_server):
+    assert beam_options(job_server, 1, 1).view_as(PortableOptions).environment_cache_millis == 60_000
+    named = beam_options([*job_server, "--environment_cache_millis=5"], 1, 1)
+    assert int(named.view_as(PortableOptions).environment_cache_millis) == 5
 
 
 def test_options_of_clouds_are_known():

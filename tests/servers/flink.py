@@ -169,8 +169,6 @@ class FlinkCluster:
         return [
             "--runner=PortableRunner",
             f"--job_endpoint={self.job_endpoint}",
-            # Keep workers between the stages of a job; else each stage starts new ones, in 5 s.
-            "--environment_cache_millis=10000",
             f"--parallelism={parallelism or self.total_slots}",
         ]
 
