@@ -729,3 +729,52 @@ def test_a_word_after_an_iban_is_no_part_of_it(word: str) -> None:
     for iban in ("ES91 2100 0418 4502 0005 1332", "BE68539007547034", "de89370400440532013000"):
         text = f"use {iban} {word}"
         assert text[4 : 4 + len(iban)] in [text[one.start : one.end] for one in Analyzer(RedactOptions()).find(text)]
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "after", "entity"),
+    [
+        ("**SSN:** ", "536228726", "", "US_SSN"),
+        ("SSN: **", "536228726", "**", "US_SSN"),
+        ("<td>SSN</td><td>", "536228726", "</td>", "US_SSN"),
+        ("SSN -> ", "536228726", "", "US_SSN"),
+        ("**NHS number:** ", "2631963539", "", "UK_NHS"),
+        ('socialSecurityNumber: "', "536228726", '"', "US_SSN"),
+        ('"routingNumber":', "054986073", "", "ABA_ROUTING_NUMBER"),
+        ('bankAccount: "', "1582806790", '"', "US_BANK_NUMBER"),
+        ("<passportNumber>", "C48957944", "</passportNumber>", "US_PASSPORT"),
+        ("", "536989763", " is my SSN", "US_SSN"),
+        ("", "713857323", " (SSN)", "US_SSN"),
+        ("", "965198899", " is my checking account number", "US_BANK_NUMBER"),
+        ("", "D2127719", " is my driver's license number", "US_DRIVER_LICENSE"),
+        ("", "(212) 456-0199 ext 5", "", "PHONE_NUMBER"),
+        ("[", "07549 016375", "]", "PHONE_NUMBER"),
+        ("**", "2023257048", "**", "PHONE_NUMBER"),
+        ("<td>", "4153200341", "</td>", "PHONE_NUMBER"),
+        ("number = ", "07758641152", "", "PHONE_NUMBER"),
+        ("Jo,", "07408080645", ",33", "PHONE_NUMBER"),
+        ("kafka/", "10.1.2.3", ":9092", "IP_ADDRESS"),
+        ("ssh -v ", "203.0.113.7", "", "IP_ADDRESS"),
+        ("IP:", "2a00:1450:4009:80b::200e", "", "IP_ADDRESS"),
+        ("value is:", "fd12:3456:789a::1", "", "IP_ADDRESS"),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_values_are_found_in_markup_fields_and_what_is_said_of_them(
+    before: str, value: str, after: str, entity: str, exact: bool
+) -> None:
+    found = Analyzer(RedactOptions(exact=exact)).find(before + value + after)
+    assert (len(before), len(before + value), entity) in [(one.start, one.end, one.entity) for one in found]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nginx/1.25.3.1, version 1.2.3.4, app v1.2.3.4",
+        "2 * 536228726 + 5, x = 5 * 2125550199",
+        "std::vector<int> a; foo::bar::baz; time 12:30:45:12; path:a:b:c:d; urn:isbn:0451450523",
+        "under the license of ed25519",
+    ],
+)
+def test_what_only_looks_like_a_value_stays(text: str) -> None:
+    assert Analyzer(RedactOptions()).find(text) == []

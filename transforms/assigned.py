@@ -106,7 +106,7 @@ _LINK = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>:=|=>|==?|:|(?-i:[：是为為は�
 _FOR = r"(?: (?:(?:for|to|of|on) |\()[^\n.,;:]{1,40}?)"
 _SET = "(?:set|changed|reset|updated)"
 _IS = (
-    rf"{_FOR}? (?P<link>(?:is|was|will be|should be|has been|ist|lautet|est|es)(?: now| currently)?(?: {_SET} to)?"
+    rf"{_FOR}? (?P<link>(?:is|was|will be|should be|has been|ist|lautet|est|es|(?-i:[èé]))(?: now| currently)?(?: {_SET} to)?"
     rf"|(?:{_SET} )?to):?[ ]{{1,2}}"
     r"(?P<quote>[\"'`“‘])?"
 )
@@ -181,6 +181,34 @@ ASSIGNED = (
         "PASSWORD",
         "convertto-securestring",
         rf"(?i)convertto-securestring(?:[ \t]{{1,4}}-(?:string|asplaintext|force)){{0,3}}[ \t]{{1,4}}(?P<link>){_QUOTE}",
+    ),
+    # A cell of a table beside that of its name; what PHP, images and servers are configured with.
+    _one(
+        "PASSWORD",
+        _PASS_NEEDLES,
+        rf"(?i)\|[ \t*_`]{{0,4}}(?:{_PASS})[ \t*_`:]{{0,4}}\|[ \t`]{{0,4}}(?P<link>){_QUOTE}?",
+        loose=True,
+    ),
+    _one(
+        "PASSWORD",
+        "define",
+        rf"(?i)\bdefine\([ \t]{{0,4}}[\"'][\w.]{{0,40}}(?:{_PASS}|_pass)[\"'][ \t]{{0,4}},[ \t]{{0,4}}(?P<link>){_QUOTE}",
+    ),
+    _one(
+        "API_KEY",
+        "define",
+        rf"(?i)\bdefine\([ \t]{{0,4}}[\"'][\w.]{{0,40}}(?:{KEYS}|_(?:key|salt))[\"'][ \t]{{0,4}},[ \t]{{0,4}}(?P<link>){_QUOTE}",
+    ),
+    _one(
+        "PASSWORD",
+        "env requirepass",
+        rf"(?i)(?:\benv[ \t]{{1,4}}\w{{0,40}}(?:{_PASS})|(?:^|\n)[ \t]{{0,8}}requirepass)[ \t]{{1,4}}(?P<link>){_QUOTE}?",
+        loose=True,
+    ),
+    _one(
+        "PASSWORD",
+        "password",
+        rf"(?i)\bset\s{{1,4}}password\s{{1,4}}for\s{{1,4}}\S{{1,64}}\s{{0,4}}=\s{{0,4}}(?:password\()?(?P<link>){_QUOTE}",
     ),
     # A netrc file; and what HTTP clients are given.
     _one(
@@ -259,7 +287,7 @@ _TECHNICAL = re.compile(
 _TOKEN_VALUE = re.compile(r"[A-Za-z0-9_\-./+=~%:]{12,}$")
 # In quotes, as Django's, with signs of all kinds; no code, no list, no pairs.
 _QUOTED_TOKEN = re.compile(
-    r"(?!.*(?:\$\{|\{\{|[\w)]\)|[A-Za-z_]{3,}[(\[]|[\w\]}],|=[^&;]*[&;][\w.]+=))[!-\[\]-~]{20,}$"
+    r"(?!.*(?:\$\{|\{\{|[\w)]\)|[A-Za-z_]{3,}[(\[]|[\w\]}],|=[^&;]*[&;][\w.]+=))[!-\[\]-~]{12,}$"
 )
 _NO_TOKEN = re.compile(r"[a-z][a-z0-9+.\-]*://|arn:")
 _NO_SECRET = re.compile(
@@ -270,6 +298,7 @@ _NO_SECRET = re.compile(
 _VARIABLE = re.compile(  # `Ed25519PrivateKey`, `s3_connection`
     r"[A-Za-z_][\w.]*[a-z0-9](?:Key|Token|Secret|Credential)(?:s|Types?)?$|(?:[a-z]+[0-9]?_)+[a-z]{3,}[0-9]?$"
 )
+_SHORTEST = 2  # characters of a value in a query string
 _LOOSE_LEAST = 6  # characters of a value that is linked loosely
 
 
@@ -285,9 +314,9 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
         value = _read(text, start, quote)
         if value is None:
             continue
-        kept = _trim(value.group(), bool(quote))
+        kept = _trim(value.group(), bool(quote), text[slice(*spans[link])].strip() == "=")
         if one.entity == "API_KEY" and not quote:
-            kept = kept.partition("#")[0]  # a query string's end
+            kept = _KEY_END.split(kept, maxsplit=1)[0]
         end = start + len(kept)
         if one.line and not _END_OF_LINE.match(text, end):
             continue
@@ -305,6 +334,7 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
 
 
 _CALLED = (")", ",", "(")
+_KEY_END = re.compile("[#!»\\]]")  # the end of a query string, of a sentence, of a link's text
 _DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a pulse
 _CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
@@ -396,11 +426,12 @@ def _read(text: str, start: int, quote: str) -> re.Match[str] | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _trim(value: str, quoted: bool) -> str:
+def _trim(value: str, quoted: bool, setting: bool) -> str:
+    """The value without what follows it: the next pair of a query string, where it is a `setting` itself, or of a list."""
     if quoted:
         return value.rstrip("\\")
     following = _NEXT_FIELD.search(value, 1)
-    if following is not None:
+    if following is not None and (value[following.start()] == "," or (setting and following.start() > _SHORTEST)):
         value = value[: following.start()]
     return value.rstrip(".,:)]}\\*?")
 

@@ -314,7 +314,7 @@ _NO_CARD = _words(
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
 _NO_ADDRESS = re.compile(
-    r"(?i)(?:(?:\b|_|(?<=[a-z])(?=(?-i:[A-Z])))(?:version|ver|v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"(?i)(?:(?:\b|_|(?<=[a-z])(?=(?-i:[A-Z])))(?:version|ver|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
     r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
 )
@@ -323,6 +323,7 @@ _PRODUCT = re.compile(
     r"(?<![\w/.:@\-])(?!(?i:ip|ipv4|tcp|udp|icmp|http|host|server|addr|address|net|subnet|src|dst|source|from|to|client|dns|via)/)"
     r"[A-Za-z][\w.+\-]{1,40}/\Z"
 )
+_AT_PORT = re.compile(r":[0-9]")  # `kafka/10.1.2.3:9092`, as Java writes addresses
 _PAIRS = re.compile(
     "[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*"
 )  # a fingerprint's, eight of which have the shape of an IPv6 address
@@ -425,8 +426,28 @@ def judge(
         score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
     else:
         words = _after_other(words) if words else words
-        score = _judge(finding, text, words, bool(words) and _supported(words, context), within or (0, len(text)))
+        supported = (bool(words) and _supported(words, context)) or _is_named(finding, text, context)
+        score = _judge(finding, text, words, supported, within or (0, len(text)))
     return finding if score == finding.score else Finding(*finding[:3], score)
+
+
+def _is_named(finding: Finding, text: str, context: Context) -> bool:
+    """A field whose name runs words together, an element, or what is said right after a number is context for it too."""
+    start, end, entity = finding[:3]
+    if not (_is_national(entity) or entity in CONTEXT_ONLY):
+        return False
+    first = max(0, start - _REACH)
+    named = _FIELD.search(text, first, start) or _ELEMENT.search(text, first, start)
+    if named and _supported(_A_WORD.findall(_OF_FIELD.sub(" ", named[1]).lower()), context):
+        return True
+    said = _SAID_AFTER.match(text, end)
+    return said is not None and _supported(_A_WORD.findall(said[1].lower()), context)
+
+
+_ELEMENT = re.compile(r"<([A-Za-z][\w.\-]{0,60})>\Z")
+_SAID_AFTER = re.compile(
+    r"[\"'`*]{0,3} ?(?:\(|(?:is|was|as) (?:my|the|his|her|their|our|your) )([A-Za-z](?:[A-Za-z]|['’ ](?=[A-Za-z])){1,40})"
+)
 
 
 def _judge_address(finding: Finding, text: str) -> Finding:
@@ -493,7 +514,10 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     if entity == "IP_ADDRESS":
         first = max(0, start - _REACH)
         named = _NAMING.search(text[first:start].lower()) and _NO_ADDRESS.search(text, first, start)
-        if named or (text[start - 1 : start] == "/" and _PRODUCT.search(text, first, start)):
+        product = (
+            text[start - 1 : start] == "/" and not _AT_PORT.match(text, end) and _PRODUCT.search(text, first, start)
+        )
+        if named or product:
             return 0.0
         if is_longer(text, start, end) or is_version(text, first, start):
             return 0.0
@@ -524,9 +548,14 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
             return ALONE
         if entity == "UK_NHS":
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
-    if national and value.isdigit() and _is_reckoned(before):
+    if national and value.isdigit() and (_DECIMAL.search(before) or (not supported and _SUM.search(before))):
+        return 0.0  # a decimal's fraction, or part of a sum
+    if entity == "US_DRIVER_LICENSE" and _ALGORITHM.fullmatch(value):
         return 0.0
     return _lifted(score, supported)
+
+
+_ALGORITHM = re.compile(r"(?i)ed25519|x25519|mt19937")
 
 
 def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bool) -> float:
@@ -565,11 +594,6 @@ def _is_national(entity: str) -> bool:
     return re.match("[A-Z]{2}_|ABA_", entity) is not None
 
 
-def _is_reckoned(before: str) -> bool:
-    """The number that follows is a decimal's fraction, or part of a sum."""
-    return bool(_DECIMAL.search(before) or _SUM.search(before))
-
-
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
     listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
@@ -585,6 +609,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
         return _DATE.fullmatch(value) is None
     if before[-1:] in _SIGNS:
         return False
+    value = _EXTENSION.sub("", value)
     if _GROUPS.fullmatch(value):
         return True
     groups = _GROUP.findall(value)
@@ -593,9 +618,12 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     if len(groups) == 1:
         (digits,) = groups
         national = digits.startswith("0") or (len(digits) == 10 and digits[0] != "1" and digits not in _LARGEST)
-        reckoned = _RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after)
+        plain = (
+            digits.startswith("0") or (before[-1:], after[:1]) in _MARKED
+        )  # no sum: nobody writes such numbers in one
+        reckoned = not plain and (_RECKONED_BEFORE.search(before) or _RECKONED_AFTER.match(after))
         return national and not reckoned and _NO_PHONE.isdisjoint(last)
-    if len(groups) == 2 and not value.startswith(("0", "(")):
+    if len(groups) == 2 and not value.lstrip("[").startswith(("0", "(")):
         return "." not in value and len(groups[0]) == 3  # else a decimal, a difference, a range
     return list(map(len, groups)).count(1) <= (groups[0] in ("1", "0"))
 
@@ -611,6 +639,8 @@ _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
 _AFTER_DIGIT, _FRACTION = re.compile(r"\d[+.]?\Z|(?<!\d\d)\d,\Z"), re.compile(r"0[.,]\d")  # else a row of a table
+_EXTENSION = re.compile(r"(?i)[ ,;]{0,2}(?:ext(?:ension)?\.?|x|#)[ :]?\d{1,7}\Z")
+_MARKED = frozenset((("*", "*"), (">", "<"), ("<", ">")))  # in Markdown, within an element
 _RECKONED_BEFORE, _RECKONED_AFTER = re.compile(r"[+*/=<>^%] \Z|[+*/<>^%]\Z"), re.compile(r" ?[+*/=<>^%]|[.,]\d")
 
 
@@ -680,11 +710,13 @@ class PhoneNumbers(predefined_recognizers.PhoneRecognizer):  # type: ignore[misc
 
 def _unopened(text: str, start: int, end: int) -> int:
     """Where the number starts, without a bracket that is not closed within it and what else is no digit behind that."""
-    if text[start] != "(" or text.find(")", start, end) >= 0:
+    closing = _BRACKETS.get(text[start])
+    if closing is None or text.find(closing, start, end) >= 0:
         return start
     return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
 
 
+_BRACKETS = {"(": ")", "[": "]"}
 _ROUNDS = 24  # of a list: each finds a number at least in what may be one candidate, which has no more groups of digits
 
 
@@ -791,6 +823,13 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
 
     PATTERNS = [  # noqa: RUF012
         *predefined_recognizers.IpRecognizer.PATTERNS,
+        # After what can't be one of its groups: Presidio's patterns take every colon before for a part of it.
+        Pattern(
+            "IPv6 after a word",
+            r"(?:(?<=[g-zG-Z]:)|(?<=[A-Za-z]{5}:))(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
+            r"|(?:[0-9A-Fa-f]{1,4}:){2,6}(?::[0-9A-Fa-f]{1,4}){1,5}|(?:[0-9A-Fa-f]{1,4}:){2,7}:)(?![\w:]|\.\d)",
+            0.6,
+        ),
         Pattern("IPv6 before a port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=:\d{1,5}(?!\w))", 0.6),
     ]
 

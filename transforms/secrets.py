@@ -111,6 +111,19 @@ def _spoken_key(value: str) -> bool:
 _RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
 
 
+def _strong(value: str) -> bool:
+    """As no word, option or version is written, which may follow the word `password` too.
+
+    >>> [_strong(one) for one in ("fCH^spP2nh2q", "9wgzKq2mTr", "OAuth2Client", "sha256:12ab", "reset-2024", "$PASSWORD1")]
+    [True, True, False, False, False, False]
+    """
+    if not mixed(value) or value[0] in "$%/-:" or not value[-1].isalnum() or "://" in value:
+        return False
+    digits = len(re.findall("[0-9]+", value))
+    capitals = any(map(str.isupper, value)) and any(map(str.islower, value))
+    return any(one in value for one in "!#$%^&*@+~?") if digits == 1 or not capitals else True
+
+
 def _with_password(value: str) -> bool:
     """A URL, or what stands before its host, holds a password, or a user's name that is a key; no stand-in for one.
 
@@ -243,6 +256,12 @@ _KEYED = (
         SecretPattern(rf"(?i:{KEYS})[ \t]{{1,2}}[\"'`]?([A-Za-z0-9_\-./+~=%]{{20,}})"),
         _spoken_key,
         0.8,
+    ),
+    _near(
+        "PASSWORD",
+        "password passcode passphrase",
+        r"(?i)\bpass(?:word|code|phrase)[ \t]{1,2}([^\s\"'`<>{}()\[\]|]{8,64})",
+        _strong,
     ),
     _near(
         "PASSWORD",
