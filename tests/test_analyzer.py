@@ -757,6 +757,13 @@ def test_a_word_after_an_iban_is_no_part_of_it(word: str) -> None:
         ("ssh -v ", "203.0.113.7", "", "IP_ADDRESS"),
         ("IP:", "2a00:1450:4009:80b::200e", "", "IP_ADDRESS"),
         ("value is:", "fd12:3456:789a::1", "", "IP_ADDRESS"),
+        ("id,card\n1,", "4111111111111111", ",Jo", "CREDIT_CARD"),
+        ("VALUES (1,", "4111111111111111", ")", "CREDIT_CARD"),
+        ("id,ssn\n1,", "536228726", "", "US_SSN"),
+        ("id,phone,age\n1,", "4155552671", ",33", "PHONE_NUMBER"),
+        ("I have an issue: ", "4111111111111111", " was declined", "CREDIT_CARD"),
+        ("payment for the order: ", "4111111111111111", "", "CREDIT_CARD"),
+        ('{"phones": [', "2125550147", ", 4155552671]}", "PHONE_NUMBER"),
     ],
 )
 @pytest.mark.parametrize("exact", [True, False])
@@ -774,6 +781,7 @@ def test_values_are_found_in_markup_fields_and_what_is_said_of_them(
         "2 * 536228726 + 5, x = 5 * 2125550199",
         "std::vector<int> a; foo::bar::baz; time 12:30:45:12; path:a:b:c:d; urn:isbn:0451450523",
         "under the license of ed25519",
+        "order 4111111111111111 shipped, tracking 4111111111111111, x 0.4111111111111111, pi 3,14159265358979",
     ],
 )
 def test_what_only_looks_like_a_value_stays(text: str) -> None:

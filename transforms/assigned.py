@@ -250,7 +250,7 @@ _UNQUOTED = re.compile(rf"(?![0-9~–\-]+[{UNSPACED}]){_BARE}(?:;(?!\w[\w .\-]{{
 _ONLY_WRITTEN = re.compile(rf"[{UNSPACED}\W]+")  # `请输入密码`
 _NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
 _END_OF_LINE = re.compile(r"[\"'`]{0,3}[ \t.,]*(?:$|\r?\n)")
-_CODE = re.compile(r"\$|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
+_CODE = re.compile(r"\$|\[\]|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?:\.|->|::))+[A-Za-z_]\w*$|https?://")
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
 _MASK = re.compile(r"[({\[]?[*•.xX#_\-]+$")
 _STAND_IN = re.compile(

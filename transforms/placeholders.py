@@ -128,6 +128,8 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
     '+12125550199'
     >>> canonical_value("CREDIT_CARD", "4111 1111-11111111", [])
     '4111111111111111'
+    >>> canonical_value("CRYPTO", "0x52908400098527886E0F7030069857D2E4169EE7", [])
+    '0x52908400098527886e0f7030069857d2e4169ee7'
     """
     if entity == "EMAIL_ADDRESS":
         return text.casefold()
@@ -137,6 +139,8 @@ def canonical_value(entity: str, text: str, regions: Sequence[str]) -> str:
         return _address(text)
     if entity in ("CREDIT_CARD", "IBAN_CODE", "MAC_ADDRESS") or entity[2:3] == "_":
         return _NOT_ALNUM.sub("", text).upper()
+    if entity == "CRYPTO" and text[:2].casefold() == "0x":
+        return text.casefold()  # capitals in it are a check, not the address
     return text
 
 

@@ -548,7 +548,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
             return ALONE
         if entity == "UK_NHS":
             return 0.4 if _NHS_PHONE.fullmatch(value) else ALONE  # as a phone number of its shape
-    if national and value.isdigit() and (_DECIMAL.search(before) or (not supported and _SUM.search(before))):
+    if national and value.isdigit() and not supported and (_DECIMAL.search(before) or _SUM.search(before)):
         return 0.0  # a decimal's fraction, or part of a sum
     if entity == "US_DRIVER_LICENSE" and _ALGORITHM.fullmatch(value):
         return 0.0
@@ -564,9 +564,14 @@ def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bo
     if is_within_uuid(text, start, end):
         return 0.0
     before = text[max(0, start - 4) : start]
-    if is_decimal(value, before) or (value.isdigit() and _DECIMAL.search(before)):
+    if is_decimal(value, before):
         return 0.0
-    if not supported and not _IN_FOURS.fullmatch(value) and _counts_other(words[:-1]):
+    if (
+        not supported
+        and not _IN_FOURS.fullmatch(value)
+        and _counts_other(words[:-1])
+        and not _is_paid(text, start, end)
+    ):
         return 0.0
     if len(value) == 13 and value.isdigit():
         return min(score, 0.9)  # Visa's of long ago; several countries' identifiers have as many digits
@@ -574,6 +579,16 @@ def _judge_card(finding: Finding, text: str, words: Sequence[str], supported: bo
 
 
 _IN_FOURS = re.compile(r"\d{4}(?:\D+\d{4}){3}.*|\d{4}\D+\d{6}\D+\d{4,5}", re.DOTALL)  # as cards are embossed
+
+
+def _is_paid(text: str, start: int, end: int) -> bool:
+    """What stands around a number tells of paying with it."""
+    return _PAYING.search(text, max(0, start - _REACH), end + _REACH) is not None
+
+
+_PAYING = re.compile(
+    r"(?i)\b(?:cards?|visa|mastercard|amex|charg(?:e|ed|ing)|pay(?:ing|ments?)?|paid|refund\w*|declin\w+|debit\w*|credit\w*)\b"
+)
 
 
 def _counts_other(words: Sequence[str]) -> bool:
@@ -596,7 +611,7 @@ def _is_national(entity: str) -> bool:
 
 def _is_phone(value: str, before: str, after: str, last: Sequence[str], supported: bool) -> bool:
     """Takes a valid phone number for one, or for a sum, a list of numbers, a decimal, an epoch, an identifier."""
-    listed = before[-1:] == " " or (before[-1:] == "," and not value.isdigit())
+    listed = before[-1:] == " " or (before[-1:] == "," and (supported or not value.isdigit()))
     if (not listed and _AFTER_DIGIT.search(before)) or (value[0] == "0" and _FRACTION.match(value)):
         return False
     if is_dated(value, before):
@@ -716,7 +731,7 @@ def _unopened(text: str, start: int, end: int) -> int:
     return next(place for place in range(start + 1, end) if text[place].isdigit() or text[place] in "+＋")
 
 
-_BRACKETS = {"(": ")", "[": "]"}
+_BRACKETS = {"(": ")", "[": "]", "（": "）", "［": "］"}
 _ROUNDS = 24  # of a list: each finds a number at least in what may be one candidate, which has no more groups of digits
 
 
