@@ -139,6 +139,7 @@ PARTS = [
     "my number is 212-867", "5309", "5309.", "GB82 WEST 1234", "5698 7654 32", "jane@", "example.com", "@example.com!",
     "it's jane", ".com", "jane@example", "(212) 867", "-5309", "… 5309\nok", "4111 1111", "1111 1111", "yes", "OK", "", "\n", "jane@example\n", "jane@\n", "ghp_aB3dE6gH9jK2mN5p", "Q8sT1vW4yZ7bC0eF3hJ6", "212", "867", "sk_live_...", ".doe@example.com\nthanks", "@example.com\nthanks",
     "What is your SSN?", "536228726", "your PIN, please?!\n", "ok, 4821.", "Send me your password *", "Hunter2!x", "密码：",
+    "jane.", "doe@intern\nthanks", "4111111111111111ghp_aB3dE6gH9jK2mN5p", "call 212-555-0199", "212-555-0199, 212-867",
 ]  # fmt: skip
 
 

@@ -546,7 +546,7 @@ def replace_scan(monkeypatch: pytest.MonkeyPatch, scan: Any) -> None:
 
     def all_of(records: pa.RecordBatch, _: object) -> Screened:
         some = np.ones(records.num_rows, np.bool_)
-        return Screened(some, some, some, [1] * len(records.column("messages").flatten()))
+        return Screened(some, some, some, [1] * len(records.column("messages").flatten()), some)
 
     monkeypatch.setattr(redactor, "screen", all_of)
 

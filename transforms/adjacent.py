@@ -113,7 +113,7 @@ def _number(tail: str, head: str, first: bool) -> _Pair | None:
 def _mail(tail: str, head: str, first: bool) -> _Pair | None:
     del first
     start = max(0, len(tail) - _LAST)
-    mail = _MAIL_HEAD.match(head[:_LAST]) if "@" in head[:_LAST] or "@" in tail[start:] else None
+    mail = _MAIL_HEAD.match(head) if "@" in head[:_LAST] or "@" in tail[start:] else None
     if mail is None or not (head[0] in "@." or tail[-1:] in ("@", ".")):
         return None
     end = _MAIL_TAIL.search(tail, start)
@@ -166,12 +166,13 @@ def answer_to(asked: str, text: str) -> tuple[str, Parts] | None:
 
 _STARTS = r"^[ \t\r\n.…\-,]{0,4}[0-9A-Z(][0-9A-Z ().\-]{0,31}[ \t\r\n.!,]{0,3}(?:$|\n)"  # whatever _HEAD matches
 _FIRST_DIGIT = r"^[^0-9]{0,40}[0-9]"
-_BEGUN = rf"(?:^|[^A-Za-z0-9]){_PREFIX}{_OF_TOKEN}*[\s.…]*$"  # RE2 reads it from the end, a word far
-_ENDS = r"@[^\s@]*\n?$"  # to RE2 `$` is the end, to Python also before a line end there
+_BEGUN = rf"{_PREFIX}{_OF_TOKEN}*[\s.…]*$"  # RE2 reads it from the end, a word far
+_ENDS = r"@[^\s@]*[\s.!,]{0,3}(?:\n|$)"  # what ends with it, or with a line's end, or holds a whole address
 
 
 def may_join(messages: pa.ListArray) -> NDArray[np.bool_]:
-    """bool[N]: false where no two turns of a conversation can hold the parts of one value."""
+    """bool[N]: false where no two turns of a conversation can hold the parts of one value, nor what is left of them once
+    other values are gone."""
     contents = pc.fill_null(messages.flatten().field("content"), "")
     number = pc.match_substring_regex(contents, _STARTS)
     if pc.any(number).as_py():

@@ -185,5 +185,5 @@ def is_of_cloud(text: str, start: int, end: int, words: Iterable[str]) -> bool:
     """
     if end - start == _CLOUD_DIGITS and not {"aws", "amazon", "arn", "iam"}.isdisjoint(words):
         return True
-    glued = _GLUED.search(text, max(0, start - _LOOKED_AT), start)
+    glued = _GLUED.search(text, max(0, start - _LOOKED_AT), start) if text[start - 1 : start] == "-" else None
     return glued is not None and glued[1].lower() not in _ACCOUNTS

@@ -304,6 +304,7 @@ _NO_PHONE = _words(
 )
 _FIELD = re.compile(r"([A-Za-z]\w*)[\\\"']{0,8}\s?[:=]\s?[\\\"']{0,8}\Z")  # before a bare number: `"heapSizeLimit": `
 _OF_FIELD = re.compile("(?<=[a-z0-9])(?=[A-Z])|_")
+_LINK = 10  # characters at the end of a match of `_FIELD`, of which one is its `:` or `=`
 # Right before sixteen digits in a row, words that say they are no card; and those that may stand between.
 _NO_CARD = _words(
     "order invoice ticket case ref reference tracking parcel shipment consignment sku item product build commit epoch "
@@ -436,12 +437,19 @@ def _is_named(finding: Finding, text: str, context: Context) -> bool:
     start, end, entity = finding[:3]
     if not (_is_national(entity) or entity in CONTEXT_ONLY):
         return False
-    first = max(0, start - _REACH)
-    named = _FIELD.search(text, first, start) or _ELEMENT.search(text, first, start)
+    named = _field_before(text, start) or (
+        _ELEMENT.search(text, max(0, start - _REACH), start) if text[start - 1 : start] == ">" else None
+    )
     if named and _supported(_A_WORD.findall(_OF_FIELD.sub(" ", named[1]).lower()), context):
         return True
     said = _SAID_AFTER.match(text, end)
     return said is not None and _supported(_A_WORD.findall(said[1].lower()), context)
+
+
+def _field_before(text: str, start: int) -> re.Match[str] | None:
+    """The name of a field right before a place, if one is: few places have one, which is quickly seen."""
+    link = text[max(0, start - _LINK) : start]
+    return _FIELD.search(text, max(0, start - _REACH), start) if ":" in link or "=" in link else None
 
 
 _ELEMENT = re.compile(r"<([A-Za-z][\w.\-]{0,60})>\Z")
@@ -645,7 +653,7 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
 
 def _is_other_field(text: str, start: int) -> bool:
     """What stands before a bare number is a name, as of a field, of which a word says that it is something else."""
-    name = _FIELD.search(text, max(0, start - _REACH), start)
+    name = _field_before(text, start)
     return name is not None and not _NO_PHONE.isdisjoint(_OF_FIELD.sub(" ", name.group(1)).lower().split())
 
 

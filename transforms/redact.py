@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import transforms.coder  # noqa: F401  (registers the coder of record batches)
-from transforms.adjacent import Parts, adjacent_parts, answer_to, may_answer, may_join, same_speaker, stands_alone
+from transforms.adjacent import Parts, adjacent_parts, answer_to, same_speaker, stands_alone
 from transforms.assigned import secret_field
 from transforms.canonical import canonical_json
 from transforms.contents import as_they_are, message_counts, more_said, says_more, with_contents
@@ -186,6 +186,7 @@ class _Batch:
         self._screened = screened
         plain = np.zeros(len(ends), np.bool_) if screened is None else as_they_are(records) & ~screened.beside
         self._plain = plain.tolist()
+        self._turns = [] if screened is None else screened.turns.tolist()
         more = self._rows(looked[(plain & says_more(messages))[looked]])
         self._more = {place: list(more_said(row["messages"])) for place, row in more.items()}
         self._read = self._rows(looked[~plain[looked]])
@@ -197,6 +198,7 @@ class _Batch:
         self._known: dict[Slot, Template] = {}
         for slots in self._ahead(looked):
             self._known |= redactor.foresee(slots)
+        self._nothing = {slot.text for slot, template in self._known.items() if not _removes((template,))}
         self._changed: dict[int, str] = {}  # contents, by place among the messages of all rows
         self._spans: dict[int, int] = {}  # replaced in a row whose contents changed
         self._made: dict[int, Row] = {}
@@ -222,12 +224,21 @@ class _Batch:
         yield slots
 
     def redact(self, place: int) -> None:
-        if self._plain[place] and self._redact_contents(place):
+        if self._plain[place] and (self._holds_nothing(place) or self._redact_contents(place)):
             return
         row = self._read.get(place) or self._rows(np.array([place]))[place]
         row, found = self._redactor.redact_row(row, self._kept, self._known, clean=self._clean(place))
         self._count(found)
         self._made[place] = row | {"reasons": []}
+
+    def _holds_nothing(self, place: int) -> bool:
+        """No content of the row holds a value, and no two of them together."""
+        assert self._screened is not None
+        some = slice(*self._bounds[place])
+        return not self._turns[place] and all(
+            not fired or not text or text in self._nothing
+            for fired, text in zip(self._screened.contents[some], self._contents[some], strict=True)
+        )
 
     def _redact_contents(self, place: int) -> bool:
         """False where the row has to be made anew, for the values in its JSON."""
@@ -236,7 +247,7 @@ class _Batch:
         said = [(at, text) for at, text in enumerate(self._contents[first:last], first) if text]
         record = _Contents(
             [Slot(text) for _, text in said],
-            [(self._roles[at], slot) for slot, (at, _) in enumerate(said)],
+            [(self._roles[at], slot) for slot, (at, _) in enumerate(said)] if self._turns[place] else (),
             dict(enumerate(self._screened.contents[at] for at, _ in said)),
             [*(texts[place] for texts in self._json if texts[place]), *self._more.get(place, ())],
         )
@@ -326,9 +337,7 @@ class Redactor:
     def screen(self, records: pa.RecordBatch, kept: frozenset[tuple[str, ...]]) -> Screened:
         """What of the batch may hold something to redact, seen from its columns."""
         assert self._gate is not None
-        screened = Screen(self._gate, self._options.secrets, 1 << self._disguise).look(records, kept)
-        messages = records.column("messages")
-        return screened._replace(rows=screened.rows | may_join(messages) | may_answer(messages))
+        return Screen(self._gate, self._options.secrets, 1 << self._disguise).look(records, kept)
 
     def read_names(self, rows: Iterable[Row], kept: frozenset[tuple[str, ...]]) -> None:
         """Lets the model, if there is one, read the rows' texts at once; what it finds is kept for `redact_row`."""
@@ -777,7 +786,8 @@ def _removes(templates: Iterable[Template]) -> bool:
 
 
 class _Contents(NamedTuple):
-    """A row with something to redact in contents alone: their slots, role and slot of each, what the gate said by slot.
+    """A row with something to redact in contents alone: their slots; role and slot of each, where they may say something
+    together; what the gate said by slot.
 
     `unread` is what else the row says: it holds nothing, and JSON is as it would be written again.
     """

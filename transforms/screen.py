@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.adjacent import may_answer, may_join
 from transforms.assigned import mixed, names_secret
 from transforms.canonical import canonical_json
 from transforms.contents import within
@@ -33,12 +34,14 @@ _AT_ONCE = 16  # texts of JSON that are scanned together
 
 class Screened(NamedTuple):
     """What of a batch may hold something: `rows` bool[N], `json` bool[N] of tools and metadata, `beside` bool[N] of all
-    but contents; and the bits of the sources that may fire on each of the `contents` of the M messages of all rows."""
+    but contents; and the bits of the sources that may fire on each of the `contents` of the M messages of all rows.
+    `turns` bool[N]: what several turns say may be a value only together."""
 
     rows: Mask
     json: Mask
     beside: Mask
     contents: Sequence[int]
+    turns: Mask
 
 
 class Clean(NamedTuple):
@@ -72,7 +75,8 @@ class Screen:
         for texts in (other, reasoning, name, call_id):
             more |= self._texts(texts)
         beside = marked | within(messages, more)
-        return Screened(beside | within(messages, _any(contents)), marked, beside, contents)
+        turns = may_join(messages) | may_answer(messages)
+        return Screened(beside | turns | within(messages, _any(contents)), marked, beside, contents, turns)
 
     def _calls(self, calls: pa.ListArray) -> Mask:
         identity, kind, function = calls.flatten().flatten()
