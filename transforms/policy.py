@@ -422,6 +422,8 @@ def judge(
         finding = _judge_address(finding, text)
     if finding.score >= 1.0 and finding.entity in _SURE:
         return finding
+    if finding.entity == "MAC_ADDRESS" and _is_in_pairs(finding, text):
+        return finding._replace(score=0.0)
     words = _words_before(artifacts, finding.start)
     if finding.entity == "CREDIT_CARD":
         score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
@@ -444,6 +446,12 @@ def _is_named(finding: Finding, text: str, context: Context) -> bool:
         return True
     said = _SAID_AFTER.match(text, end)
     return said is not None and _supported(_A_WORD.findall(said[1].lower()), context)
+
+
+def _is_in_pairs(finding: Finding, text: str) -> bool:
+    """More pairs adjoin six of them than an address has."""
+    start, end = finding.start, finding.end
+    return _PAIR_BEFORE.search(text, max(0, start - 4), start) is not None or _PAIR_AFTER.match(text, end) is not None
 
 
 def _field_before(text: str, start: int) -> re.Match[str] | None:
@@ -534,8 +542,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     if is_within_uuid(text, start, end):
         return 0.0
     if entity == "MAC_ADDRESS":
-        more = _PAIR_BEFORE.search(text, max(0, start - 4), start) or _PAIR_AFTER.match(text, end)
-        return 0.0 if more else _lifted(score, supported)
+        return _lifted(score, supported)
     before, after = text[max(within[0], start - 4) : start], text[end : min(within[1], end + 3)]
     if entity == "PHONE_NUMBER":
         if not _is_phone(value, before, after, last, supported):
@@ -782,16 +789,19 @@ class _Email(predefined_recognizers.EmailRecognizer):  # type: ignore[misc]
     ]
 
     def validate_result(self, pattern_text: str) -> bool:
-        labels = pattern_text.rpartition("@")[2].split(".")[:127]
-        if labels[-1].lower() in _INTERNAL:
+        return _begins_with_host(pattern_text.rpartition("@")[2])
+
+
+@functools.lru_cache(maxsize=4096)
+def _begins_with_host(text: str) -> bool:
+    labels = text.split(".")[:127]
+    if labels[-1].lower() in _INTERNAL:
+        return True
+    for count in range(len(labels), 1, -1):
+        *inner, last = labels[:count]
+        if any(_has_public_suffix(".".join([*inner, end])) for end in dict.fromkeys((last, _WORD_END.split(last)[0]))):
             return True
-        for count in range(len(labels), 1, -1):
-            *inner, last = labels[:count]
-            if any(
-                _has_public_suffix(".".join([*inner, end])) for end in dict.fromkeys((last, _WORD_END.split(last)[0]))
-            ):
-                return True
-        return False
+    return False
 
 
 _WORD_END = re.compile(r"[-_][^.]*$")

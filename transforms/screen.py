@@ -136,12 +136,14 @@ class Screen:
         try:
             if canonical_json(value) != text.encode():
                 return None  # what the parser did not see, as an earlier duplicate key, must not pass
-            slots = list(_slots(value, "", (), kept))
+            said: list[str] = []
+            keys: set[str] = set()
+            _say(value, "", (), kept, said, keys)
         except (ValueError, OverflowError, RecursionError):
             return None  # whoever redacts the row sees to it
-        if self._secrets and any(names_secret(key) for key, _ in slots):
+        if self._secrets and any(map(names_secret, keys)):
             return None
-        return "\n".join(f"{as_context(key)}{said}" if key else said for key, said in slots)
+        return "\n".join(said)
 
     def _hold(self, texts: Sequence[str]) -> Iterator[bool]:
         """Whether each text may hold something: some at a time, of which mostly none does."""
@@ -157,21 +159,25 @@ def _any(fired: Sequence[int]) -> Mask:
     return np.fromiter(map(bool, fired), np.bool_, len(fired))
 
 
-def _slots(value: Any, key: str, path: Path, kept: frozenset[Path]) -> Iterator[tuple[str, str]]:
-    """The texts within a JSON value, each with its key; numbers are their digits. As `redact` walks them."""
+def _say(value: Any, key: str, path: Path, kept: frozenset[Path], said: list[str], keys: set[str]) -> None:
+    """Adds what a JSON value says, as `redact` walks it: its names, its texts and the digits of its numbers, each behind the
+    key that it is kept under, as context; and these `keys`."""
     if isinstance(value, str):
         if value and not (path in kept and is_digest(value)):
-            yield key, value
+            keys.add(key)
+            said.append(as_context(key) + value)
     elif isinstance(value, dict):
         for name, one in value.items():
             if name:
-                yield "", name
-            yield from _slots(one, key_within(value, name, key), (*path, name), kept)
+                said.append(name)
+            within = key_within(value, name, key) if name in _OF_SETTINGS else name
+            _say(one, within, (*path, name) if kept else path, kept, said, keys)
     elif isinstance(value, list):
         for place, one in enumerate(value):
-            yield from _slots(one, key_at(value, place, key), (*path, ""), kept)
+            _say(one, key_at(value, place, key), (*path, "") if kept else path, kept, said, keys)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, str(int(value))
+        keys.add(key)
+        said.append(as_context(key) + str(int(value)))
 
 
 _OF_SETTINGS = {"value": ("name", "key"), "Value": ("Name", "Key")}
