@@ -95,6 +95,7 @@ _PASS = (
     "password|passwd|passphrase|passcode|pwd|passwort|kennwort|wachtwoord|mot de passe|passord|adgangskode"
     "|contrase(?-i:[nñÑ])a|(?-i:[Пп]арол[ья]|密[码碼]|パスワード|비밀번호)|has(?-i:ł)o|l(?-i:ö)senord"
 )
+_OF = "(?:db|user|root|admin|my|new|old|ftp|smtp|imap|mail|email|ssh|sql|mysql|pg|store|key|bind|ldap|http|proxy|auth|login|sudo|vpn|wifi)"
 KEYS = (
     r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
@@ -126,6 +127,7 @@ _VALUE = (
     r"[0-9]{0,2}[\\\"']{0,8}(?:,\s{0,40}|\s{1,40})(?P<link>)[\\\"']{0,8}value[\\\"']{0,8}[ \t]{0,2}[:=][ \t]{0,4}"
     rf"{_QUOTE}?"
 )
+_GIVEN = r"[ \t]?(?:\\{0,3}[\"'][^\"'\n]{1,128}[\"']|[\w.$]{1,40}),\s{0,12}"  # an argument before it
 _OPTION = rf"[\"']?,?(?P<link>[ \t]{{1,2}}){_QUOTE}?"
 
 
@@ -152,7 +154,9 @@ _PASS_NEEDLES = (
     "pass pwd kennwort wachtwoord mot adgangskode contrase senha парол 密码 密碼 パスワード 비밀번호 hasło lösenord"
 )
 ASSIGNED = (
-    *_named("PASSWORD", _PASS_NEEDLES, rf"(?:{_PASS}|(?:^|[^a-z])(?:pass|senha))", "pass"),
+    *_named(
+        "PASSWORD", _PASS_NEEDLES, rf"(?:(?:{_PASS})(?:_?confirm(?:ation)?)?|(?:^|[^a-z])(?:{_OF}?pass|senha))", "pass"
+    ),
     *_named("API_KEY", "key token secret credential", f"(?:{KEYS})", "key"),
     _one(
         "PIN",
@@ -202,13 +206,25 @@ ASSIGNED = (
     _one(
         "PASSWORD",
         "env requirepass",
-        rf"(?i)(?:\benv[ \t]{{1,4}}\w{{0,40}}(?:{_PASS})|(?:^|\n)[ \t]{{0,8}}requirepass)[ \t]{{1,4}}(?P<link>){_QUOTE}?",
+        rf"(?i)(?:\benv[ \t]{{1,4}}\w{{0,40}}(?:{_PASS}|_pass)|(?:^|\n)[ \t]{{0,8}}requirepass)[ \t]{{1,4}}(?P<link>){_QUOTE}?",
         loose=True,
     ),
     _one(
         "PASSWORD",
         "password",
         rf"(?i)\bset\s{{1,4}}password\s{{1,4}}for\s{{1,4}}\S{{1,64}}\s{{0,4}}=\s{{0,4}}(?:password\()?(?P<link>){_QUOTE}",
+    ),
+    # `<td>Password</td><td>…</td>`, `<property name="connection.password">…</property>`, `<input type="password" value="…">`
+    _one(
+        "PASSWORD",
+        _PASS_NEEDLES,
+        rf"(?i)(?:{_PASS})(?:[ \t:]{{0,3}}</[a-z]{{1,10}}>\s{{0,40}}<[a-z]{{1,10}}[^<>]{{0,80}}|[\"'][^<>]{{0,40}})(?P<link>)(?P<quote>>)",
+        loose=True,
+    ),
+    _one(
+        "PASSWORD",
+        "password",
+        rf"(?i)type=[\"']?password[\"']?[^<>]{{0,120}}?\svalue=(?P<link>){_QUOTE}",
     ),
     # A netrc file; and what HTTP clients are given.
     _one(
@@ -219,8 +235,8 @@ ASSIGNED = (
     ),
     _one(
         "PASSWORD",
-        "auth",
-        r"(?i)(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth)\([ \t]?(?:\\{0,3}[\"'][^\"'\n]{1,64}[\"']|[\w.]{1,40}),\s{0,12}"
+        "auth login mysql pdo getconnection",
+        rf"(?i)(?:(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth|\.login)\(|(?:mysqli?(?:_connect)?|pdo|getconnection)\({_GIVEN}){_GIVEN}"
         rf"(?P<link>){_QUOTE}",
     ),
     _one(
@@ -245,7 +261,9 @@ _QUOTED = {quote: re.compile(rf"[^{_CLOSING.get(quote, quote)}\n]{{1,512}}") for
 _QUOTED[">"] = re.compile(r"[^<\n]{1,512}(?=</)")  # the body of an element
 _ESCAPING = {quote: re.compile(rf"(?:[^\\{quote}\n]|\\[^\n]){{1,512}}(?={quote})") for quote in "\"'"}
 _BARE = rf"[^\s\"'`“”‘’;<>{UNSPACED}，。！？；、）」』】》]{{1,512}}"
-_SETTING = re.compile(_BARE)  # to the `;` that ends it
+_SETTING = re.compile(
+    rf"{_BARE}(?:;(?!\w[\w .\-]{{0,40}}[=:])(?=[A-Za-z]{{0,16}}[0-9!@#$%^&*+?~]){_BARE}){{0,8}}"
+)  # no command, no setting
 _UNQUOTED = re.compile(rf"(?![0-9~–\-]+[{UNSPACED}]){_BARE}(?:;(?!\w[\w .\-]{{0,40}}[=:]){_BARE}){{0,8}}")
 _ONLY_WRITTEN = re.compile(rf"[{UNSPACED}\W]+")  # `请输入密码`
 _NEXT_FIELD = re.compile(r"[&,][\w.\[\]\-]{1,64}[=:]")
@@ -254,7 +272,7 @@ _CODE = re.compile(r"\$|\[\]|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
 _MASK = re.compile(r"[({\[]?[*•.xX#_\-]+$")
 _STAND_IN = re.compile(
-    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$"
+    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$|(?i:your|my)[_\- ]?(?:\w{0,12}[_\- ])?(?i:password|passwd|pass|pwd)$"
     r"|(?=[^%{]*[%{])(?:%[sdr]|%\(\w{1,40}\)[sdr]|\{[^{}]*\}|[^\w%{}]|_)+$"  # `%s.%s`, `{}/{}`
 )
 _OPENED = re.compile(r"[(\[][A-Za-z_ \-]+$|\{@?[A-Za-z_][\w.]*(?:[!:(\[]|\}|$)")  # `[REDACTED`, `{password!r`
@@ -322,10 +340,13 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
             continue
         linked = text[slice(*spans[link])]
         tight = linked == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
-        loose = (one.loose and not quote) or linked == "==" or one.spoken
-        if not _plausible(one.entity, kept, bool(quote) and not one.spoken, tight):
+        element = one.loose and quote == ">"
+        if not _plausible(one.entity, kept, bool(quote) and not one.spoken and not element, tight):
             continue
+        loose = element or (one.loose and not quote) or linked == "==" or one.spoken
         if loose and _is_loose(kept) and not (linked and _DIGITS.fullmatch(kept)):
+            continue
+        if element and len(kept.split()) > 1:
             continue
         if one.spoken and (not _CLOSED.fullmatch(text[start : end + 1]) or ':"' in kept):  # a tag of a field in Go
             continue
@@ -399,6 +420,22 @@ def _is_user(text: str, start: int, value: str) -> bool:
 def is_ordinary(value: str) -> bool:
     """An ordinary word, or what everybody knows: no secret, whatever is said of it."""
     return value.strip(" :").casefold() in _ORDINARY
+
+
+def is_quoted_secret(value: str) -> bool:
+    """What is in quotes is a password where nothing else may be."""
+    return _plausible("PASSWORD", value, True, False)
+
+
+def is_loose_secret(value: str) -> bool:
+    """What nothing but its place tells of looks like a password."""
+    return not re.search(r"\s", value) and _plausible("PASSWORD", value, False, False) and not _is_loose(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def names_password(name: str) -> bool:
+    """What has the name is a password."""
+    return _STRONG_NAME.search(name) is not None
 
 
 def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:

@@ -27,9 +27,10 @@ _HOST = re.compile(
 _BEFORE_VERSION = re.compile(
     r"(?:(?P<name>[A-Za-z][\w.\-]*)(?:\[[\w,\-]*\])?(?:(?P<glued>-)| ?(?:===?|~=|>=|<=|!=) ?)"  # pkg-, pkg==, pkg[extra] >=
     r"|[0-9],(?: ?[~=!<>]=|<)"  # pkg>=1.2.3.4,<
-    r"|(?:@[\w.\-]+/|\buses: [\w.\-/]+/|\b(?:install|npx|upgrade|yarn add|pnpm add|go get) )[\w.\-]+@)\Z"
+    r"|(?:@[\w.\-]+/|\buses: [\w.\-/]+/|\b(?:install|npx|upgrade|yarn add|pnpm add|go get) )[\w.\-]+@"
+    r"|\b(?:com|org|net|io|dev|edu|javax?|jakarta|androidx)\.[\w.\-]+:[\w.\-]+:(?:(?:jar|pom|war|ear|aar|bundle):)?)\Z"  # Maven's
 )
-_VERSION_MARKS = frozenset("-=<>@ ")
+_VERSION_MARKS = frozenset("-=<>@ :")
 _PACKET = re.compile(r"(?:\bIP |> )\Z")  # a packet's source and destination, with the port as a fifth number
 _PORT = re.compile(r"\.[0-9]{1,5}(?![.\w])(?=[:,]? |:?$| >)", re.MULTILINE)
 
@@ -150,7 +151,7 @@ _FUNCTION = re.compile(
 )
 _DIALLED = re.compile(
     r"(?i)phone|tel|mob|cell|fax|contact|call|sms|text|whats|msisdn|number|num|dial|ring|line"
-    r"|(?:\b|_|(?<=[a-z])(?=(?-i:[A-Z])))(?:ph|no|nr|to|from)(?:\b|_)"
+    r"|(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:ph|no|nr|to|from)(?:\b|_)"
 )
 
 
@@ -170,6 +171,19 @@ def is_counted(text: str, start: int, end: int) -> bool:
         return _FUNCTION.fullmatch(called[1]) is not None and _DIALLED.search(called[1]) is None
     keyed = _KEYED.search(text, first, start) if _VALUE_END.match(text, end) else None
     return keyed is not None and _DIALLED.search(keyed[2]) is None
+
+
+_OF_WORK = re.compile(r"\b10\.[0-9]{4,9}/[^\s\"'<>]*\Z")
+
+
+def is_of_work(text: str, start: int) -> bool:
+    """What starts there is part of a DOI, which names a publication.
+
+    >>> is_of_work("doi:10.1111/0081-1750.00098", 12)
+    True
+    """
+    first = max(0, start - _LOOKED_AT)
+    return text.find("/", first, start) >= 0 and _OF_WORK.search(text, first, start) is not None
 
 
 _GLUED = re.compile(r"([A-Za-z]+)-\Z")

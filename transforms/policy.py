@@ -31,6 +31,7 @@ from transforms.mistaken import (
     is_in_row,
     is_longer,
     is_of_cloud,
+    is_of_work,
     is_sum,
     is_version,
     is_within_uuid,
@@ -290,7 +291,8 @@ _IDENTITY = ("id", "identity", "identification", "national", "tax", "personal", 
 # Words that say what the number after them is: what stands before them is no context of it.
 _OTHER = _words(
     "order invoice ticket tracking parcel shipment sku item product version build commit epoch timestamp receipt isbn "
-    "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum"
+    "ean upc serial part batch lot row line page port size seed price cost population decimal chapter sum "
+    "closes fixes resolves"
 )
 _SUM = re.compile(r"[+*/<>^%] ?\Z|\d ?= ?\Z")  # reckoning before a number
 _DECIMAL = re.compile(r"\d[.,]\Z")
@@ -315,7 +317,7 @@ _NO_CARD = _words(
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
 _NO_ADDRESS = re.compile(
-    r"(?i)(?:(?:\b|_|(?<=[a-z])(?=(?-i:[A-Z])))(?:version|ver|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"(?i)(?:(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:version|ver|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision|oid|object ?identifier)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
     r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
 )
@@ -332,7 +334,7 @@ _PAIR_BEFORE, _PAIR_AFTER = (
     re.compile(r"(?<![^\W_])[0-9A-Fa-f]{2}[:\-]\Z"),
     re.compile(r"[:\-][0-9A-Fa-f]{2}(?![^\W_])"),
 )
-_NAMING = re.compile("v|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§")  # each of these words in small letters holds one
+_NAMING = re.compile("v|oid|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§")  # each of these words in small letters holds one
 _REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
@@ -545,7 +547,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
         return _lifted(score, supported)
     before, after = text[max(within[0], start - 4) : start], text[end : min(within[1], end + 3)]
     if entity == "PHONE_NUMBER":
-        if not _is_phone(value, before, after, last, supported):
+        if not _is_phone(value, before, after, last, supported) or (not supported and is_of_work(text, start)):
             return 0.0
         other = not supported and value.isdigit() and (_is_other_field(text, start) or is_counted(text, start, end))
         return 0.0 if other else _lifted(score, supported)
@@ -859,7 +861,8 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
         # After what can't be one of its groups: Presidio's patterns take every colon before for a part of it.
         Pattern(
             "IPv6 after a word",
-            r"(?:(?<=[g-zG-Z]:)|(?<=[A-Za-z]{5}:))(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
+            r"(?:(?<=[g-zG-Z]:)|(?<=[g-zG-Z]\w:)|(?<=[g-zG-Z]\w{2}:)|(?<=[g-zG-Z]\w{3}:)|(?<=[A-Za-z]{5}:))"
+            r"(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
             r"|(?:[0-9A-Fa-f]{1,4}:){2,6}(?::[0-9A-Fa-f]{1,4}){1,5}|(?:[0-9A-Fa-f]{1,4}:){2,7}:)(?![\w:]|\.\d)",
             0.6,
         ),

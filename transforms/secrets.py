@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed
+from transforms.columns import HEADING, find_columns
 from transforms.gate import Source
 from transforms.placeholders import Finding
 
@@ -204,22 +205,38 @@ _KEYED = (
     _near(
         "PASSWORD",
         "sshpass",
-        r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})",
+        r"\bsshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<>-][^\s\"'<>]{2,127})",
         lambda value: not is_ordinary(value),
     ),
     _near(
         "PASSWORD",
         "mysql mariadb",
         r"\b(?:mysql(?:dump|admin|import|show|check)?|mariadb(?:-dump|-admin)?)[ \t][^\n|;]{0,128}?[ \t]-p[\"']?"
-        r"([^\s\"'$<>:/-][^\s\"'$<>:/]{2,127})",
+        r"([^\s\"'$<>:/-][^\s\"'<>:/]{2,127})",
         lambda value: not value.isalpha() and not value.isdigit(),
     ),
     _near(
         "PASSWORD",
         "login redis-cli",
         r"\b(?:(?:docker|podman|nerdctl|buildah|oras|helm[ \t]registry|az|oc)[ \t]{1,4}login\b[^\n|;]{0,128}?[ \t]-p"
-        r"|redis-cli\b[^\n|;]{0,128}?[ \t]-a)[ \t=]{1,4}[\"']?([^\s\"'$<>-][^\s\"'$<>]{2,127})",
+        r"|redis-cli\b[^\n|;]{0,128}?[ \t]-a)[ \t=]{1,4}[\"']?([^\s\"'$<>-][^\s\"'<>]{2,127})",
         lambda value: not value.isalpha() and not is_ordinary(value),
+    ),
+    _near(
+        "PASSWORD",
+        "ldap mosquitto zip net htpasswd keypass storepass pass:",
+        r"(?:\b(?:ldap[a-z]{3,8}\b[^\n|;]{0,128}?[ \t]-w|(?:mosquitto_[a-z]{2,3}|(?:un)?zip)\b[^\n|;]{0,128}?[ \t]-P"
+        r"|net[ \t]use\b[^\n|;]{0,128}?/user:\S{1,64}|htpasswd[ \t]{1,4}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}(?:[ \t]{1,4}[^\s|;]{1,64}){2})[ \t]{1,4}"
+        r"|[ \t]-(?:src|dest)?(?:key|store)pass[ \t]{1,4}|[ \t]-pass(?:in|out)?[ \t]{1,4}pass:)"
+        r"[\"']?([^\s\"'$<>/-][^\s\"'<>]{2,127})",
+        lambda value: not value.isalpha() and not is_ordinary(value),
+    ),
+    _near(
+        "PASSWORD",
+        "sudo",
+        r"\becho[ \t]{1,4}(?:-[en]{1,2}[ \t]{1,4})?[\"']?([^\s\"'$<>|-][^\s\"'<>|]{2,127})[\"']?[ \t]{0,4}\|[ \t]{0,4}sudo[ \t]{1,4}"
+        r"(?:-[a-zA-Z]{1,4}[ \t]{1,4}){0,3}?-[a-zA-Z]{0,4}S\b",
+        lambda value: not is_ordinary(value),
     ),
     _near(
         "AWS_SECRET_KEY",
@@ -307,7 +324,7 @@ _KEYED = (
 
 def secret_sources() -> list[Source]:
     """What a gate needs to know of each rule; `find_secrets` takes its bits in this order."""
-    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, *(one.pattern for one in ASSIGNED)]
+    patterns = [*(rule.pattern for rule in _RULES), _BEGIN, HEADING, *(one.pattern for one in ASSIGNED)]
     return [Source(((pattern.pattern, 0),)) for pattern in patterns]
 
 
@@ -335,14 +352,21 @@ def _found(text: str, number: int) -> Iterator[Finding]:
     elif number == len(_RULES):
         for start, end in _private_keys(text):
             yield Finding(start, end, "PRIVATE_KEY", 1.0, True)
+    elif number == len(_RULES) + 1:
+        yield from find_columns(text)
     else:
-        yield from find_assigned(ASSIGNED[number - len(_RULES) - 1], text)
+        yield from find_assigned(ASSIGNED[number - len(_RULES) - 2], text)
 
 
 def _running(text: str) -> Iterator[int]:
     """The rules one of whose needles is in the text."""
     folded = text.casefold()
-    needles = [*(rule.needles for rule in _RULES), ("private key",), *(one.needles for one in ASSIGNED)]
+    needles = [
+        *(rule.needles for rule in _RULES),
+        ("private key",),
+        ("pass", "pwd", "senha"),
+        *(one.needles for one in ASSIGNED),
+    ]
     return (number for number, some in enumerate(needles) if any(needle in folded for needle in some))
 
 

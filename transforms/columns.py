@@ -1,0 +1,114 @@
+r"""Passwords told by the heading of their column: in CSV and other tables of text, in Markdown, in rows that SQL inserts.
+
+user,password       | user | password |       INSERT INTO users (name, password)
+jo,hUnter2!x9       |------|----------|       VALUES ('jo', 'hUnter2!x9')
+                    | jo   | hUnter2! |
+
+A table of text goes on as long as its lines have as many cells as the heading. A cell without quotes must look like a
+secret, as what is linked loosely (see `assigned`).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+
+from transforms.assigned import SecretPattern, is_loose_secret, is_quoted_secret, names_password
+from transforms.placeholders import Finding
+
+_NAME = r"[\w ]{0,24}(?:password|passwd|passphrase|passcode|pwd|pass|passwort|senha)"
+_WRITTEN = r"[ \"'`*]{0,4}"
+HEADING = SecretPattern(
+    rf"(?i)(?:(?:^|[\n,;|\t(]){_WRITTEN}{_NAME}{_WRITTEN}[,;|\t]|[,;|\t]{_WRITTEN}{_NAME}{_WRITTEN}(?:[\r\n)]|$))"
+)
+_INSERTED = re.compile(r"(?i)\binsert\s{1,9}(?:\w{1,9}\s{1,9})?into\s{1,9}[^()]{1,100}\Z")
+_VALUES = re.compile(r"(?i)\s{0,40}values\s{0,40}(?=\()")
+_STRING = r"'(?:[^'\\]|''|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
+_ROW = re.compile(rf"\((?:{_STRING}|\([^()'\"]*+\)|[^()'\"])*+\)\s{{0,40}},?\s{{0,40}}")
+_FIELD = re.compile(rf"\s*+(?P<string>{_STRING})?(?:\([^()'\"]*+\)|[^,()'\"])*+")
+_RULE = re.compile(r"[\s|:\-]+")  # between the heading of a table in Markdown and its rows
+_AROUND = " \t\r\"'`*"
+_LONGEST = 2_000  # characters of a line, or of the names of columns
+
+
+def find_columns(text: str) -> Iterator[Finding]:
+    """The passwords in the columns of all tables."""
+    reached = 0
+    for (start, end), *_ in HEADING.spans(text):
+        if start < reached:
+            continue
+        opened = text.rfind("(", max(0, start - _LONGEST), end)
+        inserted = opened >= 0 and _INSERTED.search(text, max(0, opened - 128), opened) is not None
+        reached = end if inserted else _line(text, start + 1)[1]
+        for first, last, quoted in _inserted(text, opened) if inserted else _below(text, start + 1):
+            reached = last
+            value = text[first:last]
+            if is_quoted_secret(value) if quoted else is_loose_secret(value):
+                yield Finding(first, last, "PASSWORD", 0.8, True)
+
+
+def _inserted(text: str, opened: int) -> Iterator[tuple[int, int, bool]]:
+    """Where the values are in the rows that follow the names of the columns, which a bracket opens, and if quoted."""
+    closed = text.find(")", opened, opened + _LONGEST)
+    values = _VALUES.match(text, closed + 1) if closed >= 0 else None
+    if values is None:
+        return
+    columns = [names_password(name.strip(_AROUND)) for name in text[opened + 1 : closed].split(",")]
+    row = _ROW.match(text, values.end())
+    while row is not None:
+        place = row.start() + 1
+        for wanted in columns:
+            field = _FIELD.match(text, place, row.end())
+            if field is None:
+                break
+            if wanted and field["string"]:
+                yield field.start("string") + 1, field.end("string") - 1, True
+            place = field.end() + 1
+        row = _ROW.match(text, row.end())
+
+
+def _below(text: str, within: int) -> Iterator[tuple[int, int, bool]]:
+    """Where the cells are below the names in the heading that lies on the line of a place."""
+    start, end = _line(text, within)
+    heading = text[start:end]
+    mark = next((one for one in "|\t;," if one in heading), None)
+    if mark is None:
+        return
+    cells = _cells(mark)
+    columns = [names_password(heading[slice(*span)].strip(_AROUND)) for span in _spans(cells, heading)]
+    while end < len(text):
+        start, end = _line(text, end + 1)
+        line = text[start:end]
+        spans = _spans(cells, line)
+        if len(spans) != len(columns):
+            return
+        for wanted, (first, last) in zip(columns, spans, strict=True) if not _RULE.fullmatch(line) else ():
+            cell = line[first:last]
+            value = cell.strip(_AROUND)
+            if wanted and value:
+                first += len(cell) - len(cell.lstrip(_AROUND))
+                yield start + first, start + first + len(value), False
+
+
+def _line(text: str, place: int) -> tuple[int, int]:
+    """Where the line of a place starts and ends, as far as is looked."""
+    last = min(len(text), place + _LONGEST)
+    end = text.find("\n", place, last)
+    return max(text.rfind("\n", max(0, place - _LONGEST), place) + 1, place - _LONGEST), end if end >= 0 else last
+
+
+@functools.cache
+def _cells(mark: str) -> re.Pattern[str]:
+    return re.compile(rf"[ ]*+\"(?:[^\"]|\"\")*+\"[ \r]*+(?=[{mark}]|\Z)|[^{mark}]*+")
+
+
+def _spans(cells: re.Pattern[str], line: str) -> list[tuple[int, int]]:
+    """Where the cells of a line are."""
+    spans, place = [], 0
+    while place <= len(line):
+        cell = cells.match(line, place)
+        assert cell is not None
+        spans.append(cell.span())
+        place = cell.end() + 1
+    return spans
