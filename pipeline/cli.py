@@ -228,8 +228,10 @@ def _execute(
     from pipeline.run import clear_trial, execute
 
     if prepared.keys.secret is None:
+        surrogates = prepared.config.redact.enabled and prepared.config.redact.replace == "surrogate"
+        guessed = "group values and at what surrogates stand for" if surrogates else "group values"
         _say(
-            "warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values, and craft texts that pass for duplicates"
+            f"warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at {guessed}, and craft texts that pass for duplicates"
         )
     if limit:
         clear_trial(prepared)

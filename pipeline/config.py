@@ -309,6 +309,10 @@ def _explain(error: Mapping[str, Any]) -> str:
         return f"unknown key {place}; " + (
             f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         )
+    if error["loc"][:2] == ("redact", "model") and error["type"] != "value_error":
+        return "redact.model: write spacy:NAME, gliner:NAME, transformers:NAME or a folder; or several, {en: …, de: …}"
+    if error["type"] == "tuple_type":
+        return f"{place}: write a list, as [{error['input']}]"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     shown = (

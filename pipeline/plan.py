@@ -22,10 +22,12 @@ from pipeline.shape import Shape, shape_of
 from transforms.canonical import canonical_json
 from transforms.hashing import HASHES, Keys, content_digest
 from transforms.mill import MillOptions, UnitSource
+from transforms.named import ModelMissing
+from transforms.options import RedactOptions
 from transforms.placeholders import RedactionTimeout
 from transforms.read import WorkUnit, cut_units
 from transforms.reasons import SPLITS
-from transforms.redact import RedactionFailed, redactor_for
+from transforms.redact import RedactionFailed, Redactor, redactor_for
 from transforms.shingles import SHINGLES
 from transforms.split import EVAL, Settlement
 from transforms.storage import Found, Storage, join
@@ -229,7 +231,7 @@ def inputs_to_look_at(config: Config, storage: Storage) -> tuple[list[tuple[Foun
     files, unmatched = find_inputs(config, storage)
     if unmatched:
         raise UsageError(f"no file matches {', '.join(unmatched)}")
-    redact = redactor_for(config.redact).redact_text if config.redact.enabled else str
+    redact = redactor_of(config.redact).redact_text if config.redact.enabled else str
     return files, shard_names([file.uri for file, _ in files], redact)
 
 
@@ -248,8 +250,9 @@ def make_plan(
     """The plan for these files; `benchmarks` are URIs with the items and digest of each."""
     redact: Callable[[str], str] = str
     if config.redact.enabled:
-        redactor_for(config.redact).prepare()  # here, where it is seen, and not in each worker
-        redact = redactor_for(config.redact).redact_text
+        redactor = redactor_of(config.redact)
+        redactor.prepare()  # here, where it is seen, and not in each worker
+        redact = redactor.redact_text
     files = list(files)
     names = shard_names([one.uri for one, _ in files], redact)
     inputs = tuple(
@@ -327,6 +330,14 @@ def shard_names(uris: Sequence[str], redact: Callable[[str], str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names
+
+
+def redactor_of(options: RedactOptions) -> Redactor:
+    """The redactor of this process. Raises UsageError where its model can't be loaded."""
+    try:
+        return redactor_for(options)
+    except ModelMissing as error:
+        raise UsageError(str(error)) from None
 
 
 def redacted_place(uri: str, redact: Callable[[str], str]) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.commit import INPUTS
 from pipeline.config import Config
-from pipeline.plan import shard_names
+from pipeline.plan import redactor_of, shard_names
 from pipeline.rewrite import Rewrite, is_among, read_columns
 from pipeline.shared_refs import bands_of, index_rows, sharing_refs
 from pipeline.snapshots import CORRECTIONS, add_accounts
@@ -26,7 +26,6 @@ from transforms.merge import owners_of
 from transforms.options import DedupeOptions
 from transforms.published import sign_published
 from transforms.reasons import SPLITS, Drop, Outcome
-from transforms.redact import redactor_for
 from transforms.schema import LINEAGE
 from transforms.storage import join
 from transforms.verify import SKETCHES
@@ -195,7 +194,7 @@ def note_inputs(rewrite: Rewrite, files: Sequence[InputFile], splits: Sequence[n
 
 
 def _redactor(settings: Mapping[str, Any]) -> Any:
-    return redactor_for(Config.redact_options_of(settings)).redact_text if settings["redact"]["enabled"] else str
+    return redactor_of(Config.redact_options_of(settings)).redact_text if settings["redact"]["enabled"] else str
 
 
 def _put_shard(rewrite: Rewrite, split: str, texts: pa.Table, formats: Mapping[str, Any]) -> None:

@@ -42,6 +42,7 @@ from transforms.policy import (
     _words_before,
     context_of,
     curated_recognizers,
+    default_entities,
 )
 from transforms.presidio import predefined_recognizers
 from transforms.redact import Redactor
@@ -757,11 +758,26 @@ def test_a_word_after_an_iban_is_no_part_of_it(word: str) -> None:
         ("ssh -v ", "203.0.113.7", "", "IP_ADDRESS"),
         ("IP:", "2a00:1450:4009:80b::200e", "", "IP_ADDRESS"),
         ("value is:", "fd12:3456:789a::1", "", "IP_ADDRESS"),
+        ("([IPv6:", "2a00:1450:4009:80b::200e", "])", "IP_ADDRESS"),
+        ("v=spf1 ip6:", "2a00:1450:4009:80b::200e", " -all", "IP_ADDRESS"),
+        ("src:", "2607:547c:1:2::3", "", "IP_ADDRESS"),
+        ("IP6 ", "2001:db8:85a3::8a2e:370:7334", ".51234 > ", "IP_ADDRESS"),
+        ("", "2607:f8b0:4005:80a::2004", ":51002", "IP_ADDRESS"),
+        ("DB_SERVER=", "145.248.210.54", "", "IP_ADDRESS"),
+        ("DNS SERVERS: ", "145.248.210.54", "", "IP_ADDRESS"),
+        ("THE DRIVER IS ", "2001:db8::7", "", "IP_ADDRESS"),
+        ("https://wa.me/", "919812345678", "", "PHONE_NUMBER"),
+        ('{"phone": "', "4915123456789", '"}', "PHONE_NUMBER"),
+        ("msisdn=", "447911123456", "", "PHONE_NUMBER"),
+        ("caller_id: ", "2124567890", "", "PHONE_NUMBER"),
+        ('setSsn("', "536228726", '")', "US_SSN"),
+        ("Registrant Phone: ", "+1.4806242599", "", "PHONE_NUMBER"),
         ("id,card\n1,", "4111111111111111", ",Jo", "CREDIT_CARD"),
         ("VALUES (1,", "4111111111111111", ")", "CREDIT_CARD"),
         ("id,ssn\n1,", "536228726", "", "US_SSN"),
         ("id,phone,age\n1,", "4155552671", ",33", "PHONE_NUMBER"),
         ("I have an issue: ", "4111111111111111", " was declined", "CREDIT_CARD"),
+        ("867-5309 ", "4111 1111 1111 1111", "", "CREDIT_CARD"),
         ("payment for the order: ", "4111111111111111", "", "CREDIT_CARD"),
         ('{"phones": [', "2125550147", ", 4155552671]}", "PHONE_NUMBER"),
     ],
@@ -781,8 +797,40 @@ def test_values_are_found_in_markup_fields_and_what_is_said_of_them(
         "2 * 536228726 + 5, x = 5 * 2125550199",
         "std::vector<int> a; foo::bar::baz; time 12:30:45:12; path:a:b:c:d; urn:isbn:0451450523",
         "under the license of ed25519",
+        'ObjectIdentifier("2.5.29.14"), OID 2.5.29.14 and 1.3.6.1, <version>2.3.1.4</version>, OpenSSL 1.0.2.4',
+        "org.xerial.snappy:snappy-java:jar:1.1.10.4, org.xerial.snappy:snappy-java:1.1.10.4",
+        "doi:10.1007/s00493-005-0003-8, https://doi.org/10.1111/0081-1750.00098 (pp. 274–928). 2015.",
+        "x = +8.6245081536, [+53.15923781, +9.631940167], libstdc++6 (12.2.0-14)",
+        "the license. (Closes: #1022096); does not permit more than 1000000 rows; checking took 12345678 ns",
+        "order 919812345678, id 919812345678, phone model 123456789012, timestamp 1700000000000",
         "order 4111111111111111 shipped, tracking 4111111111111111, x 0.4111111111111111, pi 3,14159265358979",
     ],
 )
 def test_what_only_looks_like_a_value_stays(text: str) -> None:
     assert Analyzer(RedactOptions()).find(text) == []
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("country", "entity", "text", "value"),
+    [
+        ("CA", "CA_SIN", "my SIN is 130-692-544", "130-692-544"),
+        ("CA", "CA_SIN", "social insurance number: 130692544", "130692544"),
+        ("CA", "", "population 130 692 544", ""),
+        ("PH", "PH_TIN", "TIN 123-456-782", "123-456-782"),
+        ("DE", "DE_TAX_ID", "Steuer-ID 65 929 970 489", "65 929 970 489"),
+        ("TH", "TH_TNIN", "1-1017-00203-45-0", "1-1017-00203-45-0"),
+        ("IT", "IT_FISCAL_CODE", "codice fiscale RSSMRA85T10A562S", "RSSMRA85T10A562S"),
+        ("IT", "", "codice fiscale RSSMRA85T1\u0660A562S", ""),
+    ],
+)
+def test_identifiers_of_countries(country: str, entity: str, text: str, value: str, exact: bool) -> None:
+    analyzer = Analyzer(RedactOptions(countries=(country,), exact=exact))
+    assert found(analyzer, text) == ([(entity, value)] if entity else [])
+
+
+def test_every_country_with_recognizers_has_identifiers() -> None:
+    for country in ("AU", "CA", "DE", "ES", "FI", "IN", "IT", "KR", "NG", "PH", "PL", "SE", "SG", "TH", "TR", "ZA"):
+        assert len(default_entities(RedactOptions(countries=(country,)))) > len(
+            default_entities(RedactOptions(countries=()))
+        )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transforms.assigned import secret_field
+from transforms.columns import find_columns
 from transforms.placeholders import merge_findings
 from transforms.secrets import SECRET_ENTITIES, find_secrets
 
@@ -123,6 +126,51 @@ def test_a_token_is_found_whole_wherever_it_ends(entity: str, token: str, around
         ("la mia password è Gatto2020!", "PASSWORD", "Gatto2020!"),
         ("the password for the vpn is h@!Gjvtt&T=20wK", "PASSWORD", "h@!Gjvtt&T=20wK"),
         ("DB_PASSWORD=C&wQul6dmej=Sx4r", "PASSWORD", "C&wQul6dmej=Sx4r"),
+        ("sshpass -p 'iBEIPyGL$JBaJ' ssh jo@host", "PASSWORD", "iBEIPyGL$JBaJ"),
+        ("mysql -u root -p'iBEIPyGL$JBaJ' db", "PASSWORD", "iBEIPyGL$JBaJ"),
+        ("docker login -u joe -p iBEIPyGL$JBaJ reg.io", "PASSWORD", "iBEIPyGL$JBaJ"),
+        ("redis-cli -h host -a x9$tailQ7 ping", "PASSWORD", "x9$tailQ7"),
+        ("DB_PASSWORD=abC9;dEf7", "PASSWORD", "abC9;dEf7"),
+        ("PGPASSWORD=x9y8z7;psql -h db", "PASSWORD", "x9y8z7"),
+        ("PASSWORD_PROD=hUnt3r!x", "PASSWORD", "hUnt3r!x"),
+        ("$dbpass = 'hUnter2!x9';", "PASSWORD", "hUnter2!x9"),
+        ("smtpPass: Zq8!xx77Kd9f", "PASSWORD", "Zq8!xx77Kd9f"),
+        ("ENV DB_PASS hUnter2!x9", "PASSWORD", "hUnter2!x9"),
+        ('CONFIG SET requirepass "Zq8!xx77a"', "PASSWORD", "Zq8!xx77a"),
+        ('password_confirmation: "N274mesdg5"', "PASSWORD", "N274mesdg5"),
+        ("<tr><td>Password</td><td>hUnter2!x9</td></tr>", "PASSWORD", "hUnter2!x9"),
+        ("<th>Password:</th>\n  <td class='v'>hUnter2!x9</td>", "PASSWORD", "hUnter2!x9"),
+        ('<property name="connection.password">hUnter2!x9</property>', "PASSWORD", "hUnter2!x9"),
+        ('<password encrypted="false">Zq8!xx77a</password>', "PASSWORD", "Zq8!xx77a"),
+        ('<input type="password" name="pw" value="0#vTG@Wo#Q">', "PASSWORD", "0#vTG@Wo#Q"),
+        ("<b>Password:</b> Zq8!xx77a", "PASSWORD", "Zq8!xx77a"),
+        ("server.login('jo@x.io', 'JM12MdO3dYdQBajL')", "PASSWORD", "JM12MdO3dYdQBajL"),
+        ('new NetworkCredential("jo", "Zq8!xx77a")', "PASSWORD", "Zq8!xx77a"),
+        ('mysqli_connect("h", "jo", "Wei@466", "db")', "PASSWORD", "Wei@466"),
+        ('new PDO($dsn, "jo", "Wei@466")', "PASSWORD", "Wei@466"),
+        ('pymysql.connect("h", "jo", "Zq8!xx77a", "db")', "PASSWORD", "Zq8!xx77a"),
+        ("page.fill('#password', 'Zq8!xx77a')", "PASSWORD", "Zq8!xx77a"),
+        ('find(By.ID, "password").send_keys("Zq8!xx77a")', "PASSWORD", "Zq8!xx77a"),
+        ("echo Xcl^6K2Dlv | sudo -S ls", "PASSWORD", "Xcl^6K2Dlv"),
+        ("keytool -storepass Sarah@511 -list", "PASSWORD", "Sarah@511"),
+        ("openssl rsa -passin pass:Sarah@511", "PASSWORD", "Sarah@511"),
+        ("ldapsearch -D cn=admin -w q#vpfzQm-D -b dc=x", "PASSWORD", "q#vpfzQm-D"),
+        ("unzip -P v-X5j%&&D^ a.zip", "PASSWORD", "v-X5j%&&D^"),
+        ("net use Z: \\\\h\\s /user:jo Summer5877!", "PASSWORD", "Summer5877!"),
+        ("net user jo Zq8!xx77a /add", "PASSWORD", "Zq8!xx77a"),
+        ("sqlcmd -S h -U sa -P Zq8!xx77a", "PASSWORD", "Zq8!xx77a"),
+        ("sqlplus scott/Tr0ub4dor@orcl", "PASSWORD", "Tr0ub4dor"),
+        (f"SECRET_KEY_BASE={HEX}", "API_KEY", HEX),
+        (f"API_KEY_PROD={HEX}", "API_KEY", HEX),
+        (f"OPENWEATHER_KEY={HEX}", "API_KEY", HEX),
+        (f"https://example.com/data?q=x&appid={HEX}", "API_KEY", HEX),
+        (f"my key is {HEX}", "API_KEY", HEX),
+        (
+            "APP_KEY=base64:pM3Cq8a5Zk0xE9vYw1tRb7uJf2LhG4sNd6KoIiTyXzQ=",
+            "API_KEY",
+            "base64:pM3Cq8a5Zk0xE9vYw1tRb7uJf2LhG4sNd6KoIiTyXzQ=",
+        ),
+        (f"AKIAZ7QW3JKD2LMN4PQR\n{AWS_SECRET}", "AWS_SECRET_KEY", AWS_SECRET),
         ("X-Api-Key: bXf7kk29dkfh38dhgwm!", "API_KEY", "bXf7kk29dkfh38dhgwm"),
         ("[https://a?access_token=jVJKdd83kdbuQg](http://x.io)", "API_KEY", "jVJKdd83kdbuQg"),
         ('api_key="yc%f12_VK^Ej"', "API_KEY", "yc%f12_VK^Ej"),
@@ -480,3 +528,70 @@ def test_a_private_key_that_is_only_spoken_of_is_no_key() -> None:
 def test_an_aws_secret_need_not_hold_a_digit() -> None:
     secret = "wJalrXUtnFEMIxKxMDENGxbPxRfiCYEXAMPLEKEY"
     assert found(f"AWS_SECRET_ACCESS_KEY={secret}") == [("AWS_SECRET_KEY", secret)]
+
+
+@pytest.mark.parametrize(
+    ("text", "passwords"),
+    [
+        ("user,password\njo,XHwl1tfUMrsK\nann,Sunshine5!\n", ["XHwl1tfUMrsK", "Sunshine5!"]),
+        ("Logins:\n| user | password |\n|---|---|\n| jo | u2NZW88@ZA |\n| ann | `x9Hh77!` |\n\nbye", ["u2NZW88@ZA", "x9Hh77!"]),
+        ("user\tpassword\njo\tu2NZW88@ZA", ["u2NZW88@ZA"]),
+        ("Username | Password | Role\nroot | toor | admin\njo | Hn6!xQ2 | x", ["Hn6!xQ2"]),
+        ("name;passwort;x\r\njo;gEh31m!x;1\r\n", ["gEh31m!x"]),
+        ('"user","password"\n"jo, jr","a,b9Xy"\n', ["a,b9Xy"]),
+        ("INSERT INTO users (name,password) VALUES ('jo','Wibok'), ('an, jr','x9''Q!');", ["Wibok", "x9''Q!"]),
+        ('insert ignore into `t` (`id`, `pass`, ts)\n values (1, "abc9Z", NOW()), (2, \'it9\', NOW())', ["abc9Z", "it9"]),
+        ("Forgot username, password, or email?\nfoo, bar, baz9\n", []),
+        ("user,password\njo,see the vault for it\n", []),
+        ("user,password\njo,XHwl1tf,UMrsK9", []),
+        ("password,\n" * 99, []),
+        ("INSERT INTO t (a, password) VALUES (1", []),
+        (",password", []),
+    ],
+)  # fmt: skip
+def test_passwords_below_the_name_of_their_column(text: str, passwords: list[str]) -> None:
+    assert [text[one.start : one.end] for one in find_columns(text)] == passwords
+    found = [text[one.start : one.end] for one in find_secrets(text)]
+    assert [one for one in found if one in passwords] == passwords
+
+
+@given(
+    st.text(st.sampled_from("a9,;|\t\n ()'\"x"), max_size=40), st.text(st.sampled_from("a9,;|\t\n ()'\"x"), max_size=60)
+)
+def test_tables_of_any_shape_are_read(before: str, after: str) -> None:
+    for text in (f"{before}password{after}", f"insert into t(password,{before}) values ({after}", before + after):
+        for one in find_columns(text):
+            assert 0 <= one.start < one.end <= len(text)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "password,",
+        "password,\n",
+        "a,password\n,\n",
+        "|password|\n|x|\n",
+        "insert into t(password) values (",
+        "(password,'",
+    ],
+)
+def test_many_tables_take_time_in_proportion(part: str) -> None:
+    assert len(list(find_columns(part * 20_000))) <= 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PublicKeyToken=b77a5c561934e089",
+        'password="your_password_here"',
+        'password="yourpassword"',
+        "if password == confirm_password2:",
+        'curl -u "$USER:$PASS" https://example.com',
+        "curl -u username:password https://example.com",
+        "<td>Password</td><td>must be 8 characters</td>",
+        "<th>Password</th><th>E-Mail</th>",
+        "TYPE_KEY=application/json; SORT_KEY=created_at_desc_nulls_last",
+    ],
+)
+def test_what_is_said_of_passwords_and_keys_stays(text: str) -> None:
+    assert find_secrets(text) == []

@@ -138,7 +138,7 @@ _LIKE_VALUE = r"[0-9]|[@#$%^&*+=~!][^\n]*[0-9A-Za-z]"  # no word with a mark at 
 _ANSWER = (  # in the syntax that RE2 shares
     r"(?i)[ \t\r\n\"'`*(]{0,4}(?:(?:it'?s|it is|that'?s|that is|this is|sure|ok|okay|yes|yeah|here|here it is)[,:.!]? +){0,3}"
     r"(?P<value>[0-9](?:[ \-]?[0-9]){3,30}|[^ \t\r\n\"'`]{4,64}?)"
-    r"[.,;:)?]{0,3}[ \t\r\n\"'`*]{0,4}(?:(?:thanks|thank you|please)[.!]?)?[ \t\r\n]{0,4}"
+    r" ?[.,;:)?]{0,3}[ \t\r\n\"'`*]{0,4}(?:(?:thanks|thank you|please)[.!]?)?[ \t\r\n]{0,4}"
 )
 _ENDING = " \t\r\n\"')*_"  # after a sentence
 _ASKING = "(?i:please|tell|provide|enter|confirm|verify|need|give|share|send|type)"

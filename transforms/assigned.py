@@ -97,11 +97,12 @@ _PASS = (
 )
 _OF = "(?:db|user|root|admin|my|new|old|ftp|smtp|imap|mail|email|ssh|sql|mysql|pg|store|key|bind|ldap|http|proxy|auth|login|sudo|vpn|wifi)"
 KEYS = (
-    r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license)"
+    r"(?:api|secret|access|auth|signing|private|encryption|account|storage|shared|master|subscription|license|app|application)"
     r"[_\- ]?key|(?:auth|access|refresh|bearer|api|bot|deploy|personal)?[_\- ]?token|secret|credential|apikey"
 )
 _QUOTE = r"(?P<quote>\\{0,3}[\"'`“‘])"
-_AFTER_NAME = r"[0-9]{0,2}(?:\[[0-9]{0,4}\])?[\\\"'`\])*]{0,6}"
+_ENV = r"(?:_(?:base|prod|production|prd|dev|development|staging|stage|stg|uat|qa|test|live|old|new|[0-9]{1,2})\b)?"
+_AFTER_NAME = rf"{_ENV}[0-9]{{0,2}}(?:\[[0-9]{{0,4}}\])?[\\\"'`\])*]{{0,6}}"
 _LINK = rf"{_AFTER_NAME}[ \t]{{0,4}}(?P<link>:=|=>|==?|:|(?-i:[：是为為は는은]))[ \t*]{{0,4}}{_QUOTE}?"
 # What the password is for. Of two alternatives Hyperscan keeps so little that they fire on any text beyond ASCII.
 _FOR = r"(?: (?:(?:for|to|of|on) |\()[^\n.,;:]{1,40}?)"
@@ -147,7 +148,9 @@ def _named(entity: str, needles: str, name: str, whole: str) -> Iterator[Assigne
     yield _one(
         entity, needles, rf"(?i)(?:^|[^\w\-])--(?:[a-z0-9]{{1,20}}-){{0,3}}(?:{name}|{whole}){_OPTION}", loose=True
     )
-    yield _one(entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?P<link>)(?P<quote>>)")
+    yield _one(
+        entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?:[ \t][^<>]{{0,80}})?(?P<link>)(?P<quote>>)"
+    )
 
 
 _PASS_NEEDLES = (
@@ -205,8 +208,8 @@ ASSIGNED = (
     ),
     _one(
         "PASSWORD",
-        "env requirepass",
-        rf"(?i)(?:\benv[ \t]{{1,4}}\w{{0,40}}(?:{_PASS}|_pass)|(?:^|\n)[ \t]{{0,8}}requirepass)[ \t]{{1,4}}(?P<link>){_QUOTE}?",
+        "env requirepass masterauth",
+        rf"(?i)(?:\benv[ \t]{{1,4}}\w{{0,40}}(?:{_PASS}|_pass)|(?:(?:^|\n)[ \t]{{0,8}}|config[ \t]set[ \t])(?:requirepass|masterauth))[ \t]{{1,4}}(?P<link>){_QUOTE}?",
         loose=True,
     ),
     _one(
@@ -223,6 +226,18 @@ ASSIGNED = (
     ),
     _one(
         "PASSWORD",
+        _PASS_NEEDLES,
+        rf"(?i)(?:{_PASS})[ \t:]{{0,3}}</[a-z]{{1,10}}>:?[ \t]{{0,3}}(?P<link>){_QUOTE}?",
+        loose=True,
+    ),
+    _one(
+        "PASSWORD",
+        _PASS_NEEDLES,
+        rf"(?i)(?:(?:{_PASS})[\"']\)+\.(?:send_?keys|fill|type)\(|\.(?:fill|type)\([ \t]?[\"'][^\"'\n]{{0,40}}(?:{_PASS})[^\"'\n]{{0,10}}[\"'],)"
+        rf"[ \t]?(?P<link>){_QUOTE}",
+    ),
+    _one(
+        "PASSWORD",
         "password",
         rf"(?i)type=[\"']?password[\"']?[^<>]{{0,120}}?\svalue=(?P<link>){_QUOTE}",
     ),
@@ -235,8 +250,8 @@ ASSIGNED = (
     ),
     _one(
         "PASSWORD",
-        "auth login mysql pdo getconnection",
-        rf"(?i)(?:(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth|\.login)\(|(?:mysqli?(?:_connect)?|pdo|getconnection)\({_GIVEN}){_GIVEN}"
+        "auth login mysql connector pdo getconnection networkcredential",
+        rf"(?i)(?:(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth|\.login|networkcredential)\(|(?:mysqli?(?:_connect)?|pdo|getconnection|(?:mysql|mysqldb|connector)\.connect)\({_GIVEN}){_GIVEN}"
         rf"(?P<link>){_QUOTE}",
     ),
     _one(
@@ -272,7 +287,7 @@ _CODE = re.compile(r"\$|\[\]|%[sd(]|\{\{|[A-Za-z_][\w.]*[(\[{]|(?:[A-Za-z_]\w*(?
 _SYMBOL = re.compile(r"[0-9]|[^\w.,:;'’)\]}\-]")
 _MASK = re.compile(r"[({\[]?[*•.xX#_\-]+$")
 _STAND_IN = re.compile(
-    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$|(?i:your|my)[_\- ]?(?:\w{0,12}[_\- ])?(?i:password|passwd|pass|pwd)$"
+    r"<[^<>]*>$|\$?\{.*\}$|\$\w+$|\[.*\]$|(?i:(?:your|my)[_\- ]?(?:[a-z]{0,12}[_\- ])?(?:password|passwd|pass|pwd)(?:[_\- ]here)?)$"
     r"|(?=[^%{]*[%{])(?:%[sdr]|%\(\w{1,40}\)[sdr]|\{[^{}]*\}|[^\w%{}]|_)+$"  # `%s.%s`, `{}/{}`
 )
 _OPENED = re.compile(r"[(\[][A-Za-z_ \-]+$|\{@?[A-Za-z_][\w.]*(?:[!:(\[]|\}|$)")  # `[REDACTED`, `{password!r`
@@ -359,6 +374,7 @@ _KEY_END = re.compile("[#!»\\]]")  # the end of a query string, of a sentence, 
 _DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a pulse
 _CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
+_PUBLIC = frozenset(("publickeytoken",))  # part of an assembly's name in .NET
 _UNJOINED = re.compile(r"[\W_]+")
 _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")
 _BARE_PASS = re.compile(r"(?i)[^a-z]?pass(?![a-z])")
@@ -370,7 +386,9 @@ _PROMPT, _BEFORE_QUOTE = re.compile(r"[\w \t.\-$#*>]*"), re.compile(r"(?:^|[\s(\
 def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
     """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
     called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
-    if _speaks_of_itself(called, value):
+    if _speaks_of_itself(called, value) or called in _PUBLIC:
+        return True
+    if not quote and text[slice(*link)] == "==" and value.isidentifier():
         return True
     if _BARE_PASS.match(text, begin):
         before = text[max(0, begin - 32) : begin]

@@ -140,7 +140,7 @@ _LOOKED_AT = 48  # characters before a bare number
 _UNITS = re.compile(
     r" ?(?:[kKMGTP]i?[Bb]|[kMG]?Hz|[mnuµ]s|px|k[mg]"
     r"|bytes?|bits?|tokens?|seconds?|secs?|milliseconds?|microseconds?|nanoseconds?|rows?|records?|lines?|iterations?|pixels?"
-    r"|steps|items|points|dollars|euros|people|users|years)\b"
+    r"|requests|queries|connections|calls|files|events|messages|entries|qps|steps|items|points|dollars|euros|people|users|years)\b"
 )
 _KEYED = re.compile(r"\\{0,3}([\"'])([a-z_][\w\-.]*)\\{0,3}\1\s?:\s?\Z")  # `"key": `, no name of a person
 _VALUE_END = re.compile(r"\s*(?:[,}\]]|\Z)")
@@ -155,6 +155,15 @@ _DIALLED = re.compile(
 )
 
 
+def has_unit(text: str, end: int) -> bool:
+    """What ends there is so many of something.
+
+    >>> has_unit("1234567 rows", 7)
+    True
+    """
+    return _UNITS.match(text, end) is not None
+
+
 def is_counted(text: str, start: int, end: int) -> bool:
     """What stands around a bare number says that it is no phone number: a unit, a key of JSON, the function called with it,
     the address of a commit.
@@ -162,7 +171,7 @@ def is_counted(text: str, start: int, end: int) -> bool:
     >>> [is_counted(one, one.index("6"), one.index("2") + 1) for one in ("f(612)", "tel(612)", "612 kB", '{"x": 612}')]
     [True, False, True, True]
     """
-    if _UNITS.match(text, end):
+    if has_unit(text, end):
         return True
     if text.endswith("commit/", 0, start):
         return True

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import operator
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,8 +35,12 @@ _LIBRARIES = {"spacy": "spacy", "gliner": "gliner", "transformers": "transformer
 _FILES = {"gliner_config.json": "gliner", "config.cfg": "spacy", "config.json": "transformers"}
 _LABELS = {"PERSON": "person", "LOCATION": "address", "ORGANIZATION": "organization"}  # what GLiNER is asked for
 _ENTITIES = {
-    **dict.fromkeys(("PERSON", "PER", "PERSON NAME", "NAME"), "PERSON"),
+    **dict.fromkeys(("PERSON", "PER", "PERSON NAME", "NAME", "FULLNAME"), "PERSON"),
+    **dict.fromkeys(("FIRSTNAME", "MIDDLENAME", "LASTNAME", "GIVENNAME", "SURNAME"), "PERSON"),
+    **dict.fromkeys(("FIRST NAME", "MIDDLE NAME", "LAST NAME", "GIVEN NAME", "FULL NAME"), "PERSON"),
     **dict.fromkeys(("GPE", "LOC", "FAC", "LOCATION", "ADDRESS", "STREET ADDRESS", "CITY"), "LOCATION"),
+    **dict.fromkeys(("STREET", "STREETADDRESS", "BUILDINGNUMBER", "BUILDINGNUM", "SECONDARYADDRESS"), "LOCATION"),
+    **dict.fromkeys(("ZIPCODE", "POSTCODE", "COUNTY", "STATE"), "LOCATION"),
     **dict.fromkeys(("ORG", "ORGANIZATION", "ORGANISATION"), "ORGANIZATION"),
     **dict.fromkeys(("NORP", "NRP"), "NRP"),
 }
@@ -54,7 +59,9 @@ class ModelMissing(ValueError):
 
 
 class Model(Protocol):
-    """A loaded model."""
+    """A loaded model. `labels`: all that it may give to what it finds; none where that is not known."""
+
+    labels: frozenset[str]
 
     def find(self, texts: Sequence[str]) -> Iterator[Found]:
         """What it finds in each text."""
@@ -144,11 +151,16 @@ def _find(model: Model, texts: Sequence[str], entities: frozenset[str]) -> dict[
         for start, end, label, score in spans:
             if not 0 <= operator.index(start) <= operator.index(end) <= size - offset:
                 raise ValueError("a model's span is not within its text")
-            entity = _ENTITIES.get(label.upper().replace("_", " "))
+            entity = _entity(label)
             first, last = _trimmed(text, offset + start, offset + end)
             if entity in entities and first < last:
                 found[text].append(Finding(first, last, entity, round(score, 2)))
     return found
+
+
+def _entity(label: str) -> str | None:
+    """The entity type that a model's label stands for, if it is known."""
+    return _ENTITIES.get(label.upper().replace("_", " "))
 
 
 def _by_length(text: str) -> tuple[int, str]:
@@ -181,7 +193,9 @@ def _parts(text: str) -> Iterator[tuple[int, int]]:
 def library_of(model: str) -> tuple[str, str]:
     """The library and the name or path that it loads. Raises ModelMissing where it can't be told."""
     library, colon, name = model.partition(":")
-    if colon and library in _LIBRARIES:
+    if library in _LIBRARIES:
+        if not name:
+            raise ModelMissing(f"redact.model: {model!r} is a library; write which model of it, as {library}:NAME")
         return library, name
     folder = Path(model)
     for file, library in _FILES.items():
@@ -226,13 +240,19 @@ def _loaded(model: str) -> Model:
     adapter: Any = {"spacy": _Spacy, "gliner": _Gliner, "transformers": _Transformers}[library]
     try:
         loaded: Model = adapter(name)
-        return loaded
+        labels = sorted(loaded.labels)
     except MemoryError:
         raise
     except Exception as error:  # torch and its like raise what they will
         raise ModelMissing(
             f"redact.model: {library} can't load {name!r} ({type(error).__name__}); is it downloaded, and complete?"
         ) from None
+    if labels and not any(map(_entity, labels)):
+        raise ModelMissing(
+            f"redact.model: {name!r} finds {', '.join(labels[:8])}, none of which is a name or an address here; "
+            f"known: {', '.join(sorted(_ENTITIES))}"
+        )
+    return loaded
 
 
 # ------------------------------------------------------------------------------------------- the libraries
@@ -243,6 +263,15 @@ class _Spacy:
         spacy: Any = importlib.import_module("spacy")
         self._batch = GPU_BATCH if spacy.prefer_gpu() else 1
         self._pipeline = spacy.load(name)
+        self.labels = self._labels()
+
+    def _labels(self) -> frozenset[str]:
+        """Of the components that set entities; raises ValueError where there is none of these."""
+        finding = [one for one in self._pipeline.pipe_names if "doc.ents" in self._pipeline.get_pipe_meta(one).assigns]
+        if not finding:
+            raise ValueError("no component finds entities")
+        labels = [getattr(self._pipeline.get_pipe(one), "labels", None) for one in finding]
+        return frozenset(label for some in labels for label in some or ()) if all(labels) else frozenset()
 
     def find(self, texts: Sequence[str]) -> Iterator[Found]:
         for read in self._pipeline.pipe(texts, batch_size=self._batch):
@@ -255,6 +284,7 @@ class _Gliner:
         self._device = _torch_device()
         self._model = gliner.GLiNER.from_pretrained(name, local_files_only=True).to(self._device)
         self._labels = [_LABELS[entity] for entity in sorted(_LABELS)]
+        self.labels = frozenset(self._labels)
 
     def find(self, texts: Sequence[str]) -> Iterator[Found]:
         size = 1 if self._device == "cpu" else GPU_BATCH
@@ -271,10 +301,15 @@ class _Transformers:
         self._pipeline = transformers.pipeline(
             "token-classification", model=name, aggregation_strategy="simple", device=device
         )
+        labels = self._pipeline.model.config.id2label.values()
+        self.labels = frozenset(_POSITION.sub("", label) for label in labels) - {"O"}
 
     def find(self, texts: Sequence[str]) -> Iterator[Found]:
         for spans in self._pipeline(list(texts), batch_size=self._batch) if texts else ():
             yield [(one["start"], one["end"], one["entity_group"], float(one["score"])) for one in spans]
+
+
+_POSITION = re.compile("^[BIES]-")  # of a token within what is found
 
 
 def _torch_device() -> str:

@@ -7,6 +7,7 @@ A model knows nothing of the command line; `pipeline.config` puts the sections t
 from __future__ import annotations
 
 import math
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -175,6 +176,9 @@ class RedactOptions(Options):
     def _by_language(cls, value: Any) -> Any:
         if value == {} or value == "":
             raise ValueError("names no model; write null for none")
+        for language in value if isinstance(value, dict) else ():
+            if not re.fullmatch("[a-z]{2}", str(language)):
+                raise ValueError(f"{language!r} is no language; write two small letters, as {{en: NAME, de: NAME}}")
         return tuple(value.items()) if isinstance(value, dict) else value
 
 

@@ -38,7 +38,7 @@ _IN_PARTS = re.compile("[()/]| -|- ")  # what a plain candidate is divided at, b
 _LONG_ONE = 32  # characters of a candidate whose parts are looked at anyhow
 _MIXED = re.compile(r"\.| -|- ")
 # A word in a list that goes on for as many digits as no candidate has that is a number as a whole: the first part of its own.
-_LISTED = re.compile(r" *+([0-9]++(?:-[0-9]++){0,5}+)(?= )(?=(?:[ \-]{1,4}[0-9]{3,20}){8})")
+_LISTED = re.compile(r" *+([0-9]{1,20}+(?:-[0-9]{1,20}+){0,5}+)(?= )(?=(?:[ \-]{1,4}[0-9]{3,20}){8})")
 _LONG = 100  # characters of a window that is worth a look whether it is plain
 _SECOND_NUMBER: re.Pattern[str] = phonenumberutil._SECOND_NUMBER_START_PATTERN
 _UNWANTED_END: re.Pattern[str] = phonenumberutil._UNWANTED_END_CHAR_PATTERN

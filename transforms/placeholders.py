@@ -156,7 +156,8 @@ def _phone(text: str, regions: tuple[str, ...]) -> str:
         number = valid_number(text, region)
         if number is not None:
             return number
-    return _NOT_DIGIT.sub("", text)
+    digits = _NOT_DIGIT.sub("", text)
+    return valid_number(f"+{digits}", None) or digits  # as it may be written without its sign
 
 
 class TooManyValues(ValueError):

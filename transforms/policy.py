@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from phonenumbers.phonenumberutil import UNKNOWN_REGION
 
 from transforms.mistaken import (
+    has_unit,
     is_counted,
     is_dated,
     is_decimal,
@@ -38,7 +39,7 @@ from transforms.mistaken import (
 )
 from transforms.named import MODEL_ENTITIES
 from transforms.options import RedactOptions
-from transforms.phones import fewest_digits, longest_written, phone_windows
+from transforms.phones import fewest_digits, longest_written, phone_windows, valid_number
 from transforms.placeholders import IPV4, Finding, interface
 from transforms.presidio import (
     ContextAwareEnhancer,
@@ -280,7 +281,7 @@ _CONTEXT = {
     "UK_NHS": ("nhs", "national health service", "health", "patient", "medical"),
     "PHONE_NUMBER": (
         *("phone", "telephone", "tel", "cell", "cellphone", "mobile", "call", "text", "sms", "whatsapp", "dial"),
-        *("fax", "ring", "reach", "contact", "landline", "hotline", "helpline", "ph"),
+        *("fax", "ring", "reach", "contact", "landline", "hotline", "helpline", "ph", "caller", "callerid", "msisdn"),
     ),
 }
 
@@ -317,9 +318,9 @@ _NO_CARD = _words(
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
 _NO_ADDRESS = re.compile(
-    r"(?i)(?:(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:version|ver|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision|oid|object ?identifier)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"(?i)(?:(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:version|ver|openssl|git|kernel|dpkg|glibc|gettext|jdk|jre|oracle|chrome|chromium|firefox|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision|oid|object ?identifier)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
-    r"[\"'`]?[.:=#(]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
+    r"[\"'`]?[.:=#(>]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
 )
 # `nginx/1.25.3.1`, `Chrome/124.0.0.0`: a product's name and version (RFC 9110, 10.1.5), but for what names a host.
 _PRODUCT = re.compile(
@@ -334,12 +335,14 @@ _PAIR_BEFORE, _PAIR_AFTER = (
     re.compile(r"(?<![^\W_])[0-9A-Fa-f]{2}[:\-]\Z"),
     re.compile(r"[:\-][0-9A-Fa-f]{2}(?![^\W_])"),
 )
-_NAMING = re.compile("v|oid|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§")  # each of these words in small letters holds one
+_NAMING = re.compile(
+    "v|oid|open|git|kern|dpk|glibc|gette|jdk|jre|orac|chrom|fire|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§"
+)  # each of these words in small letters holds one
 _REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
     *("US_NPI", "ABA_ROUTING_NUMBER", "KR_DRIVER_LICENSE", "ZA_TRAFFIC_REGISTER_NUMBER", "ZA_INCOME_TAX_NUMBER"),
-    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN", "TR_LICENSE_PLATE"),
+    *("ZA_VAT_NUMBER", "IT_VAT_CODE", "AU_ACN", "TR_LICENSE_PLATE", "CA_SIN", "PH_TIN"),
 )
 _RARE = ("PL_PESEL", "TR_NATIONAL_ID", "AU_ABN", "SE_PERSONNUMMER", "DE_TAX_ID")  # at most 2 % of random numbers pass
 DOUBTED, ALONE = 0.4, 0.05  # the least score that is lowered without context, and what it is lowered to
@@ -441,10 +444,10 @@ def _is_named(finding: Finding, text: str, context: Context) -> bool:
     start, end, entity = finding[:3]
     if not (_is_national(entity) or entity in CONTEXT_ONLY):
         return False
-    named = _field_before(text, start) or (
-        _ELEMENT.search(text, max(0, start - _REACH), start) if text[start - 1 : start] == ">" else None
-    )
-    if named and _supported(_A_WORD.findall(_OF_FIELD.sub(" ", named[1]).lower()), context):
+    named = _field_before(text, start)
+    if not named and text[start - 1 : start] in _CLOSERS:
+        named = _ELEMENT.search(text, max(0, start - _REACH), start)
+    if named and _supported(_A_WORD.findall(_OF_FIELD.sub(" ", named[named.lastindex or 1]).lower()), context):
         return True
     said = _SAID_AFTER.match(text, end)
     return said is not None and _supported(_A_WORD.findall(said[1].lower()), context)
@@ -462,7 +465,8 @@ def _field_before(text: str, start: int) -> re.Match[str] | None:
     return _FIELD.search(text, max(0, start - _REACH), start) if ":" in link or "=" in link else None
 
 
-_ELEMENT = re.compile(r"<([A-Za-z][\w.\-]{0,60})>\Z")
+_CLOSERS = frozenset(">(\"'")
+_ELEMENT = re.compile(r"(?:<(?=[A-Za-z])([\w.\-]{1,60})>|[sS]et_?([A-Za-z]\w{1,40})\([\"']?)\Z")  # `<ssn>`, `setSsn("`
 _SAID_AFTER = re.compile(
     r"[\"'`*]{0,3} ?(?:\(|(?:is|was|as) (?:my|the|his|her|their|our|your) )([A-Za-z](?:[A-Za-z]|['’ ](?=[A-Za-z])){1,40})"
 )
@@ -537,7 +541,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
         )
         if named or product:
             return 0.0
-        if is_longer(text, start, end) or is_version(text, first, start):
+        if (":" not in text[start:end] and is_longer(text, start, end)) or is_version(text, first, start):
             return 0.0
         return 0.0 if _PAIRS.fullmatch(text, start, end) else _lifted(score, supported)
     value = text[start:end]
@@ -554,6 +558,8 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     if entity == "MEDICAL_LICENSE" and not supported:
         return 0.0 if value.islower() else min(score, 0.4)  # one number in ten passes
     if entity == "US_BANK_NUMBER" and is_of_cloud(text, start, end, words):
+        return 0.0
+    if entity in _COUNTED and value.isdigit() and has_unit(text, end):
         return 0.0
     national = _is_national(entity)
     if national and is_decimal(value, before):
@@ -572,6 +578,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     return _lifted(score, supported)
 
 
+_COUNTED = frozenset(("US_BANK_NUMBER", "US_DRIVER_LICENSE", "ABA_ROUTING_NUMBER"))
 _ALGORITHM = re.compile(r"(?i)ed25519|x25519|mt19937")
 
 
@@ -638,7 +645,9 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     if is_sum(value, before):
         return False
     if "+" in value or "＋" in value:
-        return _DATE.fullmatch(value) is None
+        return not (_DATE.fullmatch(value) or _SIGNED.fullmatch(value) or before[-1:] == "+" or before[-1:].isalnum())
+    if _PAGES.search(before):
+        return False
     if before[-1:] in _SIGNS:
         return False
     value = _EXTENSION.sub("", value)
@@ -667,6 +676,8 @@ def _is_other_field(text: str, start: int) -> bool:
 
 
 _DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
+_SIGNED = re.compile(r"\+\d{1,3}\.\d{4,}")  # a decimal; in records of domains, where "phone" stands before it, a number
+_PAGES = re.compile(r"(?:^|\W)pp?\. ?\Z")
 _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone
@@ -816,6 +827,7 @@ class _CreditCard(predefined_recognizers.CreditCardRecognizer):  # type: ignore[
         *predefined_recognizers.CreditCardRecognizer.PATTERNS,
         Pattern("American Express", r"\b3[47]\d{2}[- .]\d{6}[- .]\d{5}\b", 0.3),
         Pattern("Mastercard 2", r"\b2[2-7]\d{2}(?:[- .]?\d{4}){3}\b", 0.3),
+        Pattern("After another group", r"(?<=\d{4}[- ])[3-6]\d{3}(?:[- ]\d{4}){3}\b", 0.3),
         Pattern("19 digits", r"\b[46]\d{3}(?:[- .]?\d{4}){3}[- .]?\d{3}\b", 0.3),
         Pattern("Separated", r"\b[3-6]\d{3}(?:[- .\u00a0\u2009\u202f_]{1,2}\d{4}){3}\b", 0.3),
     ]
@@ -866,7 +878,14 @@ class _Ip(predefined_recognizers.IpRecognizer):  # type: ignore[misc]
             r"|(?:[0-9A-Fa-f]{1,4}:){2,6}(?::[0-9A-Fa-f]{1,4}){1,5}|(?:[0-9A-Fa-f]{1,4}:){2,7}:)(?![\w:]|\.\d)",
             0.6,
         ),
-        Pattern("IPv6 before a port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=:\d{1,5}(?!\w))", 0.6),
+        Pattern(
+            "IPv6 before a port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=[:.]\d{1,5}(?![\w.]))", 0.6
+        ),
+        Pattern(
+            "Short IPv6 before a port",
+            r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,6}(?::[0-9A-Fa-f]{1,4}){1,5}(?=(?::\d{5}|\.\d{1,5})(?![\w.]))",
+            0.6,
+        ),
     ]
 
     def invalidate_result(self, pattern_text: str) -> bool:
@@ -994,13 +1013,33 @@ _SHIFTED = pow(10**6, -1, 97)  # the country and the check digits are read as si
 
 
 class _GermanTax(predefined_recognizers.DeTaxIdRecognizer):  # type: ignore[misc]
-    """One of the first ten digits stands there twice or three times, and no other more than once (§ 139b AO)."""
+    """One of the first ten digits stands there twice or three times, and no other more than once (§ 139b AO).
+
+    Also as letters print it, in groups.
+    """
+
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.DeTaxIdRecognizer.PATTERNS,
+        Pattern("In groups", r"\b[1-9]\d \d{3} \d{3} \d{3}\b", 0.5),
+    ]
 
     def validate_result(self, pattern_text: str) -> bool:
         digits = re.sub(r"\D", "", pattern_text)[:10]
         counts = sorted(digits.count(one) for one in set(digits))
         repeated = counts[-1] in (2, 3) and counts[-2:-1] == [1]
-        return repeated and bool(super().validate_result(pattern_text))
+        return repeated and bool(super().validate_result(pattern_text.replace(" ", "")))
+
+
+class _ThaiIdentity(predefined_recognizers.ThTninRecognizer):  # type: ignore[misc]
+    """Also as the card prints it, in groups."""
+
+    PATTERNS = [  # noqa: RUF012
+        *predefined_recognizers.ThTninRecognizer.PATTERNS,
+        Pattern("In groups", r"\b[1-8][- ]\d{4}[- ]\d{5}[- ]\d{2}[- ]\d\b", 0.5),
+    ]
+
+    def validate_result(self, pattern_text: str) -> bool:
+        return bool(super().validate_result(_NOT_DIGIT.sub("", pattern_text)))
 
 
 class _Nhs(predefined_recognizers.NhsRecognizer):  # type: ignore[misc]
@@ -1046,6 +1085,36 @@ class _Ethereum(PatternRecognizer):  # type: ignore[misc]
         super().__init__("CRYPTO", patterns=patterns, context=["wallet", "eth", "ethereum", "crypto"])
 
 
+class _DialledAbroad(PatternRecognizer):  # type: ignore[misc]
+    """Phone numbers with the code of their country and no plus sign, as WhatsApp writes them: with context only."""
+
+    CONTEXT = (
+        *(
+            "phone",
+            "telephone",
+            "tel",
+            "cell",
+            "cellphone",
+            "mobile",
+            "sms",
+            "fax",
+            "whatsapp",
+            "wa",
+            "msisdn",
+            "caller",
+        ),
+        *("callerid", "phonenumber", "mobilenumber", "handy", "telefon", "telefono", "teléfono", "telefone", "celular"),
+        *("portable", "mobil", "movil", "móvil"),
+    )
+
+    def __init__(self) -> None:
+        patterns = [Pattern("Code of a country and number", r"\b[1-9]\d{10,14}\b", 0.05)]
+        super().__init__("PHONE_NUMBER", patterns=patterns, context=list(self.CONTEXT))
+
+    def invalidate_result(self, pattern_text: str) -> bool:
+        return valid_number(f"+{pattern_text}", None) is None
+
+
 _INTERNAL = _words("internal local localhost localdomain lan corp intranet home private example test invalid")
 _UNCHECKED = PatternRecognizer.validate_result  # says nothing of a match
 _GENERIC = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "CRYPTO", "MAC_ADDRESS")
@@ -1067,6 +1136,7 @@ _CURATED: dict[str, type[Any]] = {
     "MEDICAL_LICENSE": _MedicalLicense,
     "UK_DRIVING_LICENCE": _DrivingLicence,
     "DE_TAX_ID": _GermanTax,
+    "TH_TNIN": _ThaiIdentity,
 }
 
 
@@ -1079,9 +1149,17 @@ def default_entities(options: RedactOptions) -> list[str]:
             continue
         for name, one in _recognizer_classes().items():
             of_country = one.COUNTRY_CODE is not None and country.lower() == one.COUNTRY_CODE
-            if of_country and getattr(one, "validate_result", _UNCHECKED) is not _UNCHECKED:
+            if of_country and _is_checked(one):
                 names.append(name)
     return names
+
+
+def _is_checked(recognizer: type[Any]) -> bool:
+    """Whether more than a pattern tells what it finds."""
+    return any(
+        getattr(recognizer, name, None) not in (None, getattr(PatternRecognizer, name))
+        for name in ("validate_result", "invalidate_result")
+    )
 
 
 def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[EntityRecognizer]:
@@ -1101,9 +1179,18 @@ def curated_recognizers(names: Iterable[str], options: RedactOptions) -> list[En
         elif _is_national(name) and name[:2] not in ("US", "UK") and name not in _NOBODYS:
             made.context = [*(made.context or ()), *_IDENTITY]
         recognizers.append(made)
+        if _is_national(name) and type(made).validate_result is not _UNCHECKED:
+            made.validate_result = functools.partial(_valid_in_ascii, made.validate_result)
         if name == "CRYPTO":
             recognizers.append(_Ethereum())
+        if name == "PHONE_NUMBER":
+            recognizers.append(_DialledAbroad())
     return recognizers
+
+
+def _valid_in_ascii(validate: Callable[[str], bool | None], text: str) -> bool | None:
+    """Of Presidio's checks some fail on digits of other scripts, which are found as their shadow is looked through."""
+    return validate(text) if text.isascii() else False
 
 
 def presidio_recognizers() -> list[EntityRecognizer]:

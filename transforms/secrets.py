@@ -144,6 +144,9 @@ _NO_PASSWORD = re.compile(
 
 
 def _credential(value: str) -> bool:
+    """`user:password`, of which neither is a stand-in or a variable."""
+    if value[0] in "$<{" or _NO_PASSWORD.match(value.partition(":")[2]):
+        return False
     return not value.isalpha() or (not value.islower() and not value.istitle() and not value.isupper())
 
 
@@ -224,12 +227,19 @@ _KEYED = (
     ),
     _near(
         "PASSWORD",
-        "ldap mosquitto zip net htpasswd keypass storepass pass:",
-        r"(?:\b(?:ldap[a-z]{3,8}\b[^\n|;]{0,128}?[ \t]-w|(?:mosquitto_[a-z]{2,3}|(?:un)?zip)\b[^\n|;]{0,128}?[ \t]-P"
-        r"|net[ \t]use\b[^\n|;]{0,128}?/user:\S{1,64}|htpasswd[ \t]{1,4}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}(?:[ \t]{1,4}[^\s|;]{1,64}){2})[ \t]{1,4}"
+        "ldap mongo mosquitto zip sqlcmd net htpasswd keypass storepass pass:",
+        r"(?:\b(?:ldap[a-z]{3,8}\b[^\n|;]{0,128}?[ \t]-w|mongo[a-z]{0,8}\b[^\n|;]{0,128}?[ \t]-p"
+        r"|(?:mosquitto_[a-z]{2,3}|(?:un)?zip|sqlcmd)\b[^\n|;]{0,128}?[ \t]-P"
+        r"|net[ \t]use\b[^\n|;]{0,128}?/user:\S{1,64}|net[ \t]user[ \t]{1,4}\w{1,64}|htpasswd[ \t]{1,4}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}(?:[ \t]{1,4}[^\s|;]{1,64}){2})[ \t]{1,4}"
         r"|[ \t]-(?:src|dest)?(?:key|store)pass[ \t]{1,4}|[ \t]-pass(?:in|out)?[ \t]{1,4}pass:)"
         r"[\"']?([^\s\"'$<>/-][^\s\"'<>]{2,127})",
         lambda value: not value.isalpha() and not is_ordinary(value),
+    ),
+    _near(
+        "PASSWORD",
+        "sqlplus jdbc:oracle",
+        r"(?:\bsqlplus[ \t]{1,4}(?:-[a-zA-Z]{1,3}[ \t]{1,4}){0,3}|jdbc:oracle:[a-z0-9]{2,5}:)[\w.$]{1,64}/([^\s@/\"'<>$]{3,64})(?:[@\s]|$)",
+        lambda value: not is_ordinary(value),
     ),
     _near(
         "PASSWORD",
@@ -248,8 +258,8 @@ _KEYED = (
     ),
     _near(
         "AWS_SECRET_KEY",
-        "aws amazon secret",
-        r"(?i:aws|amazon|secret)[^\n]{0,80}\n[ \t>*\"'`]{0,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
+        "aws amazon secret akia asia",
+        r"(?:(?i:aws|amazon|secret)[^\n]{0,80}|(?:AKIA|ASIA)[A-Z0-9]{16}[^\n]{0,16})\n[ \t>*\"'`]{0,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)",
         _aws_secret,
         in_path=False,
     ),
@@ -257,9 +267,24 @@ _KEYED = (
     _near("AZURE_KEY", "key= sig=", r"(?i:AccountKey|SharedAccessKey|[?&;]sig)=([A-Za-z0-9+/%]{20,}={0,2})"),
     _near(
         "API_KEY",
-        "key= auth= signature= hmac=",
-        r"[?&;](?i:key|auth|hmac|(?:x-(?:amz|goog)-)?signature)=([A-Za-z0-9_\-.~%+/=]{16,})",
+        "key= id= auth= signature= hmac=",
+        r"[?&;](?i:key|app_?id|auth|hmac|(?:x-(?:amz|goog)-)?signature)=([A-Za-z0-9_\-.~%+/=]{16,})",
         _dense,
+    ),
+    _near(
+        "API_KEY",
+        "_key",
+        r"(?:^|[^A-Za-z0-9_])[A-Z][A-Z0-9_]{1,40}_KEY(?:_[A-Z0-9]{1,10})?[ \t]{0,2}[=:][ \t]{0,2}[\"'`]?"
+        r"((?:base64:)?[A-Za-z0-9_\-.~+/]{16,}={0,2})",
+        _spoken_key,
+    ),
+    _near(
+        "API_KEY",
+        "key",
+        r"\b(?i:my|this|the|your|our)[ \t](?i:key)(?:[ \t]is)?:?[ \t]{1,2}[\"'`]?([A-Za-z0-9_\-]{20,})",
+        lambda value: (
+            _spoken_key(value) and not value.lower().startswith(TOKEN_STARTS)
+        ),  # which may go on in the next turn
     ),
     _near(
         "API_KEY",
@@ -405,7 +430,7 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 
 # What tokens begin with, or nearly, in small letters.
-TOKEN_STARTS = tuple(
+TOKEN_STARTS: tuple[str, ...] = tuple(
     needle for rule in _TOKENS if rule.score == 1.0 for needle in rule.needles if re.fullmatch(r"[\w./\-]{3,}", needle)
 )
 SECRET_ENTITIES = frozenset(

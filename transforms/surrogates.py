@@ -13,7 +13,8 @@
 
 Other types have no such range, and keep their placeholders. A surrogate says nothing of its value but the country of
 a phone number (GB or other) and the version of an IP address. Within a conversation different values have different
-surrogates; within a dataset two values may share one, since the ranges are small.
+surrogates; within a dataset two values may share one, since the ranges are small; and one that another value of its conversation
+has already is another there.
 """
 
 from __future__ import annotations
