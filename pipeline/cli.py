@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -26,8 +28,35 @@ _OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty(
 _MANY = ("--input", "-i", "--group", "--decontaminate")  # options that take every argument up to the next option
 
 
+def console() -> None:
+    """The console script: `main`, then the end of the process without tearing the interpreter down.
+
+    A thread of Arrow may let go of what it read from Python's memory long after that was used, and aborts the process
+    where the interpreter is ending: of short runs one in twenty ended so (134), once all was done.
+    """
+    ended = [1]
+    atexit.register(_leave, ended)  # first, and so the last that runs
+    try:
+        main()
+    except SystemExit as end:
+        ended[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
+def _leave(ended: Sequence[int]) -> None:
+    (code,) = ended
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            pass  # who read it had enough
+        except (OSError, ValueError):
+            code = code or 4
+    os._exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script."""
+    """Runs a command. Raises SystemExit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     hush_threads()

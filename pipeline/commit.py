@@ -210,8 +210,10 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
     else:
         warnings += blind_bands(DedupeOptions.model_validate(plan.config["dedupe"]))
     if plan.secret_missing:
+        redact = plan.config["redact"]
+        guessed = " and at what surrogates stand for" if redact["enabled"] and redact["replace"] == "surrogate" else ""
         warnings.append(
-            "no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values and craft texts that pass for duplicates"
+            f"no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values{guessed} and craft texts that pass for duplicates"
         )
     if cut["cut"][3]:
         warnings.append("val has fewer records than split.min_val or split.val asks for: it never takes above a third")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -476,3 +479,22 @@ def test_commands_on_a_damaged_dataset_say_so(dataset, capsys):
     for command in (["report", dataset], ["why", dataset, "f" * 32]):
         assert mill(*command) == 2
         assert "missing or damaged" in capsys.readouterr().err
+
+
+def test_the_process_ends_before_the_interpreter_is_torn_down() -> None:
+    script = (
+        "import sys\nfrom pipeline import cli\n"
+        "class Late:\n    def __del__(self):\n        print('torn down', flush=True)\n"
+        "late = Late()\n"
+        "def main():\n    print('said', end='')\n    sys.exit(int(sys.argv[1]))\n"
+        "cli.main = main\ncli.console()\n"
+    )
+    for code in (0, 3):
+        ended = subprocess.run([sys.executable, "-c", script, str(code)], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (code, "said"), ended.stderr
+    full = Path("/dev/full")
+    if full.exists():
+        with full.open("w") as out:
+            buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+            ended = subprocess.run([sys.executable, "-c", script, "0"], stdout=out, env=buffered, check=False)
+            assert ended.returncode == 4
