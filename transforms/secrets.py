@@ -271,20 +271,24 @@ _KEYED = (
         r"[?&;](?i:key|app_?id|auth|hmac|(?:x-(?:amz|goog)-)?signature)=([A-Za-z0-9_\-.~%+/=]{16,})",
         _dense,
     ),
-    _near(
+    Rule(
         "API_KEY",
-        "_key",
-        r"(?:^|[^A-Za-z0-9_])[A-Z][A-Z0-9_]{1,40}_KEY(?:_[A-Z0-9]{1,10})?[ \t]{0,2}[=:][ \t]{0,2}[\"'`]?"
-        r"((?:base64:)?[A-Za-z0-9_\-.~+/]{16,}={0,2})",
+        ("_key",),
+        SecretPattern(
+            r"(?:^|[^A-Za-z0-9_])[A-Z][A-Z0-9_]{1,40}_KEY(?:_[A-Z0-9]{1,10})?[ \t]{0,2}[=:][ \t]{0,2}[\"'`]?"
+            r"((?:base64:)?[A-Za-z0-9_\-.~+/]{16,}={0,2})"
+        ),
         _spoken_key,
+        0.8,
     ),
-    _near(
+    Rule(
         "API_KEY",
-        "key",
-        r"\b(?i:my|this|the|your|our)[ \t](?i:key)(?:[ \t]is)?:?[ \t]{1,2}[\"'`]?([A-Za-z0-9_\-]{20,})",
+        ("key",),
+        SecretPattern(r"\b(?i:my|this|the|your|our)[ \t](?i:key)(?:[ \t]is)?:?[ \t]{1,2}[\"'`]?([A-Za-z0-9_\-]{20,})"),
         lambda value: (
             _spoken_key(value) and not value.lower().startswith(TOKEN_STARTS)
         ),  # which may go on in the next turn
+        0.8,
     ),
     _near(
         "API_KEY",
