@@ -227,7 +227,7 @@ def load_config(
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(one) for one in error.errors())) from None
+        raise UsageError("; ".join(dict.fromkeys(map(_explain, error.errors())))) from None
 
 
 def load_keys(salt: str) -> Keys:
@@ -311,6 +311,10 @@ def _explain(error: Mapping[str, Any]) -> str:
         )
     if error["loc"][:2] == ("redact", "model") and error["type"] != "value_error":
         return "redact.model: write spacy:NAME, gliner:NAME, transformers:NAME or a folder; or several, {en: …, de: …}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        known = _known([place])
+        switch = f", as {place}.enabled=false" if "enabled" in known else ""
+        return f"{place}: is a section; write a key of it{switch}: {', '.join(known)}"
     if error["type"] == "tuple_type":
         return f"{place}: write a list, as [{error['input']}]"
     message = str(error["msg"]).removeprefix("Value error, ")

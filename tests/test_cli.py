@@ -73,6 +73,8 @@ def test_mistakes_are_told_before_any_work(arguments, said, logs, tmp_path, caps
         ("dedupe.treshold=0.9", "did you mean dedupe.threshold?"),
         ("threshold=0.9", "did you mean redact.threshold or dedupe.threshold?"),
         ("dedup.threshold=0.9", "did you mean dedupe?"),
+        ("redact=off", "redact: is a section; write a key of it, as redact.enabled=false: enabled, exact"),
+        ("redact.languages=en", "redact.languages: write a list, as [en]"),
         ("dedupe.threshold=1.5", "dedupe.threshold: Input should be less than or equal to 1 (not 1.5)"),
         ("split.val=2", "split.val"),
         ("split={val: 0.6, eval: 0.5}", "leaves nothing for train"),

@@ -137,10 +137,41 @@ def test_what_is_missing_is_told_before_any_work(
     assert says.split(" <")[0] in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_broken_model_is_told_without_a_trace(tmp_path: Path) -> None:
-    (tmp_path / "config.cfg").write_text("nonsense")
-    with pytest.raises(ModelMissing, match="can't load"):
-        NamedFinder(RedactOptions(model=str(tmp_path)))
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("broken", "can't load"),
+        ("blank", "finds names"),
+        ("colours", "finds BLUE, RED, none of which is a name"),
+        ("spacy", "is a library; write which model of it, as spacy:NAME"),
+        ("{english: spacy:x}", "'english' is no language; write two small letters"),
+        ("true", "write spacy:NAME"),
+    ],
+)
+def test_a_model_that_can_find_no_names_is_refused(
+    kind: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / kind
+    if kind == "broken":
+        folder.mkdir()
+        (folder / "config.cfg").write_text("nonsense")
+    elif kind == "blank":
+        spacy.blank("en").to_disk(folder)
+    elif kind == "colours":
+        make_model(folder, "en", RED=["rose"], BLUE=["sky"])
+    logs = write_lines(tmp_path / "logs.jsonl", [chat("hello", "yes")])
+    model = folder if folder.exists() else kind
+    assert mill("run", "--input", logs, "--output", tmp_path / "out", "--set", f"redact.model={model}") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert says in said
+    assert "bug" not in said
+    assert not (tmp_path / "out" / "CURRENT").exists()
+
+
+def test_labels_of_other_models_are_known(tmp_path: Path) -> None:
+    labels = {"B-PER": ["Max"], "FIRSTNAME": ["Ada"], "SURNAME": ["Lovelace"], "street_address": ["12 Main Street"]}
+    options = RedactOptions(model=str(make_model(tmp_path / "m", "en", **labels)))
+    assert said(options, "Max, Ada, Lovelace, 12 Main Street") == ["<PERSON_1>, <PERSON_2>, <PERSON_3>, <LOCATION_1>"]
 
 
 class _Moody:

@@ -44,6 +44,7 @@ _ENTITIES = {
     **dict.fromkeys(("ORG", "ORGANIZATION", "ORGANISATION"), "ORGANIZATION"),
     **dict.fromkeys(("NORP", "NRP"), "NRP"),
 }
+_POSITION = re.compile("^[BIELSU]-")  # of a token within what is found, before its label
 MODEL_ENTITIES = frozenset(_ENTITIES.values())
 DEFAULT_ENTITIES = ("PERSON", "LOCATION")  # companies and groups are no personal data of themselves
 
@@ -160,7 +161,7 @@ def _find(model: Model, texts: Sequence[str], entities: frozenset[str]) -> dict[
 
 def _entity(label: str) -> str | None:
     """The entity type that a model's label stands for, if it is known."""
-    return _ENTITIES.get(label.upper().replace("_", " "))
+    return _ENTITIES.get(_POSITION.sub("", label.upper()).replace("_", " "))
 
 
 def _by_length(text: str) -> tuple[int, str]:
@@ -241,7 +242,7 @@ def _loaded(model: str) -> Model:
     try:
         loaded: Model = adapter(name)
         labels = sorted(loaded.labels)
-    except MemoryError:
+    except (MemoryError, ModelMissing):
         raise
     except Exception as error:  # torch and its like raise what they will
         raise ModelMissing(
@@ -266,10 +267,10 @@ class _Spacy:
         self.labels = self._labels()
 
     def _labels(self) -> frozenset[str]:
-        """Of the components that set entities; raises ValueError where there is none of these."""
+        """Of the components that set entities. Raises ModelMissing where there is none of these."""
         finding = [one for one in self._pipeline.pipe_names if "doc.ents" in self._pipeline.get_pipe_meta(one).assigns]
         if not finding:
-            raise ValueError("no component finds entities")
+            raise ModelMissing("redact.model: no component of this spaCy pipeline finds names: name one with `ner`")
         labels = [getattr(self._pipeline.get_pipe(one), "labels", None) for one in finding]
         return frozenset(label for some in labels for label in some or ()) if all(labels) else frozenset()
 
@@ -301,15 +302,11 @@ class _Transformers:
         self._pipeline = transformers.pipeline(
             "token-classification", model=name, aggregation_strategy="simple", device=device
         )
-        labels = self._pipeline.model.config.id2label.values()
-        self.labels = frozenset(_POSITION.sub("", label) for label in labels) - {"O"}
+        self.labels = frozenset(self._pipeline.model.config.id2label.values()) - {"O"}
 
     def find(self, texts: Sequence[str]) -> Iterator[Found]:
         for spans in self._pipeline(list(texts), batch_size=self._batch) if texts else ():
             yield [(one["start"], one["end"], one["entity_group"], float(one["score"])) for one in spans]
-
-
-_POSITION = re.compile("^[BIES]-")  # of a token within what is found
 
 
 def _torch_device() -> str:
