@@ -28,6 +28,8 @@ _STRING = r"'(?:[^'\\]|''|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
 _ROW = re.compile(rf"\((?:{_STRING}|\([^()'\"]*+\)|[^()'\"])*+\)\s{{0,40}},?\s{{0,40}}")
 _FIELD = re.compile(rf"\s*+(?P<string>{_STRING})?(?:\([^()'\"]*+\)|[^,()'\"])*+")
 _RULE = re.compile(r"[\s|:\-]+")  # between the heading of a table in Markdown and its rows
+_CODE = re.compile(r"^[A-Za-z_.]+[=(]|[({\[]$")  # `statement=None`, `call(`
+_SHORT_NAME = re.compile(r"[\w .\-]{1,40}")
 _AROUND = " \t\r\"'`*"
 _LONGEST = 2_000  # characters of a line, or of the names of columns
 
@@ -76,7 +78,10 @@ def _below(text: str, within: int) -> Iterator[tuple[int, int, bool]]:
     if mark is None:
         return
     cells = _cells(mark)
-    columns = [names_password(heading[slice(*span)].strip(_AROUND)) for span in _spans(cells, heading)]
+    names = [heading[slice(*span)].strip(_AROUND) for span in _spans(cells, heading)]
+    if mark in ",;" and (heading[0].isspace() or not all(map(_SHORT_NAME.fullmatch, names))):
+        return  # arguments on lines of their own, or a sentence
+    columns = list(map(names_password, names))
     while end < len(text):
         start, end = _line(text, end + 1)
         line = text[start:end]
@@ -86,7 +91,7 @@ def _below(text: str, within: int) -> Iterator[tuple[int, int, bool]]:
         for wanted, (first, last) in zip(columns, spans, strict=True) if not _RULE.fullmatch(line) else ():
             cell = line[first:last]
             value = cell.strip(_AROUND)
-            if wanted and value:
+            if wanted and value and not _CODE.search(value):
                 first += len(cell) - len(cell.lstrip(_AROUND))
                 yield start + first, start + first + len(value), False
 

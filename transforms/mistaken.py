@@ -28,9 +28,11 @@ _BEFORE_VERSION = re.compile(
     r"(?:(?P<name>[A-Za-z][\w.\-]*)(?:\[[\w,\-]*\])?(?:(?P<glued>-)| ?(?:===?|~=|>=|<=|!=) ?)"  # pkg-, pkg==, pkg[extra] >=
     r"|[0-9],(?: ?[~=!<>]=|<)"  # pkg>=1.2.3.4,<
     r"|(?:@[\w.\-]+/|\buses: [\w.\-/]+/|\b(?:install|npx|upgrade|yarn add|pnpm add|go get) )[\w.\-]+@"
-    r"|\b(?:com|org|net|io|dev|edu|javax?|jakarta|androidx)\.[\w.\-]+:[\w.\-]+:(?:(?:jar|pom|war|ear|aar|bundle):)?)\Z"  # Maven's
+    r"|(?P<low>\b(?:com|org|net|io|dev|edu|javax?|jakarta|androidx)\.[a-z0-9_.\-]+:[a-z0-9_.\-]+:(?:(?:jar|pom|war|ear|aar|bundle):)?"  # Maven's
+    r"|\b(?i:openssl|git|kernel|dpkg|glibc|gettext|jdk|jre|oracle|chrome|chromium|firefox)(?: version)? ))\Z"
 )
 _VERSION_MARKS = frozenset("-=<>@ :")
+_LOW = re.compile(r"(?!10\.)[12]?[0-9]\.")  # versions begin with a small number, where addresses seldom do
 _PACKET = re.compile(r"(?:\bIP |> )\Z")  # a packet's source and destination, with the port as a fifth number
 _PORT = re.compile(r"\.[0-9]{1,5}(?![.\w])(?=[:,]? |:?$| >)", re.MULTILINE)
 
@@ -44,7 +46,7 @@ def is_version(text: str, first: int, start: int) -> bool:
     if text[start - 1 : start] not in _VERSION_MARKS:
         return False
     before = _BEFORE_VERSION.search(text, first, start)
-    if before is None:
+    if before is None or (before["low"] and not _LOW.match(text, start)):
         return False
     if before["glued"] and text[start : start + 3].isdigit():  # versions are seldom above 99: `frankfurt-203.0.113.7`
         return False
@@ -140,7 +142,7 @@ _LOOKED_AT = 48  # characters before a bare number
 _UNITS = re.compile(
     r" ?(?:[kKMGTP]i?[Bb]|[kMG]?Hz|[mnuµ]s|px|k[mg]"
     r"|bytes?|bits?|tokens?|seconds?|secs?|milliseconds?|microseconds?|nanoseconds?|rows?|records?|lines?|iterations?|pixels?"
-    r"|requests|queries|connections|calls|files|events|messages|entries|qps|steps|items|points|dollars|euros|people|users|years)\b"
+    r"|requests|queries|connections|qps|steps|items|points|dollars|euros|people|users|years)\b"
 )
 _KEYED = re.compile(r"\\{0,3}([\"'])([a-z_][\w\-.]*)\\{0,3}\1\s?:\s?\Z")  # `"key": `, no name of a person
 _VALUE_END = re.compile(r"\s*(?:[,}\]]|\Z)")

@@ -318,7 +318,7 @@ _NO_CARD = _words(
 _NUMBERED = _words("number numbers no nr num id code")
 # Before numbers with dots, on their line: they are no address.
 _NO_ADDRESS = re.compile(
-    r"(?i)(?:(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:version|ver|openssl|git|kernel|dpkg|glibc|gettext|jdk|jre|oracle|chrome|chromium|firefox|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision|oid|object ?identifier)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
+    r"(?i)(?:(?:\b|_|(?-i:(?<=[a-z])(?=[A-Z])))(?:version|ver|(?<!\s-)(?<!\s-s)v|release|build|firmware|rev|revision|oid|object ?identifier)s?\b(?:[:=#. ]+(?:is|was|now|number|no|notes|for|to|of|the)\b)*"
     r"|\b(?:section|chapter|clause|paragraph|article|appendix|exhibit|requirement)s?(?: (?:no|number|nr)\b)?|§)"
     r"[\"'`]?[.:=#(>]? ?[\"'`]?(?:[0-9.]+(?:,? (?:and|or|to|through) |, ?| ?[-–] ?))*\Z"
 )
@@ -335,9 +335,7 @@ _PAIR_BEFORE, _PAIR_AFTER = (
     re.compile(r"(?<![^\W_])[0-9A-Fa-f]{2}[:\-]\Z"),
     re.compile(r"[:\-][0-9A-Fa-f]{2}(?![^\W_])"),
 )
-_NAMING = re.compile(
-    "v|oid|open|git|kern|dpk|glibc|gette|jdk|jre|orac|chrom|fire|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§"
-)  # each of these words in small letters holds one
+_NAMING = re.compile("v|oid|ele|bu|mw|ct|hap|lau|agr|cle|pp|xh|qu|§")  # each of these words in small letters holds one
 _REACH = 48  # characters before them that are looked at
 # Say nothing without context, whatever their shape: their checks pass for many random numbers, or all.
 CONTEXT_ONLY = (
@@ -645,7 +643,8 @@ def _is_phone(value: str, before: str, after: str, last: Sequence[str], supporte
     if is_sum(value, before):
         return False
     if "+" in value or "＋" in value:
-        return not (_DATE.fullmatch(value) or _SIGNED.fullmatch(value) or before[-1:] == "+" or before[-1:].isalnum())
+        decimal = _SIGNED.fullmatch(value) and (_LISTED_BEFORE.search(before) or _LISTED_AFTER.match(after))
+        return not (decimal or _DATE.fullmatch(value) or before[-1:] == "+")
     if _PAGES.search(before):
         return False
     if before[-1:] in _SIGNS:
@@ -676,8 +675,9 @@ def _is_other_field(text: str, start: int) -> bool:
 
 
 _DATE = re.compile(r"\+(?:1[89]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
-_SIGNED = re.compile(r"\+\d{1,3}\.\d{4,}")  # a decimal; in records of domains, where "phone" stands before it, a number
-_PAGES = re.compile(r"(?:^|\W)pp?\. ?\Z")
+_SIGNED = re.compile(r"\+\d{1,3}\.\d{4,}")  # a decimal, or a number as records of domains write it
+_LISTED_BEFORE, _LISTED_AFTER = re.compile(r"(?:[=\[] ?|\d, )\Z"), re.compile(r", [+\-]|\]")
+_PAGES = re.compile(r"(?:^|\W)pp\. ?\Z")
 _LARGEST = ("2147483647", "2147483648")  # of 32 bits; as numbers they would lie in Dallas
 _SIGNS = frozenset("#$€£-")
 _GROUPS = re.compile(r"\D*\d\d+(?:\D+\d\d+)+\D+\d{3,}\D*")  # three at least, no digit alone

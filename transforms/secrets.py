@@ -150,6 +150,11 @@ def _credential(value: str) -> bool:
     return not value.isalpha() or (not value.islower() and not value.istitle() and not value.isupper())
 
 
+def _credential_password(value: str) -> bool:
+    """What stands after a user's name is no word, date, port or path."""
+    return not value.isalpha() and not is_ordinary(value) and any(map(str.isalpha, value)) and "." not in value[-5:]
+
+
 _DATABASES = (
     "postgres|postgresql|mysql|mariadb|mongodb|redis|rediss|amqp|amqps|mssql|sqlserver|clickhouse|cassandra|oracle|"
     "cockroachdb|couchdb|neo4j|bolt|influxdb|kafka|nats|mqtt|mqtts|ldap|ldaps|smtp|smtps|ftp|ftps|sftp|ssh|snowflake|"
@@ -314,6 +319,12 @@ _KEYED = (
         "chpasswd",
         r":([^\s\"'|:$<>{][^\s\"'|:]{2,127})[\"']?[ \t]{0,4}\|[ \t]{0,4}(?:sudo[ \t]{1,4})?chpasswd",
         lambda value: not is_ordinary(value),
+    ),
+    _near(
+        "PASSWORD",
+        "cred",
+        r"(?i:\bcred(?:ential)?s?)[ \t]?[:=][ \t]{0,4}[\w.@\-]{1,64}[ \t]?[:/][ \t]?([^\s\"'$<>{}/:][^\s\"'<>{}/:]{4,63})(?:\s|$)",
+        _credential_password,
     ),
     _near("CONNECTION_STRING", "defaultendpointsprotocol", r"((?i:DefaultEndpointsProtocol=https?;)[^\s\"'<>]+)"),
     _near("CONNECTION_STRING", "sharedaccesskey", r"((?i:Endpoint=sb://)[^\s\"'<>]+)"),
