@@ -547,6 +547,11 @@ def test_an_aws_secret_need_not_hold_a_digit() -> None:
         ("user,password\njo,see the vault for it\n", []),
         ("    username, password,\n    statement=None,\n    fetch9,\n", []),
         ("connect(user, password)\nreturn(jo, x9Yz77)\n", []),
+        ("filter,lowpass,highpass\nf1,44.1kHz/2,3\nf2,butter-4,2", []),
+        ("Day | Ski Pass\nTue | 3h=$30", []),
+        ("from os import getcwd, pwd\nfrom x import a, b64decode", []),
+        ("first pass, second pass\nthird1, fourth2x=3", []),
+        ("INSERT INTO t (name, pass) VALUES ('run', 'failed: 3 errors')", []),
         ("user,password\njo,XHwl1tf,UMrsK9", []),
         ("password,\n" * 99, []),
         ("INSERT INTO t (a, password) VALUES (1", []),
@@ -577,6 +582,7 @@ def test_tables_of_any_shape_are_read(before: str, after: str) -> None:
         "|password|\n|x|\n",
         "insert into t(password) values (",
         "(password,'",
+        "pwd,\n,\n",
     ],
 )
 def test_many_tables_take_time_in_proportion(part: str) -> None:
@@ -595,6 +601,12 @@ def test_many_tables_take_time_in_proportion(part: str) -> None:
         "curl -u username:password https://example.com",
         "<td>Password</td><td>must be 8 characters</td>",
         "<th>Password</th><th>E-Mail</th>",
+        "<code>password</code>: max=64, <b>Password</b> 8-20chars, <td>password</td><td>min-8-chars</td>",
+        '<a name="password">RFC-2617</a>, <h2 id="password">Password2FA</h2>, <label for="password">Password1:</label>',
+        "<pass lang=en>12/15 ok</pass>, this.login('page', 'Login successful!')",
+        "docker run --name mongo -p 27017:27017 mongo, docker run --name mongodb -p 127.0.0.1:27017:27017 mongo",
+        "ENV GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D, RECAPTCHA_SITE_KEY=6LeIxAcTAAAAAJcZVRqyHh71UMIEGNQ_MXjiZKhI",
+        "the key difference-between-a1b2c3d4e5f6g7h8",
         "TYPE_KEY=application/json; SORT_KEY=created_at_desc_nulls_last",
     ],
 )

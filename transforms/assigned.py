@@ -51,6 +51,21 @@ def mixed(value: str) -> bool:
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
+_SIGNS = frozenset("!#$%^&*@+~?")
+
+
+def scrambled(value: str) -> bool:
+    """Digits and letters with signs among them, or in both cases and several groups: no word, name of a standard or length.
+
+    >>> [scrambled(one) for one in ("hUnter2!", "aQ4fX7", "Password2FA", "8-20chars", "RFC-2617")]
+    [True, True, False, False, False]
+    """
+    if not mixed(value):
+        return False
+    cases = any(map(str.isupper, value)) and any(map(str.islower, value))
+    return not _SIGNS.isdisjoint(value) or (cases and len(re.findall("[0-9]+", value)) > 1)
+
+
 _CONSONANTS = re.compile("[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{7}")
 _VOWEL = re.compile("[aeiouAEIOU]")
 
@@ -149,7 +164,7 @@ def _named(entity: str, needles: str, name: str, whole: str) -> Iterator[Assigne
         entity, needles, rf"(?i)(?:^|[^\w\-])--(?:[a-z0-9]{{1,20}}-){{0,3}}(?:{name}|{whole}){_OPTION}", loose=True
     )
     yield _one(
-        entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}|{whole})(?:[ \t][^<>]{{0,80}})?(?P<link>)(?P<quote>>)"
+        entity, needles, rf"(?i)<(?:[\w\-.:]{{0,30}}{name}(?:[ \t][^<>]{{0,80}})?|{whole})(?P<link>)(?P<quote>>)"
     )
 
 
@@ -241,6 +256,12 @@ ASSIGNED = (
         "password",
         rf"(?i)type=[\"']?password[\"']?[^<>]{{0,120}}?\svalue=(?P<link>){_QUOTE}",
     ),
+    _one(
+        "API_KEY",
+        "_key",
+        rf"(?:^|[^A-Za-z0-9_])[A-Z][A-Z0-9_]{{1,40}}_KEY(?:_[A-Z0-9]{{1,10}})?[ \t]{{0,2}}(?P<link>[=:])[ \t]{{0,2}}{_QUOTE}?",
+        loose=True,
+    ),
     # A netrc file; and what HTTP clients are given.
     _one(
         "PASSWORD",
@@ -250,9 +271,17 @@ ASSIGNED = (
     ),
     _one(
         "PASSWORD",
-        "auth login mysql connector pdo getconnection networkcredential",
-        rf"(?i)(?:(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth|\.login|networkcredential)\(|(?:mysqli?(?:_connect)?|pdo|getconnection|(?:mysql|mysqldb|connector)\.connect)\({_GIVEN}){_GIVEN}"
-        rf"(?P<link>){_QUOTE}",
+        "auth",
+        rf"(?i)(?:\bauth[ \t]?=[ \t]?|(?:basic|digest|proxy)_?auth)\({_GIVEN}(?P<link>){_QUOTE}",
+    ),
+    Assigned(
+        "PASSWORD",
+        ("login", "mysql", "connector", "pdo", "getconnection", "networkcredential"),
+        SecretPattern(
+            rf"(?i)(?:(?:\.login|networkcredential)\(|(?:mysqli?(?:_connect)?|pdo|getconnection|(?:mysql|mysqldb|connector)\.connect)\({_GIVEN}){_GIVEN}"
+            rf"(?P<link>){_QUOTE}"
+        ),
+        spoken=True,
     ),
     _one(
         "PASSWORD",
@@ -355,13 +384,13 @@ def find_assigned(one: Assigned, text: str) -> Iterator[Finding]:
             continue
         linked = text[slice(*spans[link])]
         tight = linked == "=" and text[start - 1] == "=" and text[end : end + 1] not in _CALLED
-        element = one.loose and quote == ">"
+        element = one.loose and (quote == ">" or "</" in text[spans[0][0] : start])
         if not _plausible(one.entity, kept, bool(quote) and not one.spoken and not element, tight):
             continue
         loose = element or (one.loose and not quote) or linked == "==" or one.spoken
         if loose and _is_loose(kept) and not (linked and _DIGITS.fullmatch(kept)):
             continue
-        if element and len(kept.split()) > 1:
+        if element and not (scrambled(kept) and len(kept.split()) == 1):
             continue
         if one.spoken and (not _CLOSED.fullmatch(text[start : end + 1]) or ':"' in kept):  # a tag of a field in Go
             continue
@@ -374,7 +403,9 @@ _KEY_END = re.compile("[#!»\\]]")  # the end of a query string, of a sentence, 
 _DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a pulse
 _CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
-_PUBLIC = frozenset(("publickeytoken",))  # part of an assembly's name in .NET
+_PUBLIC = re.compile(  # keys that open nothing; of .NET's assemblies too
+    r"public_?key(?:token)?$|(?:^|_)(?:gpg|pgp|site|answer|sort|partition|primary|foreign|row|cache|index|public)_key$"
+)
 _UNJOINED = re.compile(r"[\W_]+")
 _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")
 _BARE_PASS = re.compile(r"(?i)[^a-z]?pass(?![a-z])")
@@ -386,7 +417,7 @@ _PROMPT, _BEFORE_QUOTE = re.compile(r"[\w \t.\-$#*>]*"), re.compile(r"(?:^|[\s(\
 def _misread(text: str, begin: int, link: tuple[int, int], start: int, quote: str, value: str) -> bool:
     """What stands about the `value` at `start` tells that it is none: its name begins at `begin`, and ends before `link`."""
     called = _NAME.split(text[max(0, begin - 64) : link[0]].rstrip(_AROUND_NAME).casefold())[-1]
-    if _speaks_of_itself(called, value) or called in _PUBLIC:
+    if _speaks_of_itself(called, value) or _PUBLIC.search(called):
         return True
     if not quote and text[slice(*link)] == "==" and value.isidentifier():
         return True
@@ -442,18 +473,12 @@ def is_ordinary(value: str) -> bool:
 
 def is_quoted_secret(value: str) -> bool:
     """What is in quotes is a password where nothing else may be."""
-    return _plausible("PASSWORD", value, True, False)
+    return not re.search(r"\s", value) and _plausible("PASSWORD", value, True, False)
 
 
 def is_loose_secret(value: str) -> bool:
     """What nothing but its place tells of looks like a password."""
     return not re.search(r"\s", value) and _plausible("PASSWORD", value, False, False) and not _is_loose(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def names_password(name: str) -> bool:
-    """What has the name is a password."""
-    return _STRONG_NAME.search(name) is not None
 
 
 def _find_before(entity: str, text: str, end: int, linked: int) -> Iterator[Finding]:

@@ -14,10 +14,15 @@ import functools
 import re
 from collections.abc import Iterator
 
-from transforms.assigned import SecretPattern, is_loose_secret, is_quoted_secret, names_password
+from transforms.assigned import SecretPattern, is_loose_secret, is_quoted_secret
 from transforms.placeholders import Finding
 
-_NAME = r"[\w ]{0,24}(?:password|passwd|passphrase|passcode|pwd|pass|passwort|senha)"
+Span = tuple[int, int]
+_NAME = (
+    r"(?:[\w .\-]{0,24}(?:password|passwd|passphrase|passcode|passwort)|(?:[\w .\-]{0,24}[ _.\-])?(?:pwd|senha)"
+    r"|(?:(?:user|login|db|admin|root)[ _]?)?pass)"
+)
+_OF_PASSWORD = re.compile(f"(?i:{_NAME})")
 _WRITTEN = r"[ \"'`*]{0,4}"
 HEADING = SecretPattern(
     rf"(?i)(?:(?:^|[\n,;|\t(]){_WRITTEN}{_NAME}{_WRITTEN}[,;|\t]|[,;|\t]{_WRITTEN}{_NAME}{_WRITTEN}(?:[\r\n)]|$))"
@@ -29,7 +34,7 @@ _ROW = re.compile(rf"\((?:{_STRING}|\([^()'\"]*+\)|[^()'\"])*+\)\s{{0,40}},?\s{{
 _FIELD = re.compile(rf"\s*+(?P<string>{_STRING})?(?:\([^()'\"]*+\)|[^,()'\"])*+")
 _RULE = re.compile(r"[\s|:\-]+")  # between the heading of a table in Markdown and its rows
 _CODE = re.compile(r"^[A-Za-z_.]+[=(]|[({\[]$")  # `statement=None`, `call(`
-_SHORT_NAME = re.compile(r"[\w .\-]{1,40}")
+_SHORT_NAME = re.compile(r"[\w.\-]{1,40}(?: [\w.\-]{1,40}){0,2}")
 _AROUND = " \t\r\"'`*"
 _LONGEST = 2_000  # characters of a line, or of the names of columns
 
@@ -42,58 +47,69 @@ def find_columns(text: str) -> Iterator[Finding]:
             continue
         opened = text.rfind("(", max(0, start - _LONGEST), end)
         inserted = opened >= 0 and _INSERTED.search(text, max(0, opened - 128), opened) is not None
-        reached = end if inserted else _line(text, start + 1)[1]
-        for first, last, quoted in _inserted(text, opened) if inserted else _below(text, start + 1):
-            reached = last
+        values, reached = _inserted(text, opened) if inserted else _below(text, start + 1)
+        for first, last in values:
             value = text[first:last]
-            if is_quoted_secret(value) if quoted else is_loose_secret(value):
+            if is_quoted_secret(value) if inserted else is_loose_secret(value):
                 yield Finding(first, last, "PASSWORD", 0.8, True)
 
 
-def _inserted(text: str, opened: int) -> Iterator[tuple[int, int, bool]]:
-    """Where the values are in the rows that follow the names of the columns, which a bracket opens, and if quoted."""
+def _inserted(text: str, opened: int) -> tuple[list[Span], int]:
+    """Where the values are in the rows that follow the names of the columns, which a bracket opens; and where these end."""
     closed = text.find(")", opened, opened + _LONGEST)
     values = _VALUES.match(text, closed + 1) if closed >= 0 else None
     if values is None:
-        return
-    columns = [names_password(name.strip(_AROUND)) for name in text[opened + 1 : closed].split(",")]
-    row = _ROW.match(text, values.end())
-    while row is not None:
-        place = row.start() + 1
+        return [], opened
+    columns = [_names_password(name) for name in text[opened + 1 : closed].split(",")]
+    found, reached = [], values.end()
+    while (row := _ROW.match(text, reached)) is not None:
+        reached, place = row.end(), row.start() + 1
         for wanted in columns:
-            field = _FIELD.match(text, place, row.end())
+            field = _FIELD.match(text, place, reached)
             if field is None:
                 break
             if wanted and field["string"]:
-                yield field.start("string") + 1, field.end("string") - 1, True
+                found.append((field.start("string") + 1, field.end("string") - 1))
             place = field.end() + 1
-        row = _ROW.match(text, row.end())
+    return found, reached
 
 
-def _below(text: str, within: int) -> Iterator[tuple[int, int, bool]]:
-    """Where the cells are below the names in the heading that lies on the line of a place."""
+def _below(text: str, within: int) -> tuple[list[Span], int]:
+    """Where the cells are below the names in the heading that lies on the line of a place; and where the table ends."""
     start, end = _line(text, within)
     heading = text[start:end]
     mark = next((one for one in "|\t;," if one in heading), None)
     if mark is None:
-        return
+        return [], end
     cells = _cells(mark)
     names = [heading[slice(*span)].strip(_AROUND) for span in _spans(cells, heading)]
     if mark in ",;" and (heading[0].isspace() or not all(map(_SHORT_NAME.fullmatch, names))):
-        return  # arguments on lines of their own, or a sentence
-    columns = list(map(names_password, names))
+        return [], end  # arguments on lines of their own, or a sentence
+    columns = list(map(_names_password, names))
+    found = []
     while end < len(text):
-        start, end = _line(text, end + 1)
-        line = text[start:end]
+        start, last = _line(text, end + 1)
+        line = text[start:last]
         spans = _spans(cells, line)
         if len(spans) != len(columns):
-            return
-        for wanted, (first, last) in zip(columns, spans, strict=True) if not _RULE.fullmatch(line) else ():
-            cell = line[first:last]
+            break
+        end = last
+        for wanted, (first, beyond) in zip(columns, spans, strict=True) if not _RULE.fullmatch(line) else ():
+            cell = line[first:beyond]
             value = cell.strip(_AROUND)
             if wanted and value and not _CODE.search(value):
                 first += len(cell) - len(cell.lstrip(_AROUND))
-                yield start + first, start + first + len(value), False
+                found.append((start + first, start + first + len(value)))
+    return found, end
+
+
+def _names_password(name: str) -> bool:
+    """What has the name is a password.
+
+    >>> [_names_password(one) for one in ("user_password", "`pass`", "Ski Pass", "lowpass")]
+    [True, True, False, False]
+    """
+    return _OF_PASSWORD.fullmatch(name.strip(_AROUND)) is not None
 
 
 def _line(text: str, place: int) -> tuple[int, int]:

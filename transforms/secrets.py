@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed
+from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed, scrambled
 from transforms.columns import HEADING, find_columns
 from transforms.gate import Source
 from transforms.placeholders import Finding
@@ -109,6 +109,7 @@ def _spoken_key(value: str) -> bool:
     return mixed(value) and _dense(value) and not value.startswith(("0x", "0X"))
 
 
+_ANY_LETTER = re.compile("[A-Za-z]")
 _RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
 
 
@@ -118,11 +119,7 @@ def _strong(value: str) -> bool:
     >>> [_strong(one) for one in ("fCH^spP2nh2q", "9wgzKq2mTr", "OAuth2Client", "sha256:12ab", "reset-2024", "$PASSWORD1")]
     [True, True, False, False, False, False]
     """
-    if not mixed(value) or value[0] in "$%/-:" or not value[-1].isalnum() or "://" in value:
-        return False
-    digits = len(re.findall("[0-9]+", value))
-    capitals = any(map(str.isupper, value)) and any(map(str.islower, value))
-    return any(one in value for one in "!#$%^&*@+~?") if digits == 1 or not capitals else True
+    return scrambled(value) and value[0] not in "$%/-:" and value[-1].isalnum() and "://" not in value
 
 
 def _with_password(value: str) -> bool:
@@ -233,12 +230,12 @@ _KEYED = (
     _near(
         "PASSWORD",
         "ldap mongo mosquitto zip sqlcmd net htpasswd keypass storepass pass:",
-        r"(?:\b(?:ldap[a-z]{3,8}\b[^\n|;]{0,128}?[ \t]-w|mongo[a-z]{0,8}\b[^\n|;]{0,128}?[ \t]-p"
+        r"(?:\b(?:ldap[a-z]{3,8}\b[^\n|;]{0,128}?[ \t]-w|mongo(?:sh|dump|restore|export|import)?\b[^\n|;]{0,128}?[ \t]-p"
         r"|(?:mosquitto_[a-z]{2,3}|(?:un)?zip|sqlcmd)\b[^\n|;]{0,128}?[ \t]-P"
         r"|net[ \t]use\b[^\n|;]{0,128}?/user:\S{1,64}|net[ \t]user[ \t]{1,4}\w{1,64}|htpasswd[ \t]{1,4}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}(?:[ \t]{1,4}[^\s|;]{1,64}){2})[ \t]{1,4}"
         r"|[ \t]-(?:src|dest)?(?:key|store)pass[ \t]{1,4}|[ \t]-pass(?:in|out)?[ \t]{1,4}pass:)"
         r"[\"']?([^\s\"'$<>/-][^\s\"'<>]{2,127})",
-        lambda value: not value.isalpha() and not is_ordinary(value),
+        lambda value: _ANY_LETTER.search(value) is not None and not value.isalpha() and not is_ordinary(value),
     ),
     _near(
         "PASSWORD",
@@ -278,18 +275,8 @@ _KEYED = (
     ),
     Rule(
         "API_KEY",
-        ("_key",),
-        SecretPattern(
-            r"(?:^|[^A-Za-z0-9_])[A-Z][A-Z0-9_]{1,40}_KEY(?:_[A-Z0-9]{1,10})?[ \t]{0,2}[=:][ \t]{0,2}[\"'`]?"
-            r"((?:base64:)?[A-Za-z0-9_\-.~+/]{16,}={0,2})"
-        ),
-        _spoken_key,
-        0.8,
-    ),
-    Rule(
-        "API_KEY",
         ("key",),
-        SecretPattern(r"\b(?i:my|this|the|your|our)[ \t](?i:key)(?:[ \t]is)?:?[ \t]{1,2}[\"'`]?([A-Za-z0-9_\-]{20,})"),
+        SecretPattern(r"\b(?i:my|this|the|your|our)[ \t](?i:key)(?:[ \t]is:?|:)[ \t]{1,2}[\"'`]?([A-Za-z0-9_\-]{20,})"),
         lambda value: (
             _spoken_key(value) and not value.lower().startswith(TOKEN_STARTS)
         ),  # which may go on in the next turn
