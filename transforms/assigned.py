@@ -404,7 +404,7 @@ _DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a puls
 _CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
 _PUBLIC = re.compile(  # keys that open nothing; of .NET's assemblies too
-    r"public_?key(?:token)?$|(?:^|_)(?:gpg|pgp|site|answer|sort|partition|primary|foreign|row|cache|index|public)_key$"
+    r"public_?key(?:token)?$|(?:^|_)(?:gpg|pgp|site|answer|sort|partition|primary|foreign|row|cache|index|public|publishable)_key$"
 )
 _UNJOINED = re.compile(r"[\W_]+")
 _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")

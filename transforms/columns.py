@@ -4,8 +4,8 @@ user,password       | user | password |       INSERT INTO users (name, password)
 jo,hUnter2!x9       |------|----------|       VALUES ('jo', 'hUnter2!x9')
                     | jo   | hUnter2! |
 
-A table of text goes on as long as its lines have as many cells as the heading. A cell without quotes must look like a
-secret, as what is linked loosely (see `assigned`).
+A table of text begins with its heading and goes on as long as its lines have as many cells. A cell must look like a
+secret, more than what is linked loosely (see `assigned`); what SQL inserts may be any word in quotes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Iterator
 
-from transforms.assigned import SecretPattern, is_loose_secret, is_quoted_secret
+from transforms.assigned import SecretPattern, is_loose_secret, is_quoted_secret, scrambled
 from transforms.placeholders import Finding
 
 Span = tuple[int, int]
@@ -34,7 +34,12 @@ _ROW = re.compile(rf"\((?:{_STRING}|\([^()'\"]*+\)|[^()'\"])*+\)\s{{0,40}},?\s{{
 _FIELD = re.compile(rf"\s*+(?P<string>{_STRING})?(?:\([^()'\"]*+\)|[^,()'\"])*+")
 _RULE = re.compile(r"[\s|:\-]+")  # between the heading of a table in Markdown and its rows
 _CODE = re.compile(r"^[A-Za-z_.]+[=(]|[({\[]$")  # `statement=None`, `call(`
+_OF_TYPE = re.compile(
+    r"(?i)(?:str|string|text|varchar|char|int|integer|number|bool|boolean|required|optional|yes|no)\b.*"
+)
 _SHORT_NAME = re.compile(r"[\w.\-]{1,40}(?: [\w.\-]{1,40}){0,2}")
+_VERSION = re.compile(r"[0-9]\.[0-9]")
+_LEAST = 8  # characters of a password without signs
 _AROUND = " \t\r\"'`*"
 _LONGEST = 2_000  # characters of a line, or of the names of columns
 
@@ -50,7 +55,7 @@ def find_columns(text: str) -> Iterator[Finding]:
         values, reached = _inserted(text, opened) if inserted else _below(text, start + 1)
         for first, last in values:
             value = text[first:last]
-            if is_quoted_secret(value) if inserted else is_loose_secret(value):
+            if is_quoted_secret(value) if inserted else is_loose_secret(value) and _is_secret(value):
                 yield Finding(first, last, "PASSWORD", 0.8, True)
 
 
@@ -83,8 +88,13 @@ def _below(text: str, within: int) -> tuple[list[Span], int]:
         return [], end
     cells = _cells(mark)
     names = [heading[slice(*span)].strip(_AROUND) for span in _spans(cells, heading)]
+    before = text[_line(text, start - 1)[0] : start - 1] if start else ""
+    if before and len(_spans(cells, before)) == len(names):
+        return [], end  # a row of a table
     if mark in ",;" and (heading[0].isspace() or not all(map(_SHORT_NAME.fullmatch, names))):
         return [], end  # arguments on lines of their own, or a sentence
+    if any(map(_OF_TYPE.fullmatch, names)):
+        return [], end  # a table of parameters
     columns = list(map(_names_password, names))
     found = []
     while end < len(text):
@@ -101,6 +111,18 @@ def _below(text: str, within: int) -> tuple[list[Span], int]:
                 first += len(cell) - len(cell.lstrip(_AROUND))
                 found.append((start + first, start + first + len(value)))
     return found, end
+
+
+def _is_secret(value: str) -> bool:
+    """No name, version or length, which other tables hold.
+
+    >>> [_is_secret(one) for one in ("u2NZW8@A", "XHwl1tfU", "remember_me2", "OAuth2.0")]
+    [True, True, False, False]
+    """
+    if _VERSION.search(value):
+        return False
+    both = any(map(str.isupper, value)) and any(map(str.islower, value))
+    return scrambled(value) or (both and len(value) >= _LEAST)
 
 
 def _names_password(name: str) -> bool:

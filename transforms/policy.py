@@ -303,7 +303,7 @@ _NO_PHONE = _words(
     "order invoice ticket case ref reference id tracking parcel shipment sku item product version build commit epoch "
     "timestamp ts receipt po isbn ean upc serial model part batch lot row line page pid port bytes byte size seed "
     "transaction request session job issue token tokens count counts seeds orders ids total amount price cost usd eur gbp population decimal pi account acct bank "
-    "routing aba passport heap memory mem rss limit offset length duration uptime"
+    "routing aba passport heap memory mem rss limit offset length duration uptime gtin kundennummer customer revenue"
 )
 _FIELD = re.compile(r"([A-Za-z]\w*)[\\\"']{0,8}\s?[:=]\s?[\\\"']{0,8}\Z")  # before a bare number: `"heapSizeLimit": `
 _OF_FIELD = re.compile("(?<=[a-z0-9])(?=[A-Z])|_")
@@ -373,6 +373,7 @@ class PolicyEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
         return [result for result in raw_results if result.score > 0.0]
 
 
+_NAMED_BY = 3  # words, the number itself included, of which one must name what a doubtful phone number is
 _SURE = ("EMAIL_ADDRESS", "IBAN_CODE", "CRYPTO")  # once their checks are passed: no word before them tells otherwise
 
 
@@ -432,7 +433,10 @@ def judge(
         score = _judge_card(finding, text, words, bool(words) and _supported(words, context))
     else:
         words = _after_other(words) if words else words
-        supported = (bool(words) and _supported(words, context)) or _is_named(finding, text, context)
+        near = words
+        if finding.entity == "PHONE_NUMBER" and finding.score < DOUBTED:  # only what names it tells what it is
+            near = () if words and words[-2:-1] and words[-2] in _NO_PHONE and words[-2] != "id" else words[-_NAMED_BY:]
+        supported = (bool(near) and _supported(near, context)) or _is_named(finding, text, context)
         score = _judge(finding, text, words, supported, within or (0, len(text)))
     return finding if score == finding.score else Finding(*finding[:3], score)
 
@@ -557,7 +561,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
         return 0.0 if value.islower() else min(score, 0.4)  # one number in ten passes
     if entity == "US_BANK_NUMBER" and is_of_cloud(text, start, end, words):
         return 0.0
-    if entity in _COUNTED and value.isdigit() and has_unit(text, end):
+    if entity in _COUNTED and value.isdigit() and _NAMES_IT.isdisjoint(words[-2:-1]) and has_unit(text, end):
         return 0.0
     national = _is_national(entity)
     if national and is_decimal(value, before):
@@ -576,6 +580,7 @@ def _judge(finding: Finding, text: str, words: Sequence[str], supported: bool, w
     return _lifted(score, supported)
 
 
+_NAMES_IT = frozenset(("account", "acct", "number", "no", "routing", "aba", "license", "licence", "permit"))
 _COUNTED = frozenset(("US_BANK_NUMBER", "US_DRIVER_LICENSE", "ABA_ROUTING_NUMBER"))
 _ALGORITHM = re.compile(r"(?i)ed25519|x25519|mt19937")
 
