@@ -35,7 +35,7 @@ def console() -> None:
     where the interpreter is ending: of short runs one in twenty ended so (134), once all was done.
     """
     ended = [1]
-    atexit.register(_leave, ended)  # first, and so the last that runs
+    atexit.register(_leave, ended)  # before what Beam registers, and so after it
     try:
         main()
     except SystemExit as end:
@@ -257,10 +257,9 @@ def _execute(
     from pipeline.run import clear_trial, execute
 
     if prepared.keys.secret is None:
-        surrogates = prepared.config.redact.enabled and prepared.config.redact.replace == "surrogate"
-        guessed = "group values and at what surrogates stand for" if surrogates else "group values"
+        surrogates = " and at what surrogates stand for" if prepared.config.redact.writes_surrogates else ""
         _say(
-            f"warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at {guessed}, and craft texts that pass for duplicates"
+            f"warning: CORPUSMILL_KEY is not set; the salt stands in for the secret key, and whoever knows it can confirm guesses at group values{surrogates}, and craft texts that pass for duplicates"
         )
     if limit:
         clear_trial(prepared)

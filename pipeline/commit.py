@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.carry import Carried, carry_over
+from pipeline.config import has_surrogates
 from pipeline.gates import LEAST_HISTORY, Night, night_breaches, recent_nights, sum_measures
 from pipeline.plan import Plan, load_plan, plan_uri
 from pipeline.report import build_report
@@ -210,8 +211,7 @@ def warnings_of(plan: Plan, cut: Mapping[str, Any], nights: int) -> list[str]:
     else:
         warnings += blind_bands(DedupeOptions.model_validate(plan.config["dedupe"]))
     if plan.secret_missing:
-        redact = plan.config["redact"]
-        guessed = " and at what surrogates stand for" if redact["enabled"] and redact["replace"] == "surrogate" else ""
+        guessed = " and at what surrogates stand for" if has_surrogates(plan.config) else ""
         warnings.append(
             f"no secret key was set (CORPUSMILL_KEY): who knows the salt can confirm guesses at group values{guessed} and craft texts that pass for duplicates"
         )

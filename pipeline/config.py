@@ -139,7 +139,7 @@ class Config(Options):
     def _one_input(self) -> Config:
         if self.input and self.sources:
             raise ValueError("give `input` or `sources`, not both")
-        if self.redact.enabled and self.redact.replace == "surrogate" and not self.write.parquet:
+        if self.redact.writes_surrogates and not self.write.parquet:
             raise ValueError("redact.replace: surrogate needs write.parquet: the ids of such records are in no JSONL")
         if self.redact.enabled and self.redact.model is not None:
             from transforms.named import check_models
@@ -228,6 +228,12 @@ def load_config(
         return Config.model_validate(values)
     except ValidationError as error:
         raise UsageError("; ".join(dict.fromkeys(map(_explain, error.errors())))) from None
+
+
+def has_surrogates(config: Mapping[str, Any]) -> bool:
+    """Whether a dataset of such a config, as plans and manifests keep it, is written with surrogates."""
+    redact = config["redact"]
+    return bool(redact["enabled"]) and redact.get("replace") == "surrogate"
 
 
 def load_keys(salt: str) -> Keys:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config import Config
+from pipeline.config import Config, has_surrogates
 from pipeline.history import ancestors
 from pipeline.members import Members, data_files, firsts, id_of_line, unhex
 from pipeline.snapshots import Dataset, add_accounts, manifest_digest, total
@@ -169,7 +169,7 @@ def _check_shards(
             if lines is not None and len(lines) != table.num_rows:
                 yield f"{one['path']}: {table.num_rows} rows, its JSONL twin has {len(lines)}"
                 lines = None
-            wrong = list(_check_rows(one["path"], table, lines, ids_of_text=not _has_surrogates(manifest["config"])))
+            wrong = list(_check_rows(one["path"], table, lines, ids_of_text=not has_surrogates(manifest["config"])))
             yield from wrong
             ids = table.column("id").combine_chunks() if not wrong or "id" in table.column_names else pa.array([])
         else:
@@ -184,11 +184,6 @@ def _check_shards(
             _note_rows(table, seen)
     for path in jsonl:
         yield f"{path} has no Parquet twin"
-
-
-def _has_surrogates(config: Mapping[str, Any]) -> bool:
-    redact = config["redact"]
-    return bool(redact["enabled"]) and redact.get("replace") == "surrogate"
 
 
 def _check_rows(name: str, table: pa.Table, lines: list[bytes] | None, *, ids_of_text: bool) -> Iterator[Finding]:
@@ -325,7 +320,7 @@ def _check_redaction(seen: _Seen, config: Mapping[str, Any], say: Callable[[str]
     say(f"scanning {seen.to_scan_rows:,} records for personal data")
     group_by = config["split"]["group_by"]
     found: Counter[str] = Counter()
-    if _has_surrogates(config):
+    if has_surrogates(config):
         wrong = 0
         for table in seen.to_scan:
             for row in table.to_pylist():

@@ -41,13 +41,13 @@ class SecretPattern:
 
 # ------------------------------------------------------------------------------------------- what looks like a secret
 
-_ASCII_DIGIT, _ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
+_ASCII_DIGIT, ASCII_LETTER = re.compile("[0-9]"), re.compile("[A-Za-z]")
 
 
 def mixed(value: str) -> bool:
     """Holds a digit and a letter."""
     if value.isascii():
-        return _ASCII_DIGIT.search(value) is not None and _ASCII_LETTER.search(value) is not None
+        return _ASCII_DIGIT.search(value) is not None and ASCII_LETTER.search(value) is not None
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
@@ -404,7 +404,7 @@ _DIGITS = re.compile(r"[0-9]{6,}")  # `pw=12345678`, which is no width of a puls
 _CLOSED = re.compile(r"\S+[\\\"'`”’]")
 _AROUND_NAME, _NAME = " \t\r\n\\\"'`*])(,:=", re.compile(r"[^\w\-]+")
 _PUBLIC = re.compile(  # keys that open nothing; of .NET's assemblies too
-    r"public_?key(?:token)?$|(?:^|_)(?:gpg|pgp|site|answer|sort|partition|primary|foreign|row|cache|index|public|publishable)_key$"
+    r"public_?key(?:token)?$|(?:^|_)(?:gpg|pgp|site|answer|sort|partition|primary|foreign|row|cache|index|publishable)_key$"
 )
 _UNJOINED = re.compile(r"[\W_]+")
 _FOLDER = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[/\\]")

@@ -183,7 +183,7 @@ def _mill_blocks(
                 stage = "Sign"
                 sound = is_sound(records)
                 said, written = records.filter(sound), None
-                if options.redact.enabled and options.redact.replace == "surrogate":
+                if options.redact.writes_surrogates:
                     written = write_surrogates(raw, records, options.redact, options.keys, keep).filter(sound)
                 signed = sign_records(said, options.keys, options.dedupe.prefer, written)
                 if found is not None:

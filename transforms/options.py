@@ -124,6 +124,11 @@ class RedactOptions(Options):
     )
     languages: tuple[Literal["en"], ...] = Field(("en",), description="languages of the recognizers")
 
+    @property
+    def writes_surrogates(self) -> bool:
+        """Made-up values stand in place of what is found."""
+        return self.enabled and self.replace == "surrogate"
+
     @field_validator("custom")
     @classmethod
     def _distinct(cls, value: tuple[CustomRecognizer, ...]) -> tuple[CustomRecognizer, ...]:

@@ -435,7 +435,7 @@ def judge(
         words = _after_other(words) if words else words
         near = words
         if finding.entity == "PHONE_NUMBER" and finding.score < DOUBTED:  # only what names it tells what it is
-            near = () if words and words[-2:-1] and words[-2] in _NO_PHONE and words[-2] != "id" else words[-_NAMED_BY:]
+            near = words[-_NAMED_BY:] if _NO_PHONE.isdisjoint(words[-2:-1]) or words[-2] == "id" else ()
         supported = (bool(near) and _supported(near, context)) or _is_named(finding, text, context)
         score = _judge(finding, text, words, supported, within or (0, len(text)))
     return finding if score == finding.score else Finding(*finding[:3], score)
@@ -1094,22 +1094,9 @@ class _DialledAbroad(PatternRecognizer):  # type: ignore[misc]
     """Phone numbers with the code of their country and no plus sign, as WhatsApp writes them: with context only."""
 
     CONTEXT = (
-        *(
-            "phone",
-            "telephone",
-            "tel",
-            "cell",
-            "cellphone",
-            "mobile",
-            "sms",
-            "fax",
-            "whatsapp",
-            "wa",
-            "msisdn",
-            "caller",
-        ),
-        *("callerid", "phonenumber", "mobilenumber", "handy", "telefon", "telefono", "teléfono", "telefone", "celular"),
-        *("portable", "mobil", "movil", "móvil"),
+        *("phone", "telephone", "tel", "cell", "cellphone", "mobile", "sms", "fax", "whatsapp", "wa", "msisdn"),
+        *("caller", "callerid", "phonenumber", "mobilenumber", "handy", "telefon", "telefono", "teléfono", "telefone"),
+        *("celular", "portable", "mobil", "movil", "móvil"),
     )
 
     def __init__(self) -> None:

@@ -170,8 +170,8 @@ def _say(value: Any, key: str, path: Path, kept: frozenset[Path], said: list[str
         for name, one in value.items():
             if name:
                 said.append(name)
-            within = key_within(value, name, key) if name in _OF_SETTINGS else name
-            _say(one, within, (*path, name) if kept else path, kept, said, keys)
+            context = key_within(value, name, key) if name in _OF_SETTINGS else name  # saves most of them a call
+            _say(one, context, (*path, name) if kept else path, kept, said, keys)
     elif isinstance(value, list):
         for place, one in enumerate(value):
             _say(one, key_at(value, place, key), (*path, "") if kept else path, kept, said, keys)

@@ -17,7 +17,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from transforms.assigned import ASSIGNED, KEYS, SecretPattern, find_assigned, is_ordinary, keylike, mixed, scrambled
+from transforms.assigned import (
+    ASCII_LETTER,
+    ASSIGNED,
+    KEYS,
+    SecretPattern,
+    find_assigned,
+    is_ordinary,
+    keylike,
+    mixed,
+    scrambled,
+)
 from transforms.columns import HEADING, find_columns
 from transforms.gate import Source
 from transforms.placeholders import Finding
@@ -109,7 +119,6 @@ def _spoken_key(value: str) -> bool:
     return mixed(value) and _dense(value) and not value.startswith(("0x", "0X"))
 
 
-_ANY_LETTER = re.compile("[A-Za-z]")
 _RUNS, _WORD_AND_NUMBER = re.compile("[A-Za-z0-9]{8,}"), re.compile("[A-Za-z]*[0-9]+[A-Za-z]*")
 
 
@@ -235,7 +244,7 @@ _KEYED = (
         r"|net[ \t]use\b[^\n|;]{0,128}?/user:\S{1,64}|net[ \t]user[ \t]{1,4}\w{1,64}|htpasswd[ \t]{1,4}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}(?:[ \t]{1,4}[^\s|;]{1,64}){2})[ \t]{1,4}"
         r"|[ \t]-(?:src|dest)?(?:key|store)pass[ \t]{1,4}|[ \t]-pass(?:in|out)?[ \t]{1,4}pass:)"
         r"[\"']?([^\s\"'$<>/-][^\s\"'<>]{2,127})",
-        lambda value: _ANY_LETTER.search(value) is not None and not value.isalpha() and not is_ordinary(value),
+        lambda value: ASCII_LETTER.search(value) is not None and not value.isalpha() and not is_ordinary(value),
     ),
     _near(
         "PASSWORD",
